@@ -1,0 +1,65 @@
+"""Remove what was not chosen, then say what to do next.
+
+cookiecutter renders this file and runs it in the new project. Which answer keeps which paths
+stands in ``__features`` in cookiecutter.json.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+ANSWERS = r'''{{ cookiecutter | tojson }}'''
+
+
+def unwanted(answers: dict[str, Any]) -> list[Path]:
+    """List the paths that belong to answers that were not given."""
+    return [
+        Path(path)
+        for question, kept in answers["__features"].items()
+        for answer, paths in kept.items()
+        if answer != str(answers[question])
+        for path in paths
+    ]
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, and the folders that this leaves empty. A missing path is an error."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    for folder in path.parents:
+        if folder == Path() or any(folder.iterdir()):
+            break
+        folder.rmdir()
+
+
+def next_steps(answers: dict[str, Any], colour: bool) -> str:
+    """Tell how to go on."""
+    slug = answers["project_slug"]
+    bold, plain = ("\033[1m", "\033[0m") if colour else ("", "")
+    return f"""
+{bold}{slug} is ready.{plain} Next:
+
+  cd {slug}
+  make run     serve on http://127.0.0.1:8000, health on http://127.0.0.1:9000/readyz
+  make test    run its tests
+  make dev     serve while you change it
+
+README.md says how to change, configure and operate it.
+"""
+
+
+def main() -> None:
+    """Finish the project of this run."""
+    answers = json.loads(ANSWERS)
+    for path in unwanted(answers):
+        remove(path)
+    print(next_steps(answers, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Refuse bad answers before anything is written: all at once, with the command that tries again.
+
+cookiecutter renders this file and runs it in the new, still empty folder.
+"""
+
+import json
+import keyword
+import re
+import shlex
+import sys
+from typing import Any
+
+ANSWERS = r'''{{ cookiecutter | tojson }}'''
+
+TAKEN = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names}
+SLUG = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
+PACKAGE = r"[a-z][a-z0-9_]*"
+EMAIL = r"[\w.!#$%&*+/=?^`|~-]+@[\w-]+(\.[\w-]+)+"
+
+
+def is_line(value: str, length: int) -> bool:
+    """Tell whether a text is one line that people can read."""
+    return 0 < len(value) <= length and value.isprintable() and value == value.strip()
+
+
+def complaints(answers: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say what is wrong with which answer: keys, each with a sentence."""
+    reserved = answers["__reserved_names"]
+    name, description, author, email, slug, package = (
+        answers[key]
+        for key in (
+            "project_name",
+            "description",
+            "author_name",
+            "author_email",
+            "project_slug",
+            "package_name",
+        )
+    )
+    rules = [
+        ("project_name", is_line(name, 60), "must be one line of 1 to 60 printable characters"),
+        (
+            "project_slug",
+            len(slug) <= 60 and re.fullmatch(SLUG, slug),
+            "must be 1 to 60 lower-case letters, digits and single hyphens, starting with a letter",
+        ),
+        (
+            "project_slug",
+            slug.replace("-", "_") not in reserved,
+            "must not be the name of something that the project depends on",
+        ),
+        (
+            "package_name",
+            len(package) <= 60 and re.fullmatch(PACKAGE, package),
+            "must be 1 to 60 lower-case letters, digits and underscores, starting with a letter",
+        ),
+        (
+            "package_name",
+            package not in TAKEN and package not in reserved,
+            "must not be a keyword, a module of Python or a dependency",
+        ),
+        ("description", is_line(description, 200), "must be one line of 1 to 200 printable characters"),
+        ("author_name", is_line(author, 100), "must be one line of 1 to 100 printable characters"),
+        (
+            "author_email",
+            len(email) <= 100 and email.isascii() and re.fullmatch(EMAIL, email),
+            "must look like name@example.com",
+        ),
+    ]
+    return [(key, sentence) for key, good, sentence in rules if not good]
+
+
+def retry_command(answers: dict[str, Any], bad: set[str]) -> str:
+    """Build the command that repeats the good answers and asks for the others."""
+    good = {
+        key: value
+        for key, value in answers.items()
+        if not key.startswith("_") and key not in bad
+    }
+    arguments = [f"{key}={value}" for key, value in good.items()]
+    return shlex.join(["cookiecutter", answers.get("_template", "TEMPLATE"), *arguments])
+
+
+def main() -> int:
+    """Check the answers of this run."""
+    answers = json.loads(ANSWERS)
+    bad = complaints(answers)
+    if not bad:
+        return 0
+    for key, sentence in bad:
+        print(f"{key} {sentence}, got {ascii(answers[key])}.", file=sys.stderr)
+    print(
+        f"\nNothing was written. This asks again and keeps the good answers:\n\n"
+        f"  {retry_command(answers, {key for key, _ in bad})}\n",
+        file=sys.stderr,
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The command of the service."""
+
+import argparse
+import http.client
+import sys
+
+from . import __version__, settings
+
+EXIT_UNHEALTHY = 1
+EXIT_CANNOT_START = 1
+EXIT_BAD_SETTINGS = 78
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parser = argparse.ArgumentParser(prog=__package__, description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(command=_serve)
+    commands = parser.add_subparsers(title="commands", metavar="", dest="name")
+    for name, command, purpose in (
+        ("serve", _serve, "answer requests until SIGTERM or Ctrl-C; the default"),
+        ("check", _check, "check the settings and print them"),
+        ("healthcheck", _healthcheck, "ask the running service whether it is ready"),
+    ):
+        commands.add_parser(name, help=purpose).set_defaults(command=command)
+    command = parser.parse_args(arguments).command
+    try:
+        return int(command(settings.load()))
+    except settings.BadSettings as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_SETTINGS
+
+
+def _serve(values: settings.Settings) -> int:
+    from .app import make_app
+    from .server import CannotStart, serve
+
+    try:
+        serve(values, make_app)
+    except CannotStart as error:
+        print(error, file=sys.stderr)
+        return EXIT_CANNOT_START
+    return 0
+
+
+def _check(values: settings.Settings) -> int:
+    for name, value in values.model_dump(mode="json").items():
+        shown = ",".join(value) if isinstance(value, list) else value
+        print(f"{settings.PREFIX}{name.upper()}={'' if shown is None else shown}")
+    for line in settings.unknown_names():
+        print(f"Warning: {line}", file=sys.stderr)
+    return 0
+
+
+def _healthcheck(values: settings.Settings) -> int:
+    host = str(values.admin_address)
+    if values.admin_address.is_unspecified:
+        host = "::1" if values.admin_address.version == 6 else "127.0.0.1"
+    connection = http.client.HTTPConnection(host, values.admin_port, timeout=3)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        print(answer.read().decode())
+        return 0 if answer.status == http.client.OK else EXIT_UNHEALTHY
+    except (OSError, http.client.HTTPException) as error:
+        print(f"no answer from {host} port {values.admin_port}: {error}", file=sys.stderr)
+        return EXIT_UNHEALTHY
+
+
+if __name__ == "__main__":
+    sys.exit(main())

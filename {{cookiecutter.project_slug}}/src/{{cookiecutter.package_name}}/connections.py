@@ -1,0 +1,74 @@
+"""Connections: which of them carry a request, and strictness about how lines end."""
+
+import asyncio
+import re
+from typing import Any, cast
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPConnection, HTTPInputError, HTTPMessageDelegate
+from tornado.iostream import IOStream
+
+from .request import request_id
+from .routing import Application
+from .settings import Settings
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+MAX_HEADER_SIZE = 16 * 1024
+
+
+class StrictStream(IOStream):
+    """Refuses header lines that end in LF alone.
+
+    Tornado accepts them until 6.7. A proxy in front may read such a message differently, and two
+    readings of one message are how requests are smuggled.
+    """
+
+    def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Any:
+        data = cast("asyncio.Future[bytes]", super().read_until_regex(regex, max_bytes))
+        checked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        data.add_done_callback(lambda _: _check(data, checked))
+        return checked
+
+
+def _check(data: "asyncio.Future[bytes]", checked: "asyncio.Future[bytes]") -> None:
+    if checked.cancelled():
+        return
+    if error := data.exception():
+        checked.set_exception(error)
+    elif _BARE_LF.search(data.result()):
+        checked.set_exception(HTTPInputError("header line ends in LF alone"))
+    else:
+        checked.set_result(data.result())
+
+
+class Server(HTTPServer):
+    """Tornado's server; it keeps the books of its connections, whatever handles their requests."""
+
+    def initialize(self, application: Application, settings: Settings) -> None:  # type: ignore[override]
+        super().initialize(
+            application,
+            idle_connection_timeout=settings.idle_timeout,
+            body_timeout=settings.body_timeout,
+            max_body_size=settings.max_body_size,
+            max_header_size=MAX_HEADER_SIZE,
+        )
+        self.open: set[object] = set()
+        self._in_flight = application.in_flight
+
+    def handle_stream(self, stream: IOStream, address: Any) -> None:
+        super().handle_stream(StrictStream(stream.socket), address)
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        # Tornado calls this when it begins to wait for a connection's next request, and only then
+        # is the answer to the one before with the operating system.
+        self.open.add(server_conn)
+        self._in_flight.discard(server_conn)
+        request_id.set(None)
+        return super().start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: object) -> None:
+        self.open.discard(server_conn)
+        self._in_flight.discard(server_conn)
+        super().on_close(server_conn)

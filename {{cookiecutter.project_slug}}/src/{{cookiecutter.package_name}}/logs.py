@@ -1,0 +1,129 @@
+"""The log: one line a record, as JSON or as text, each with the id of the request it belongs to.
+
+The names of the fields are OpenTelemetry's. Whatever is passed as ``extra=`` becomes a field too:
+``logger.info("order placed", extra={"order": 17})``.
+"""
+
+import json
+import logging
+import re
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import orjson
+from tornado.web import RequestHandler
+
+from .logwriter import LogWriter
+from .request import Request, request_id
+from .settings import Settings
+
+access = logging.getLogger("access")
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_QUERY = re.compile(r"\?[^\s'\"]*")
+_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: the fields that every record has, then its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {
+            "timestamp": _timestamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": request_id.get(),
+            "pid": record.process,
+            "worker": 0,
+        }
+        entry.update(_extra(record))
+        if record.exc_info and record.exc_info[1]:
+            error = record.exc_info[1]
+            entry["exception.type"] = type(error).__qualname__
+            entry["exception.message"] = str(error)
+            entry["exception.stacktrace"] = "".join(traceback.format_exception(error))
+        try:
+            return orjson.dumps(entry, default=str).decode()
+        except orjson.JSONEncodeError:
+            # Half a surrogate pair or a number of more than 64 bits: rare, slower, never lost.
+            return json.dumps(entry, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people. Line ends are escaped: no message can pose as a second record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
+        line = f"{_timestamp(record)} {record.levelname:<7} {record.name}: {message}"
+        # Dotted names repeat, for machines, what the message says.
+        fields = {name: value for name, value in _extra(record).items() if "." not in name}
+        if request_id.get():
+            fields["request_id"] = request_id.get()
+        line += "".join(f" {name}={value!r}" for name, value in fields.items())
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class Scrub(logging.Filter):
+    """Removes from Tornado's own messages what a client sent: queries, header and cookie values."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("tornado."):
+            record.msg = _QUERY.sub("?…", _QUOTED.sub("'…'", record.getMessage()))
+            record.args = None
+        return True
+
+
+def configure(settings: Settings) -> None:
+    """Send every record of the process to one place.
+
+    Raises `OSError` if the log file cannot be opened.
+    """
+    handler = LogWriter(settings.log_file)
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    handler.addFilter(Scrub())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+def log_access(
+    handler: RequestHandler, level: int = logging.INFO, more: dict[str, object] | None = None
+) -> None:
+    """Write the access line of a request that has been answered, with `more` fields."""
+    status = handler.get_status()
+    level = logging.ERROR if status >= 500 else level
+    if not access.isEnabledFor(level):
+        return
+    request = cast(Request, handler.request)
+    headers = request.headers
+    access.log(
+        level,
+        "%s %s %d",
+        request.method,
+        request.path,
+        status,
+        extra={
+            "request_id": headers["X-Request-ID"],
+            "http.request.method": request.method,
+            "url.path": request.path,
+            "http.route": request.route,
+            "http.response.status_code": status,
+            "http.response.body.size": request.body_size,
+            "client.address": request.remote_ip,
+            "user_agent.original": headers.get("User-Agent"),
+            "duration_ms": round(1000 * (time.perf_counter() - request.started), 3),
+            **(more or {}),
+        },
+    )
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}

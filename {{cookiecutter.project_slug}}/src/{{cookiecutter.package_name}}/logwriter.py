@@ -1,0 +1,103 @@
+"""Writes log lines from a thread of its own: no full disk and no stalled reader stops the service.
+
+Lines wait in memory until the thread has written them, a few milliseconds later and many at once.
+When the other end takes none, `LIMIT` bytes are kept and what comes after is dropped and counted;
+the count is logged as soon as lines flow again.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+from pathlib import Path
+
+LIMIT = 4 * 1024 * 1024
+GATHER = 0.02
+RETRY = 0.5
+LAST_WORDS = 1.0
+"""Bytes that may wait; seconds to collect lines, between attempts, and for the rest at the end."""
+
+
+class LogWriter(logging.Handler):
+    """Writes to `path`, which may be rotated at any time, or to standard output."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__()
+        self._path = path
+        self._fd = 1 if path is None else _open(path)
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._dropped = 0
+        self._something_to_write = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:
+            self.handleError(record)
+            return
+        if self._size + len(line) > LIMIT:
+            self._dropped += 1
+            return
+        self._lines.append(line)
+        self._size += len(line)
+        self._something_to_write.set()
+
+    def close(self) -> None:
+        """Write what still waits, for at most `LAST_WORDS` seconds."""
+        super().close()
+        self._closing.set()
+        self._something_to_write.set()
+        self._thread.join(LAST_WORDS)
+
+    def _run(self) -> None:
+        while not self._closing.is_set() or self._lines:
+            self._something_to_write.wait()
+            self._closing.wait(GATHER)
+            self._something_to_write.clear()
+            self._write(self._take())
+
+    def _take(self) -> bytes:
+        self.acquire()  # as `logging` does around `emit`
+        lines, self._lines, self._size = self._lines, [], 0
+        dropped, self._dropped = self._dropped, 0
+        self.release()
+        if dropped:
+            message = f"{dropped} log records dropped"
+            note = {"name": __name__, "levelname": "WARNING", "msg": message}
+            lines.append(self.format(logging.makeLogRecord(note)).encode() + b"\n")
+        return b"".join(lines)
+
+    def _write(self, batch: bytes) -> None:
+        written = 0
+        while written < len(batch):
+            if self._path is not None and _was_rotated(self._path, self._fd):
+                # The line that the old file holds in part is written whole into the new one.
+                written = batch.rfind(b"\n", 0, written) + 1
+                self._reopen(self._path)
+            try:
+                written += os.write(self._fd, batch[written:])
+            except OSError:
+                # A full disk, say. The batch is tried again, unless the service is leaving.
+                if self._closing.wait(RETRY):
+                    return
+
+    def _reopen(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            new = _open(path)
+            os.close(self._fd)
+            self._fd = new
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+
+def _was_rotated(path: Path, fd: int) -> bool:
+    try:
+        return not os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return True

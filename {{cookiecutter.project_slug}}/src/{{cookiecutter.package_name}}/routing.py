@@ -1,0 +1,150 @@
+"""From a request to its handler, and what holds for every request, whoever handles it.
+
+A request gets its id, its route and its true client here, and counts as in flight from here on
+(`connections.py` says until when). Handlers that do not derive from `web.Handler` are no exception.
+"""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from enum import Enum, auto
+from typing import Any, ClassVar, cast
+
+from tornado import web as tornado_web
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPServerRequest,
+    ParseBodyConfig,
+    ParseMultipartConfig,
+    set_parse_body_config,
+)
+from tornado.routing import PathMatches, Rule
+
+from .forwarded import TrustedProxies
+from .logs import log_access
+from .request import NO_ROUTE, Request, is_last, request_id
+from .settings import Settings
+from .web import NotFound, TooLarge, WebSocket
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+Resource = Callable[[], AbstractAsyncContextManager[object]]
+
+
+class State(Enum):
+    """Where the service is in its life; it is ready for traffic in one of these only."""
+
+    STARTING = auto()
+    READY = auto()
+    DRAINING = auto()
+
+
+class Route(PathMatches):
+    """Matches a path template such as ``/greetings/{name}`` and notes it on the request.
+
+    Each ``{name}`` stands for one segment, which the handler's method gets as an argument.
+    """
+
+    def __init__(self, template: str) -> None:
+        super().__init__(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template))
+        self._template = template
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        match = super().match(request)
+        if match is not None:
+            cast(Request, request).route = self._template
+        return match
+
+
+class StandardHeaders(tornado_web.OutputTransform):
+    """The headers of every answer: the request's id, and defaults that handlers may replace."""
+
+    DEFAULTS: ClassVar = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+    def __init__(self, request: HTTPServerRequest) -> None:
+        self._request = cast(Request, request)
+
+    def transform_first_chunk(
+        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple[int, HTTPHeaders, bytes]:
+        headers.pop("Server", None)
+        headers["X-Request-ID"] = self._request.headers["X-Request-ID"]
+        for name, value in self.DEFAULTS.items():
+            if name not in headers:
+                headers[name] = value
+        if is_last(self._request):
+            # Tornado says so to requests that come from now on; this one was already in flight.
+            headers["Connection"] = "close"
+        return status_code, headers, self.transform_chunk(chunk, finishing)
+
+    def transform_chunk(self, chunk: bytes, finishing: bool) -> bytes:
+        if self._request.method != "HEAD":
+            self._request.body_size += len(chunk)
+        return chunk
+
+
+class Application(tornado_web.Application):
+    """Tornado's application with this service's conventions.
+
+    `routes` are ``(template, handler)`` or ``(template, handler, arguments of its initialize)``.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routes: Sequence[tuple[Any, ...]],
+        *,
+        resources: Sequence[Resource] = (),
+        access_level: int = logging.INFO,
+    ) -> None:
+        super().__init__(
+            [Rule(Route(template), *target) for template, *target in routes],
+            default_handler_class=NotFound,
+            transforms=[StandardHeaders],
+            cross_origin_protection=True,
+            serve_traceback=settings.debug,
+            websocket_max_message_size=settings.max_body_size,
+            websocket_ping_interval=30,
+        )
+        # Nothing here takes uploads in this format, whose parser has a history of vulnerabilities.
+        # Tornado keeps this for the whole process.
+        set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
+        self.resources = resources
+        self.state = State.STARTING
+        self.in_flight: set[object] = set()
+        """The connections that carry a request now."""
+        self.websockets: set[WebSocket] = set()
+        self._access_level = access_level
+        self._max_body_size = settings.max_body_size
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+
+    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
+        """Tornado calls this once for each request, when its headers have arrived."""
+        note = cast(Request, request)
+        note.started = time.perf_counter()
+        note.route = NO_ROUTE
+        note.body_size = 0
+        self.in_flight.add(request.server_connection)
+        self._proxies.apply(request)
+        # The id stands in the headers, where a client or proxy puts it: there it is at hand for
+        # handlers of every kind and for calls to other services.
+        if not _SANE_ID.fullmatch(request.headers.get("X-Request-ID", "")):
+            request.headers["X-Request-ID"] = secrets.token_hex(16)
+        request_id.set(request.headers["X-Request-ID"])
+        length = request.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length[:20]) > self._max_body_size:
+            return self.get_handler_delegate(request, TooLarge)
+        return super().find_handler(request, **kwargs)
+
+    def log_request(self, handler: tornado_web.RequestHandler) -> None:
+        """Tornado calls this once for each answer."""
+        log_access(handler, self._access_level)

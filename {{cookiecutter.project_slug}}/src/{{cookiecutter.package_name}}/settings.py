@@ -1,0 +1,122 @@
+"""The settings: read once from the environment and `.env`, checked as a whole, never changed.
+
+`.env.example` explains each one. The environment wins over `.env`; empty means the default.
+"""
+
+import difflib
+import os
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import (
+    BeforeValidator,
+    Field,
+    IPvAnyAddress,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "APP_"
+ENV_FILE = ".env"
+
+
+class BadSettings(Exception):
+    """The settings cannot be used; the message has one line for each bad key."""
+
+
+def _networks(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(ip_network(item.strip()) for item in value.split(",") if item.strip())
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0, le=86400)]
+Timeout = Annotated[float, Field(gt=0, le=86400)]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+
+
+class Settings(BaseSettings):
+    """What differs from one deployment to the next.
+
+    A new setting is one line here and one in `.env.example`. A secret gets the type
+    `pydantic.SecretStr`, and is then masked wherever settings are shown.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    address: IPvAnyAddress = IPv4Address("127.0.0.1")
+    port: Port = 8000
+    admin_address: IPvAnyAddress = IPv4Address("127.0.0.1")
+    admin_port: Port = 9000
+    log_level: Level = "info"
+{% if cookiecutter.logging == "plain" %}
+    log_format: Literal["json", "text"] = "text"
+{% else %}
+    log_format: Literal["json", "text"] = "json"
+{% endif %}
+    log_file: Path | None = None
+    drain_delay: Seconds = 0
+    drain_timeout: Seconds = 25
+    idle_timeout: Timeout = 75
+    body_timeout: Timeout = 30
+    max_body_size: Annotated[int, Field(ge=1)] = 1048576
+    trusted_proxies: Networks = ()
+    threads: Annotated[int, Field(ge=1, le=1000)] = 8
+    debug: bool = False
+
+    @field_validator("admin_port")
+    @classmethod
+    def _is_a_port_of_its_own(cls, port: int, info: ValidationInfo) -> int:
+        # Port 0 asks the system for a free one, so two of them never clash.
+        if port and port == info.data.get("port"):
+            raise ValueError(f"must differ from {PREFIX}PORT")
+        return port
+
+
+def load() -> Settings:
+    """Read the settings. Raises `BadSettings` with every bad key in one message."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [_describe(detail) for detail in error.errors(include_url=False)]
+    except (OSError, UnicodeDecodeError) as error:
+        lines = [f"{ENV_FILE} cannot be read: {error}"]
+    raise BadSettings("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
+
+
+def unknown_names() -> list[str]:
+    """Describe the names that look like settings and are none: most likely misspelt."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    given = {name.upper() for name in [*os.environ, *dotenv_values(ENV_FILE)]}
+    descriptions = []
+    for name in sorted(given.difference(known)):
+        if name.startswith(PREFIX):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            descriptions.append(f"{name} is not a setting{hint}")
+    return descriptions
+
+
+def _describe(detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0])
+    message = detail["msg"].removeprefix("Value error, ")
+    value = repr(detail["input"])
+    if "Secret" in str(Settings.model_fields[name].annotation):
+        value = "a secret"
+    # A value that ended up under the wrong key may hold credentials, as in scheme://user:password@host.
+    value = re.sub(r"//[^/@]*@", "//***@", value)
+    return f"{PREFIX}{name.upper()}: {message[0].lower()}{message[1:]}, got {value}"
