@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ANSWERS = r'''{{ cookiecutter | tojson }}'''
+ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
 
 def unwanted(answers: dict[str, Any]) -> list[Path]:
@@ -26,7 +26,7 @@ def unwanted(answers: dict[str, Any]) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, and the folders that this leaves empty. A missing path is an error."""
+    """Remove a file or folder, which must exist, and the folders that this leaves empty."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -1,6 +1,9 @@
 """Refuse bad answers before anything is written: all at once, with the command that tries again.
 
-cookiecutter renders this file and runs it in the new, still empty folder.
+cookiecutter renders this file and runs it in the new, still empty folder. It makes that folder
+before it asks this hook, so a slug that is empty, too long or a path would be an error of its own
+or leave folders behind: ``__given_slug`` in cookiecutter.json keeps such a slug for this hook and
+puts a harmless one in its place.
 """
 
 import json
@@ -10,9 +13,15 @@ import shlex
 import sys
 from typing import Any
 
-ANSWERS = r'''{{ cookiecutter | tojson }}'''
+ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
-TAKEN = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names}
+# Names that are taken in some Python from 3.11 to 3.14, whichever runs this hook.
+SOMETIMES_TAKEN = """
+    aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
+    imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib type
+    uu xdrlib
+""".split()  # noqa: SIM905
+TAKEN = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names, *SOMETIMES_TAKEN}
 SLUG = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
 PACKAGE = r"[a-z][a-z0-9_]*"
 EMAIL = r"[\w.!#$%&*+/=?^`|~-]+@[\w-]+(\.[\w-]+)+"
@@ -59,7 +68,11 @@ def complaints(answers: dict[str, Any]) -> list[tuple[str, str]]:
             package not in TAKEN and package not in reserved,
             "must not be a keyword, a module of Python or a dependency",
         ),
-        ("description", is_line(description, 200), "must be one line of 1 to 200 printable characters"),
+        (
+            "description",
+            is_line(description, 200),
+            "must be one line of 1 to 200 printable characters",
+        ),
         ("author_name", is_line(author, 100), "must be one line of 1 to 100 printable characters"),
         (
             "author_email",
@@ -72,23 +85,27 @@ def complaints(answers: dict[str, Any]) -> list[tuple[str, str]]:
 
 def retry_command(answers: dict[str, Any], bad: set[str]) -> str:
     """Build the command that repeats the good answers and asks for the others."""
-    good = {
-        key: value
+    good = [
+        f"{key}={value}"
         for key, value in answers.items()
-        if not key.startswith("_") and key not in bad
-    }
-    arguments = [f"{key}={value}" for key, value in good.items()]
-    return shlex.join(["cookiecutter", answers.get("_template", "TEMPLATE"), *arguments])
+        if not key.startswith("_")
+        and key not in bad
+        # cookiecutter would render this one, so it is asked for again.
+        and not re.search(r"{[%#{]", str(value))
+    ]
+    version = ["--checkout", answers["_checkout"]] if answers.get("_checkout") else []
+    return shlex.join(["cookiecutter", *version, answers.get("_template", "TEMPLATE"), *good])
 
 
 def main() -> int:
     """Check the answers of this run."""
     answers = json.loads(ANSWERS)
+    answers["project_slug"] = answers["__given_slug"]
     bad = complaints(answers)
     if not bad:
         return 0
     for key, sentence in bad:
-        print(f"{key} {sentence}, got {ascii(answers[key])}.", file=sys.stderr)
+        print(f"{key} {sentence}, got {answers[key]!a}.", file=sys.stderr)
     print(
         f"\nNothing was written. This asks again and keeps the good answers:\n\n"
         f"  {retry_command(answers, {key for key, _ in bad})}\n",

@@ -11,7 +11,7 @@ import os
 import threading
 from pathlib import Path
 
-LIMIT = 4 * 1024 * 1024
+LIMIT = 32 * 1024 * 1024
 GATHER = 0.02
 RETRY = 0.5
 LAST_WORDS = 1.0
@@ -25,6 +25,8 @@ class LogWriter(logging.Handler):
         super().__init__()
         self._path = path
         self._fd = 1 if path is None else _open(path)
+        # Not the handler's own lock: `logging.shutdown` holds that one while it waits in `close`.
+        self._waiting = threading.Lock()
         self._lines: list[bytes] = []
         self._size = 0
         self._dropped = 0
@@ -39,11 +41,12 @@ class LogWriter(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        if self._size + len(line) > LIMIT:
-            self._dropped += 1
-            return
-        self._lines.append(line)
-        self._size += len(line)
+        with self._waiting:
+            if self._size + len(line) > LIMIT:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._size += len(line)
         self._something_to_write.set()
 
     def close(self) -> None:
@@ -61,10 +64,9 @@ class LogWriter(logging.Handler):
             self._write(self._take())
 
     def _take(self) -> bytes:
-        self.acquire()  # as `logging` does around `emit`
-        lines, self._lines, self._size = self._lines, [], 0
-        dropped, self._dropped = self._dropped, 0
-        self.release()
+        with self._waiting:
+            lines, self._lines, self._size = self._lines, [], 0
+            dropped, self._dropped = self._dropped, 0
         if dropped:
             message = f"{dropped} log records dropped"
             note = {"name": __name__, "levelname": "WARNING", "msg": message}

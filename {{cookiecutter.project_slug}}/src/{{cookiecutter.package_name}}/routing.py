@@ -141,6 +141,7 @@ class Application(tornado_web.Application):
             request.headers["X-Request-ID"] = secrets.token_hex(16)
         request_id.set(request.headers["X-Request-ID"])
         length = request.headers.get("Content-Length", "")
+        # The first 20 digits are enough to tell, and Python refuses to read thousands.
         if length.isdecimal() and int(length[:20]) > self._max_body_size:
             return self.get_handler_delegate(request, TooLarge)
         return super().find_handler(request, **kwargs)

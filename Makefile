@@ -1,0 +1,52 @@
+# `make` alone lists the targets. Everything they need is installed into .venv/ on first use,
+# with uv if it is there and with Python's own venv and pip if not.
+
+PYTHON ?= python3
+BIN = .venv/bin
+PYTEST = $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick check format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## generate a project with the default answers into build/ and serve it
+	@rm -rf build
+	@$(BIN)/cookiecutter . --no-input --default-config --output-dir build
+	@$(MAKE) --no-print-directory -C build/tornado-service .venv/installed
+	@echo
+	@echo "  Service:  http://127.0.0.1:$${APP_PORT:-8000}/greetings/Ada"
+	@echo "  Health:   http://127.0.0.1:$${APP_ADMIN_PORT:-9000}/readyz"
+	@echo "  Source:   build/tornado-service"
+	@echo "  Stop:     Ctrl-C"
+	@echo
+	@cd build/tornado-service && exec .venv/bin/tornado-service
+
+test: check .venv/installed ## run every test, the quick ones first
+	@$(PYTEST)
+
+quick: check .venv/installed ## whether the template still renders and lints in every combination
+	@$(PYTEST) tests/test_*.py
+
+check: .venv/installed ## check format and style of the template's own code
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+format: .venv/installed ## format the template's own code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove everything that is not source
+	rm -rf .venv build .pytest_cache .ruff_cache
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "Installing into .venv ..."
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --allow-existing --python '>=3.11' .venv && \
+		uv pip install --quiet --python .venv -c constraints.txt -r pyproject.toml --extra dev; \
+	else \
+		$(PYTHON) -m venv .venv && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@

@@ -1,0 +1,56 @@
+"""What the tests share: projects baked from this template, each only once."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+from .bakes import TEMPLATE, choices
+
+
+@pytest.fixture(scope="session")
+def bake_into(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Bake a project into a folder, untouched by the user's configuration and with none of it left.
+
+    For a test that changes the project, or compares two of them; the others share those of `bake`.
+    """
+    home = tmp_path_factory.mktemp("cookiecutter")
+    config = home / "config.yaml"
+    folders = {name: str(home / name) for name in ("cookiecutters_dir", "replay_dir")}
+    config.write_text(json.dumps(folders))
+
+    def bake_into(folder: Path, **answers: Any) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            # cookiecutter never removes the rendered hooks that it writes there.
+            patch.setattr(tempfile, "tempdir", str(home))
+            project = cookiecutter(
+                str(TEMPLATE),
+                no_input=True,
+                extra_context=answers,
+                output_dir=str(folder),
+                config_file=str(config),
+            )
+        return Path(project)
+
+    return bake_into
+
+
+@pytest.fixture(scope="session")
+def bake(
+    bake_into: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Bake a project, or return the one that these answers gave before. Tests only read it."""
+    baked: dict[str, Path] = {}
+    default = {question: answers[0] for question, answers in choices().items()}
+
+    def bake(**answers: Any) -> Path:
+        key = json.dumps({**default, **answers}, sort_keys=True)
+        if key not in baked:
+            baked[key] = bake_into(tmp_path_factory.mktemp("bake"), **answers)
+        return baked[key]
+
+    return bake

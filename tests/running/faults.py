@@ -1,0 +1,99 @@
+"""The generated service with routes that misbehave on purpose. Run as a script, never imported."""
+
+import asyncio
+import logging
+import sys
+import time
+from typing import ClassVar
+
+from tornado.routing import Rule
+from tornado.web import RequestHandler
+from tornado_service import app, settings
+from tornado_service.routing import Application, Route
+from tornado_service.server import CannotStart, serve
+from tornado_service.web import Handler
+
+logger = logging.getLogger("faults")
+
+
+class Sleep(Handler):
+    """Answers after so many seconds."""
+
+    async def get(self, seconds: str) -> None:
+        await asyncio.sleep(float(seconds))
+        self.reply({"slept": seconds})
+
+
+class PlainSleep(RequestHandler):
+    """The same with a handler that knows nothing of the service's own."""
+
+    async def get(self, seconds: str) -> None:
+        await asyncio.sleep(float(seconds))
+        self.write("slept")
+
+
+class Block(Handler):
+    """Blocks the event loop."""
+
+    def get(self, seconds: str) -> None:
+        time.sleep(float(seconds))
+        self.reply({"blocked": seconds})
+
+
+class Thread(Handler):
+    """Blocks a thread of the pool."""
+
+    async def get(self, seconds: str) -> None:
+        await asyncio.to_thread(time.sleep, float(seconds))
+        self.reply({"slept": seconds})
+
+
+class Fail(Handler):
+    """Raises what nobody expects."""
+
+    def get(self) -> None:
+        raise RuntimeError("the cause, for the log alone")
+
+
+class Log(Handler):
+    """Logs so many numbered lines, a slice at a time, and says when it is done."""
+
+    extra: ClassVar[dict[str, str]] = {}
+
+    async def get(self, count: str) -> None:
+        for number in range(int(count)):
+            logger.info("line %d", number, extra=self.extra)
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        self.reply({"logged": int(count)})
+
+
+class Flood(Log):
+    """The same with lines of more than a kilobyte."""
+
+    extra: ClassVar[dict[str, str]] = {"padding": "x" * 1000}
+
+
+def make_app(values: settings.Settings) -> Application:
+    """Add the faults to what the service serves anyway."""
+    application = app.make_app(values)
+    application.wildcard_router.add_rules(
+        Rule(Route(template), handler)
+        for template, handler in {
+            "/sleep/{seconds}": Sleep,
+            "/plain/{seconds}": PlainSleep,
+            "/block/{seconds}": Block,
+            "/thread/{seconds}": Thread,
+            "/fail": Fail,
+            "/log/{count}": Log,
+            "/flood/{count}": Flood,
+        }.items()
+    )
+    return application
+
+
+if __name__ == "__main__":
+    try:
+        serve(settings.load(), make_app)
+    except CannotStart as error:
+        sys.exit(str(error))

@@ -1,0 +1,169 @@
+"""`make demo` and the project's targets as a user at a terminal meets them."""
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ..bakes import TEMPLATE
+from ..tools import PLACES, needs
+from .harness import free_ports, is_open, until
+
+
+class Terminal:
+    """A pseudo-terminal with a command in its foreground."""
+
+    def __init__(self, folder: Path, *command: str, **environment: str) -> None:
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            unwanted = {"VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "CI"}
+            inherited = {key: value for key, value in os.environ.items() if key not in unwanted}
+            os.execvpe(command[0], command, {**inherited, "TERM": "xterm", **environment})
+        self.seen = ""
+        self.status: int | None = None
+        # Always read, as a terminal does: a full one would hold the command up.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait_for(self, text: str, patience: float = 300) -> None:
+        until(lambda: text in self.seen, f"{text!r} on the terminal", patience)
+
+    def press(self, keys: str) -> None:
+        os.write(self._fd, keys.encode())
+
+    def wait(self, patience: float = 60) -> int:
+        """Wait for the end. Returns the exit code, negative for a signal."""
+
+        def ended() -> bool:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+            return bool(pid)
+
+        until(ended, "the end of the command", patience)
+        self._reader.join()
+        assert self.status is not None
+        return self.status
+
+    def kill(self) -> None:
+        if self.status is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        self._reader.join()
+        os.close(self._fd)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # how Linux reports that the other side has closed
+            while shown := os.read(self._fd, 65536):
+                self.seen += shown.decode(errors="replace")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The template as it lies here, without what its own environment left in it."""
+    folder = tmp_path / "clone"
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=TEMPLATE,
+        capture_output=True,
+        check=True,
+    )
+    for name in listing.stdout.decode().split("\0")[:-1]:
+        if (TEMPLATE / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((TEMPLATE / name).read_bytes())
+    return folder
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    """Opens terminals; ends whatever runs in them."""
+    opened: list[Terminal] = []
+
+    def terminal(folder: Path, *command: str, **environment: str) -> Terminal:
+        opened.append(Terminal(folder, *command, **environment))
+        return opened[-1]
+
+    yield terminal
+    for one in opened:
+        one.kill()
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_demo(clone: Path, terminal: Callable[..., Terminal], installer: str) -> None:
+    needs("uv")
+    path = PLACES if installer == "uv" else without("uv", os.environ["PATH"])
+    port, admin_port = free_ports(2)
+    ports = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port)}
+    demo = terminal(clone, "make", "demo", PATH=path, **ports)
+    demo.wait_for("listening on")
+    for url in (f":{port}/greetings/Ada", f":{admin_port}/readyz"):
+        assert f"http://127.0.0.1{url}" in demo.seen
+        subprocess.run([needs("curl"), "--fail", "--silent", f"http://127.0.0.1{url}"], check=True)
+    installed_by_uv = "uv = " in (clone / "build/tornado-service/.venv/pyvenv.cfg").read_text()
+    assert installed_by_uv == (installer == "uv")
+    pressed = time.monotonic()
+    demo.press("\x03")
+    demo.wait()
+    assert time.monotonic() - pressed < 5
+    assert not is_open(port)
+    after = demo.seen[demo.seen.index("listening on") :]
+    assert '"message":"stopped"' in after
+    assert not re.search(r"error|traceback|\*\*\*", after, re.IGNORECASE)
+
+
+def test_dev_restarts_at_a_change(
+    project: Path,
+    python: Path,
+    bake_into: Callable[..., Path],
+    tmp_path: Path,
+    terminal: Callable[..., Terminal],
+) -> None:
+    copy = bake_into(tmp_path)
+    (copy / ".venv").symlink_to(project / ".venv")
+    (project / ".venv/installed").touch()
+    port, admin_port = free_ports(2)
+    ports = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port)}
+    dev = terminal(copy, "make", "dev", PYTHONPATH=str(copy / "src"), **ports)
+    dev.wait_for("listening on")
+    model = copy / "src/tornado_service/greetings/model.py"
+
+    def greeting() -> str:
+        url = f"http://127.0.0.1:{port}/greetings/Ada"
+        command = [needs("curl"), "--silent", url]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    assert greeting() == '{"message":"Hello, Ada!"}'
+    text = model.read_text()
+
+    def save_and_ask() -> bool:
+        # Again and again, for what is saved before Tornado first looks at the files goes unseen.
+        model.write_text(text.replace('"Hello"', '"Good evening"'))
+        time.sleep(2)
+        return greeting() == '{"message":"Good evening, Ada!"}'
+
+    until(save_and_ask, "the change is served")
+    # A mistake is shown, and mending it is enough.
+    model.write_text("this is no Python\n")
+    dev.wait_for("SyntaxError")
+    model.write_text(text)
+    until(lambda: greeting() == '{"message":"Hello, Ada!"}', "the mended code is served")
+    dev.press("\x03")
+    dev.wait()
+    assert not is_open(port)
+
+
+def without(tool: str, path: str) -> str:
+    """Leave the folders out of a PATH that hold a tool."""
+    return os.pathsep.join(
+        folder for folder in path.split(os.pathsep) if not (Path(folder) / tool).exists()
+    )

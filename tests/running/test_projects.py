@@ -1,0 +1,72 @@
+"""Every value of every answer, executed: installed, checked, tested, started and asked."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..bakes import ALL_OFF, ALL_ON, AWKWARD, label, one_at_a_time
+from .conftest import install
+from .harness import starter
+
+EXECUTED = [
+    *(pytest.param(answers, id=label(answers)) for answers in one_at_a_time()),
+    # The awkward answers ride on everything on, so that they land wherever answers can.
+    pytest.param({**ALL_ON, **AWKWARD}, id="all-on-awkward"),
+    pytest.param(ALL_OFF, id="all-off"),
+]
+
+
+@pytest.mark.parametrize("answers", EXECUTED)
+def test_project_works(
+    bake_into: Callable[..., Path], tmp_path: Path, answers: dict[str, Any]
+) -> None:
+    project = bake_into(tmp_path, **answers)
+    python = install(project)
+    succeed(project, python, "mypy")
+    succeed(project, python, "pytest", "--quiet", "--cov", "--cov-report=term")
+    check_command(project, python.with_name(project.name))
+    with starter(python, tmp_path, project / "src") as run:
+        package = answers.get("package_name", "tornado_service")
+        service = run.start("-m", package, APP_LOG_FORMAT="json")
+        assert service.ask("/").json == {"message": "Hello, world!"}
+        assert service.ask("/greetings/Zo%C3%AB").json == {"message": "Hello, Zoë!"}
+        assert service.ask("/nope").json["status"] == 404
+        service.signal()
+        assert service.wait() == 0
+        assert service.errors() == ""
+
+
+def check_command(project: Path, command: Path) -> None:
+    """Check the command that the project installs."""
+    version = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout == "0.1.0\n"
+    settings = project / "deploy/production.env"
+    lines = [line for line in settings.read_text().splitlines() if line.startswith("APP_")]
+    environment = dict(line.split("=", 1) for line in lines)
+    shown = subprocess.run(
+        [command, "check"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert set(lines) <= set(shown.stdout.splitlines())
+    assert shown.stderr == ""
+
+
+def succeed(project: Path, python: Path, module: str, *arguments: str) -> None:
+    """Run a tool of the project's environment in the project."""
+    done = subprocess.run(
+        [python, "-m", module, *arguments], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_failing_project_is_noticed(python: Path, tmp_path: Path) -> None:
+    # The twin of the test above: what it runs can fail.
+    for module, broken in {"mypy": "number: int = 'text'", "pytest": "assert False"}.items():
+        folder = tmp_path / module
+        folder.mkdir()
+        (folder / "pyproject.toml").write_text('[tool.mypy]\nstrict = true\nfiles = ["."]\n')
+        (folder / "test_broken.py").write_text(broken + "\n")
+        with pytest.raises(AssertionError, match="error"):
+            succeed(folder, python, module)

@@ -1,0 +1,82 @@
+"""What the tests share."""
+
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from {{ cookiecutter.package_name }}.app import make_app
+from {{ cookiecutter.package_name }}.logs import JsonFormatter, Scrub
+from {{ cookiecutter.package_name }}.settings import Settings
+
+from .support import Client, Process, Record, serving
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("APP_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    """A client of the whole service, which runs in this process."""
+    settings = Settings()
+    async with serving(make_app(settings), settings) as client:
+        yield client
+
+
+class Log(logging.Handler):
+    """Keeps the lines that the service would write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.addFilter(Scrub())
+        self.records: list[Record] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(orjson.loads(self.format(record)))
+
+
+@pytest.fixture
+def log() -> Iterator[list[Record]]:
+    """What has been logged, down to level debug."""
+    handler, root = Log(), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield handler.records
+    root.setLevel(level)
+    root.removeHandler(handler)
+
+
+class Starter:
+    """Starts processes in a folder and ends them when the test is over."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[Process] = []
+
+    def __call__(self, module: str, **settings: object) -> Process:
+        given = {f"APP_{name.upper()}": str(value) for name, value in settings.items()}
+        process = Process(module, self._folder, given)
+        self._processes.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self._processes:
+            process.end()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Starter]:
+    """Start the service, or a module that serves: ``start("tests.slow_service", threads=1)``."""
+    starter = Starter(tmp_path)
+    yield starter
+    starter.end()

@@ -1,0 +1,168 @@
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from tornado.web import RedirectHandler, RequestHandler
+
+from {{ cookiecutter.package_name }}.routing import Application
+from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.web import Handler
+
+from .support import Client, Record, serving, until
+
+
+class Shows(Handler):
+    def get(self, **segments: str) -> None:
+        self.reply(segments)
+
+
+class Chooses(Handler):
+    """Sets headers of its own."""
+
+    def get(self) -> None:
+        self.set_header("Cache-Control", "max-age=60")
+        self.set_header("X-Request-ID", "mine")
+        self.finish()
+
+
+class Plain(RequestHandler):
+    """Tornado's own kind of handler; waits until it may answer."""
+
+    def initialize(self, go_on: asyncio.Event) -> None:
+        self._go_on = go_on
+
+    async def get(self) -> None:
+        await self._go_on.wait()
+        self.write("plain")
+
+
+def accesses(log: list[Record]) -> list[Record]:
+    return [record for record in log if record["logger"] == "access"]
+
+
+def app(*routes: tuple[Any, ...], **settings: Any) -> tuple[Application, Settings]:
+    values = Settings(**settings)
+    return Application(values, routes), values
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/a/1", {"x": "1"}),
+        ("/a/with%20space", {"x": "with space"}),
+        ("/a/1%2F2", {"x": "1/2"}),
+        ("/a/1/b/2", {"x": "1", "y": "2"}),
+        ("/a/1?x=9", {"x": "1"}),
+    ],
+)
+async def test_a_template_takes_one_segment_a_name(path: str, expected: dict[str, str]) -> None:
+    async with serving(*app(("/a/{x}", Shows), ("/a/{x}/b/{y}", Shows))) as client:
+        response = await client.get(path)
+        assert response.code == 200
+        assert json.loads(response.body) == expected
+
+
+@pytest.mark.parametrize("path", ["/a", "/a/", "/a/1/", "/a/1/b", "/b/a/1", "/A/1"])
+async def test_a_template_takes_nothing_else(path: str) -> None:
+    async with serving(*app(("/a/{x}", Shows))) as client:
+        assert (await client.get(path)).code == 404
+
+
+async def test_the_log_names_the_route(log: list[Record]) -> None:
+    async with serving(*app(("/a/{x}", Shows))) as client:
+        await client.get("/a/1")
+        await client.get("/nowhere")
+    assert [line["http.route"] for line in accesses(log)] == ["/a/{x}", "none"]
+
+
+async def test_a_sane_request_id_is_kept(client: Client) -> None:
+    response = await client.get("/nowhere", X_Request_ID="check-17")
+    assert response.headers["X-Request-ID"] == "check-17"
+    assert json.loads(response.body)["request_id"] == "check-17"
+
+
+@pytest.mark.parametrize("odd", ["", "a b", "a,b", "<script>", "a" * 129, "\xe9"])
+async def test_an_odd_request_id_is_replaced(client: Client, odd: str) -> None:
+    response = await client.get("/nowhere", X_Request_ID=odd)
+    request_id = response.headers["X-Request-ID"]
+    assert len(request_id) == 32
+    assert json.loads(response.body)["request_id"] == request_id
+
+
+async def test_two_requests_get_two_ids(client: Client) -> None:
+    first, second = await client.get("/"), await client.get("/")
+    assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
+
+
+async def test_a_handler_cannot_change_the_request_id() -> None:
+    async with serving(*app(("/", Chooses))) as client:
+        response = await client.get("/", X_Request_ID="check-17")
+        assert response.headers.get_list("X-Request-ID") == ["check-17"]
+
+
+async def test_answers_have_safe_headers(client: Client) -> None:
+    for path in "/", "/nowhere":
+        headers = (await client.get(path)).headers
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "Server" not in headers
+
+
+async def test_handlers_of_tornado_have_them_as_well() -> None:
+    async with serving(*app(("/", RedirectHandler, {"url": "/there"}))) as client:
+        response = await client.get("/")
+    assert response.code == 301
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["X-Request-ID"]
+    assert "Server" not in response.headers
+
+
+async def test_a_handler_may_replace_a_safe_header() -> None:
+    async with serving(*app(("/", Chooses))) as client:
+        headers = (await client.get("/")).headers
+    assert headers.get_list("Cache-Control") == ["max-age=60"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_every_handler_counts_as_in_flight() -> None:
+    go_on = asyncio.Event()
+    async with serving(*app(("/", Plain, {"go_on": go_on}))) as client:
+        requests = [asyncio.ensure_future(client.get("/")) for _ in range(3)]
+        await until(lambda: len(client.app.in_flight) == 3)
+        go_on.set()
+        assert {response.code for response in await asyncio.gather(*requests)} == {200}
+        await until(lambda: not client.app.in_flight)
+
+
+async def test_a_request_whose_client_goes_is_in_flight_no_more() -> None:
+    async with serving(*app(("/", Plain, {"go_on": asyncio.Event()}))) as client:
+        async with client.wire() as wire:
+            wire.ask()
+            await until(lambda: client.app.in_flight)
+        await until(lambda: not client.app.in_flight)
+
+
+async def test_the_log_has_the_size_of_the_body(log: list[Record]) -> None:
+    async with serving(*app(("/a/{x}", Shows))) as client:
+        response = await client.get("/a/1")
+        await client.fetch("HEAD", "/a/1")
+    assert [line["http.response.body.size"] for line in accesses(log)] == [len(response.body), 0]
+
+
+async def test_a_body_whose_announced_size_is_absurd_is_too_large(client: Client) -> None:
+    async with client.wire() as wire:
+        wire.send(f"POST /greetings HTTP/1.1\r\nHost: x\r\nContent-Length: {30 * '9'}\r\n\r\n")
+        answer = await wire.answer()
+        assert answer.status == 413
+        assert answer.json()["title"]
+
+
+async def test_the_log_has_the_client_that_a_trusted_proxy_names(log: list[Record]) -> None:
+    for trusted in "127.0.0.1", "10.0.0.1":
+        async with serving(*app(("/a/{x}", Shows), trusted_proxies=trusted)) as client:
+            await client.get("/a/1", X_Forwarded_For="203.0.113.5")
+    assert [line["client.address"] for line in accesses(log)] == ["203.0.113.5", "127.0.0.1"]

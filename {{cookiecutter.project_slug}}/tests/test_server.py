@@ -1,0 +1,282 @@
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from tornado.websocket import websocket_connect
+
+from .conftest import Starter
+from .support import SERVICE, Process, Wire, until
+
+SLOW_SERVICE = "tests.slow_service"
+
+
+def let_go(process: Process) -> None:
+    """Let the slow handlers answer."""
+    (process.folder / "go").touch()
+
+
+async def begin_slow_request(process: Process, wire: Wire, path: str = "/slow") -> None:
+    wire.ask(path)
+    await process.logged({"/slow": "slow request arrived", "/stuck": "event loop blocked"}[path])
+
+
+async def is_refused(port: int) -> None:
+    """Wait until nobody listens any more."""
+
+    def refused() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) != 0
+
+    await until(refused)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+async def test_it_starts_answers_and_stops(start: Starter, signum: int) -> None:
+    process = start(SERVICE)
+    port, admin_port = await process.ports()
+    async with Wire(port) as wire, Wire(admin_port) as admin:
+        assert (await wire.get("/greetings/Ada")).json() == {"message": "Hello, Ada!"}
+        assert (await admin.get("/readyz")).json() == {"ready": True}
+    process.signal(signum)
+    assert await process.exit_code() == 0
+    assert process.errors() == ""
+    assert process.messages()[-2:] == ["draining, requests in flight: 0", "stopped"]
+
+
+async def test_a_request_in_flight_is_answered(start: Starter) -> None:
+    process = start(SLOW_SERVICE)
+    port, _ = await process.ports()
+    async with Wire(port) as wire:
+        await begin_slow_request(process, wire)
+        process.signal(signal.SIGTERM)
+        await process.logged("draining, requests in flight: 1")
+        await is_refused(port)
+        let_go(process)
+        answer = await wire.answer()
+        assert (answer.status, answer.json()) == (200, {"slow": True})
+        assert answer.headers["Connection"] == "close"
+        assert await wire.rest() == b""
+    assert await process.exit_code() == 0
+    assert not [message for message in process.messages() if "cut" in message]
+
+
+async def test_an_idle_connection_may_ask_once_more_while_others_finish(start: Starter) -> None:
+    process = start(SLOW_SERVICE)
+    port, _ = await process.ports()
+    async with Wire(port) as slow, Wire(port) as idle:
+        first = await idle.get("/nowhere")
+        assert "Connection" not in first.headers
+        await begin_slow_request(process, slow)
+        process.signal(signal.SIGTERM)
+        await is_refused(port)
+        last = await idle.get("/nowhere")
+        assert last.status == 404
+        assert last.headers["Connection"] == "close"
+        assert await idle.rest() == b""
+        let_go(process)
+        assert (await slow.answer()).status == 200
+    assert await process.exit_code() == 0
+
+
+async def test_an_idle_connection_does_not_hold_up_the_stop(start: Starter) -> None:
+    process = start(SERVICE)
+    port, _ = await process.ports()
+    async with Wire(port) as wire:
+        await wire.get("/")
+        process.signal(signal.SIGTERM)
+        assert await wire.rest() == b""
+    assert await process.exit_code() == 0
+    assert not [message for message in process.messages() if "cut" in message]
+
+
+async def test_a_resource_is_there_before_and_after_all_requests(start: Starter) -> None:
+    process = start(SLOW_SERVICE)
+    port, _ = await process.ports()
+    async with Wire(port) as wire:
+        await begin_slow_request(process, wire)
+        process.signal(signal.SIGTERM)
+        await process.logged("draining")
+        let_go(process)
+        await wire.answer()
+    assert await process.exit_code() == 0
+    messages = [message.partition(",")[0] for message in process.messages()]
+    assert [message.partition(" on ")[0] for message in messages] == [
+        "resource entered",
+        "listening",
+        "slow request arrived",
+        "draining",
+        "GET /slow 200",
+        "resource left",
+        "stopped",
+    ]
+
+
+async def test_a_websocket_is_told_that_the_service_goes(start: Starter) -> None:
+    process = start(SERVICE)
+    port, _ = await process.ports()
+    echo = await websocket_connect(f"ws://127.0.0.1:{port}/echo")
+    process.signal(signal.SIGTERM)
+    assert await echo.read_message() is None
+    assert (echo.close_code, echo.close_reason) == (1001, "the service is stopping")
+    echo.close()
+    assert await process.exit_code() == 0
+    [end] = [record for record in process.records() if "websocket.close_code" in record]
+    assert end["websocket.close_code"] == 1001
+
+
+async def test_no_websocket_begins_while_the_service_goes(start: Starter) -> None:
+    process = start(SLOW_SERVICE)
+    port, _ = await process.ports()
+    async with Wire(port) as slow, Wire(port) as late:
+        await late.get("/nowhere")
+        await begin_slow_request(process, slow)
+        process.signal(signal.SIGTERM)
+        await is_refused(port)
+        answer = await late.get("/echo", Upgrade="websocket", Connection="Upgrade")
+        assert answer.status == 503
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        let_go(process)
+        await slow.answer()
+    assert await process.exit_code() == 0
+
+
+async def test_during_the_drain_delay_it_is_not_ready_and_answers(start: Starter) -> None:
+    process = start(SERVICE, drain_delay=600)
+    port, admin_port = await process.ports()
+    async with Wire(port) as wire, Wire(admin_port) as admin:
+        process.signal(signal.SIGTERM)
+        await process.logged("draining")
+        answer = await admin.get("/readyz")
+        assert (answer.status, answer.json()) == (503, {"ready": False, "reasons": ["draining"]})
+        assert (await admin.get("/livez")).status == 200
+        for _ in range(2):
+            answer = await wire.get("/")
+            assert answer.status == 200
+            assert "Connection" not in answer.headers
+        async with Wire(port) as another:
+            assert (await another.get("/")).status == 200
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 1
+
+
+async def test_the_drain_delay_ends(start: Starter) -> None:
+    process = start(SERVICE, drain_delay=0.3)
+    await process.ports()
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    draining, stopped = process.records()[-2:]
+    begin, end = (datetime.fromisoformat(one["timestamp"]) for one in (draining, stopped))
+    assert (end - begin).total_seconds() >= 0.29
+
+
+async def test_what_outlasts_the_drain_timeout_is_cut_and_counted(start: Starter) -> None:
+    process = start(SLOW_SERVICE, drain_timeout=0.2)
+    port, _ = await process.ports()
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+    async with Wire(port) as first, Wire(port) as second, Wire(port) as silent:
+        answer = await silent.get("/echo", **upgrade, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==")
+        assert answer.status == 101
+        await begin_slow_request(process, first)
+        second.ask("/slow")
+        await until(lambda: process.messages().count("slow request arrived") == 2)
+        process.signal(signal.SIGTERM)
+        assert await first.rest() == b""
+        assert await second.rest() == b""
+    assert await process.exit_code() == 0
+    last = process.records()[-1]
+    assert last["message"] == "0.2 s after SIGTERM: requests cut: 2, WebSockets cut: 1"
+    assert last["level"] == "warning"
+
+
+async def test_a_second_signal_cuts_at_once(start: Starter) -> None:
+    process = start(SLOW_SERVICE, drain_timeout=600)
+    port, _ = await process.ports()
+    async with Wire(port) as wire:
+        await begin_slow_request(process, wire)
+        process.signal(signal.SIGTERM)
+        await process.logged("draining")
+        process.signal(signal.SIGINT)
+        assert await wire.rest() == b""
+    assert await process.exit_code() == 1
+    expected = "second signal, SIGINT: requests cut: 1, WebSockets cut: 0"
+    assert process.messages()[-1] == expected
+
+
+async def test_a_blocked_event_loop_does_not_keep_it_from_stopping(start: Starter) -> None:
+    process = start(SLOW_SERVICE, drain_timeout=0.2)
+    port, _ = await process.ports()
+    async with Wire(port) as wire:
+        await begin_slow_request(process, wire, "/stuck")
+        process.signal(signal.SIGTERM)
+        assert await process.exit_code() == 0
+    assert process.messages()[-1].endswith("requests cut: 1, WebSockets cut: 0")
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+@pytest.mark.parametrize("name", ["port", "admin_port"])
+async def test_a_port_in_use_is_one_line(start: Starter, taken: int, name: str) -> None:
+    process = start(SERVICE, **{name: taken})
+    assert await process.exit_code() == 1
+    assert process.errors() == f"cannot listen on 127.0.0.1 port {taken}: Address already in use\n"
+    assert process.records() == []
+
+
+async def test_a_log_file_that_cannot_be_written_is_one_line(
+    start: Starter, tmp_path: Path
+) -> None:
+    path = tmp_path / "missing" / "service.log"
+    process = start(SERVICE, log_file=path)
+    assert await process.exit_code() == 1
+    [line] = process.errors().splitlines()
+    assert line.startswith("cannot write the log: ")
+    assert str(path) in line
+
+
+async def test_the_log_goes_to_a_file_as_text_if_asked_to(start: Starter, tmp_path: Path) -> None:
+    path = tmp_path / "service.log"
+    process = start(SERVICE, log_file=path, log_format="text")
+    await until(lambda: path.exists() and "listening on" in path.read_text())
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    assert re.search(r"\dZ INFO    \S+\.server: stopped\n$", path.read_text())
+    assert process.records() == []
+
+
+async def test_with_debug_it_starts_anew_when_its_code_changes(
+    start: Starter, tmp_path: Path
+) -> None:
+    module = tmp_path / "changing.py"
+    module.write_text(
+        "from tests.slow_service import load, make_app, serve\n\nserve(load(), make_app)"
+    )
+    process = start("changing", debug=True)
+    await process.ports()
+
+    def has_started_anew() -> bool:
+        module.touch()  # again and again, for the first look at the file only notes its time
+        return process.messages().count("resource entered") == 2
+
+    await until(has_started_anew)
+    await until(lambda: process.messages()[-1].startswith("listening on"))
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+
+
+async def test_bad_settings_are_exit_code_78(start: Starter) -> None:
+    process = start(SERVICE, port="eighty", threads=0)
+    assert await process.exit_code() == 78
+    assert process.errors().splitlines()[0] == "Bad settings:"
+    assert len(process.errors().splitlines()) == 3
+    assert process.records() == []

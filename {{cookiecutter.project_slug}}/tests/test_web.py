@@ -1,0 +1,284 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from pydantic import Field
+from tornado.httpclient import HTTPResponse
+from tornado.web import HTTPError
+
+from {{ cookiecutter.package_name }}.routing import Application
+from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.web import Body, Handler, Problem
+
+from .support import Client, Record, serving, until
+
+
+class Item(Body):
+    sizes: list[int] = Field(max_length=3)
+
+
+class Items(Handler):
+    async def post(self) -> None:
+        self.reply({"sizes": Item.read(self.request).sizes})
+
+
+class Refuses(Handler):
+    def get(self) -> None:
+        raise Problem(409, "The door is closed.", [{"pointer": "/door", "detail": "closed"}])
+
+
+class Fails(Handler):
+    def get(self) -> None:
+        raise ValueError("the password is hunter2")
+
+
+class FailsLate(Handler):
+    async def get(self) -> None:
+        self.write("half an ans")
+        raise ValueError("the password is hunter2")
+
+
+class Unusual(Handler):
+    def get(self) -> None:
+        raise HTTPError(499, "the password is hunter2", reason="Client Closed Request")
+
+
+class Tagged(Handler):
+    def compute_etag(self) -> str:
+        return '"7"'
+
+    def get(self) -> None:
+        self.reply({"version": 7})
+
+
+ROUTES = [
+    ("/items", Items),
+    ("/refuses", Refuses),
+    ("/fails", Fails),
+    ("/fails-late", FailsLate),
+    ("/unusual", Unusual),
+    ("/tagged", Tagged),
+]
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    settings = Settings(max_body_size=1000)
+    async with serving(Application(settings, ROUTES), settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def debugged() -> AsyncIterator[Client]:
+    settings = Settings(debug=True)
+    async with serving(Application(settings, ROUTES), settings) as client:
+        yield client
+
+
+def problem(response: HTTPResponse) -> Any:
+    """Return the problem that an answer tells, which has what every problem has."""
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = json.loads(response.body)
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["status"] == response.code
+    assert body["request_id"] == response.headers["X-Request-ID"]
+    return body
+
+
+async def test_json_goes_in_and_out(client: Client) -> None:
+    response = await client.post("/items", {"sizes": [1, 2]})
+    assert response.code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    assert json.loads(response.body) == {"sizes": [1, 2]}
+
+
+async def test_the_media_type_may_have_parameters(client: Client) -> None:
+    media_type = "Application/JSON; charset=utf-8"
+    response = await client.post("/items", {"sizes": []}, Content_Type=media_type)
+    assert response.code == 200
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/jsonp", "text/html"])
+async def test_another_media_type_is_a_problem(client: Client, media_type: str) -> None:
+    response = await client.post("/items", {"sizes": []}, Content_Type=media_type)
+    assert response.code == 415
+    assert problem(response)["detail"] == "The body must be application/json."
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{'sizes': []}", b'{"sizes": [NaN]}', b"\xff"])
+async def test_a_body_that_is_not_json_is_a_problem(client: Client, body: bytes) -> None:
+    response = await client.post("/items", body)
+    assert response.code == 400
+    assert problem(response)["detail"].startswith("The body is not JSON: ")
+
+
+async def test_a_body_that_does_not_fit_is_a_problem_that_lists_all(client: Client) -> None:
+    response = await client.post("/items", {"sizes": [1, "x", None], "colour": "red"})
+    assert response.code == 422
+    errors = problem(response)["errors"]
+    assert [error["pointer"] for error in errors] == ["/sizes/1", "/sizes/2", "/colour"]
+    assert all(error["detail"] for error in errors)
+
+
+async def test_a_pointer_escapes_what_separates_its_parts(client: Client) -> None:
+    response = await client.post("/items", {"sizes": [], "a/b~c": 1})
+    assert [error["pointer"] for error in problem(response)["errors"]] == ["/a~1b~0c"]
+
+
+async def test_what_the_client_sent_is_not_repeated(client: Client) -> None:
+    response = await client.post("/items", {"sizes": ["hunter2"]})
+    assert response.code == 422
+    assert b"hunter2" not in response.body
+
+
+async def test_multipart_is_refused(client: Client) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
+    media_type = "multipart/form-data; boundary=x"
+    response = await client.post("/items", body, Content_Type=media_type)
+    assert response.code in {400, 415}
+    problem(response)
+
+
+async def test_a_body_that_is_too_large_is_a_problem(client: Client) -> None:
+    response = await client.post("/items", b"[" + 1000 * b" ")
+    assert response.code == 413
+    problem(response)
+
+
+async def test_a_body_at_the_limit_is_read(client: Client) -> None:
+    response = await client.post("/items", b"[" + 999 * b" ")
+    assert response.code == 400
+    assert problem(response)["detail"].startswith("The body is not JSON: ")
+
+
+async def test_an_unknown_path_is_a_problem(client: Client) -> None:
+    response = await client.get("/nowhere")
+    assert response.code == 404
+    assert problem(response)["title"] == "Not Found"
+
+
+async def test_a_post_from_elsewhere_to_an_unknown_path_is_not_found(client: Client) -> None:
+    response = await client.post("/nowhere", {}, Origin="https://elsewhere.example")
+    assert response.code == 404
+    problem(response)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("DELETE", "/refuses", "GET, HEAD"), ("GET", "/items", "POST"), ("HEAD", "/items", "POST")],
+)
+async def test_a_method_that_is_not_there_is_a_problem_that_names_the_others(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
+    response = await client.fetch(method, path)
+    assert response.code == 405
+    assert sorted(response.headers["Allow"].split(", ")) == allowed.split(", ")
+    if method != "HEAD":
+        problem(response)
+
+
+async def test_only_a_405_names_the_methods(client: Client) -> None:
+    assert "Allow" not in (await client.get("/refuses")).headers
+
+
+async def test_a_method_that_nobody_knows_is_a_problem(client: Client) -> None:
+    response = await client.fetch("BREW", "/refuses")
+    assert response.code == 405
+    problem(response)
+
+
+async def test_head_answers_as_get_does_without_the_body(client: Client) -> None:
+    head, get = await client.fetch("HEAD", "/tagged"), await client.get("/tagged")
+    assert head.code == 200
+    assert head.body == b""
+    assert head.headers["Content-Length"] == get.headers["Content-Length"]
+    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+
+
+async def test_a_problem_says_what_the_handler_tells(client: Client) -> None:
+    response = await client.get("/refuses")
+    assert response.code == 409
+    body = problem(response)
+    assert body["title"] == "Conflict"
+    assert body["detail"] == "The door is closed."
+    assert body["errors"] == [{"pointer": "/door", "detail": "closed"}]
+
+
+@pytest.mark.parametrize("path", ["/fails", "/fails-late"])
+async def test_a_failure_tells_the_log_and_not_the_client(
+    client: Client, log: list[Record], path: str
+) -> None:
+    response = await client.get(path)
+    assert response.code == 500
+    assert set(problem(response)) == {"type", "title", "status", "request_id"}
+    [record] = [record for record in log if record["message"] == f"GET {path} failed"]
+    assert record["level"] == "error"
+    assert record["exception.message"] == "the password is hunter2"
+
+
+async def test_with_debug_a_failure_tells_the_client_as_well(debugged: Client) -> None:
+    body = problem(await debugged.get("/fails"))
+    assert "ValueError: the password is hunter2" in body["traceback"]
+
+
+async def test_a_problem_raised_on_purpose_is_no_error_in_the_log(
+    client: Client, log: list[Record]
+) -> None:
+    await client.get("/refuses")
+    assert {record["level"] for record in log} <= {"debug", "info"}
+
+
+async def test_a_status_that_no_standard_knows_is_a_problem(client: Client) -> None:
+    response = await client.get("/unusual")
+    assert response.code == 499
+    assert "hunter2" not in str(problem(response))
+
+
+async def test_an_answer_has_no_etag(client: Client) -> None:
+    response = await client.post("/items", {"sizes": []})
+    assert "ETag" not in response.headers
+
+
+async def test_a_handler_may_give_its_version(client: Client) -> None:
+    assert (await client.get("/tagged")).headers["ETag"] == '"7"'
+    response = await client.get("/tagged", If_None_Match='"7"')
+    assert (response.code, response.body) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("Origin", "https://elsewhere.example"), ("Sec_Fetch_Site", "cross-site")],
+)
+async def test_a_post_from_elsewhere_is_refused(client: Client, header: str, value: str) -> None:
+    response = await client.post("/items", {"sizes": []}, **{header: value})
+    assert response.code == 403
+    problem(response)
+
+
+async def test_a_post_from_here_is_answered(client: Client) -> None:
+    origin = f"http://127.0.0.1:{client.port}"
+    response = await client.post("/items", {"sizes": []}, Origin=origin)
+    assert response.code == 200
+
+
+async def test_a_client_that_has_gone_is_no_error(log: list[Record]) -> None:
+    class Waits(Handler):
+        async def get(self) -> None:
+            waiting.set()
+            await gone.wait()
+            await self.flush()
+
+        def on_connection_close(self) -> None:
+            gone.set()
+
+    waiting, gone = asyncio.Event(), asyncio.Event()
+    settings = Settings()
+    async with serving(Application(settings, [("/", Waits)]), settings) as client:
+        async with client.wire() as wire:
+            wire.ask("/")
+            await waiting.wait()
+        await until(lambda: any(one["message"] == "the client has gone" for one in log))
+    assert {record["level"] for record in log} <= {"debug", "info"}
