@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -43,7 +44,8 @@ class Stuck(Handler):
 
 @asynccontextmanager
 async def resource() -> AsyncIterator[None]:
-    logger.info("resource entered")
+    thread = await asyncio.to_thread(threading.current_thread)
+    logger.info("resource entered", extra={"blocking_call": thread.name})
     yield
     logger.info("resource left")
 

@@ -77,6 +77,21 @@ async def test_a_body_may_contain_lf(client: Client) -> None:
     assert (await client.post("/greetings", b'{\n"name":\n"Ada"}')).code == HTTPStatus.CREATED
 
 
+async def test_a_body_in_chunks_has_the_same_limit() -> None:
+    settings = Settings(max_body_size=20)
+    head = (
+        "POST /greetings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+    )
+    async with serving(make_app(settings), settings) as client:
+        async with client.wire() as wire:
+            wire.send(head + 'f\r\n{"name": "Ada"}\r\n0\r\n\r\n')
+            assert (await wire.answer()).status == HTTPStatus.CREATED
+        async with client.wire() as wire:
+            wire.send(f"{head}15\r\n{21 * ' '}\r\n0\r\n\r\n")
+            assert (await wire.rest()).startswith(b"HTTP/1.1 400 ")
+
+
 async def test_headers_that_are_too_large_are_refused(client: Client) -> None:
     async with client.wire() as wire:
         wire.ask("/", Cookie=17 * 1024 * "x")

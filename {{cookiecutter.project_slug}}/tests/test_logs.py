@@ -1,14 +1,17 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from {{ cookiecutter.package_name }} import logs
 from {{ cookiecutter.package_name }}.request import request_id
+from {{ cookiecutter.package_name }}.settings import Settings
 
 from .support import Client, Record
 
@@ -137,6 +140,26 @@ def test_neither_can_an_exception() -> None:
     forged = "2026-01-01T00:00:00.000Z INFO    access: GET / 200"
     lines = as_text(failed(ValueError(f"bad\n{forged}"))).splitlines()
     assert not [line for line in lines[1:] if line.startswith("2026")]
+
+
+def test_every_record_goes_to_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, root = tmp_path / "service.log", logging.getLogger()
+    level = root.level
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(root, "handlers", [])
+        warnings.simplefilter("always")
+        logs.configure(Settings(log_file=path, log_level="warning"))
+        logging.getLogger("orders").warning("loud enough")
+        logging.getLogger("orders").info("too quiet")
+        logging.getLogger("tornado.general").warning("GET /?token=hunter2")
+        warnings.warn("out of date", stacklevel=1)
+        logging.captureWarnings(False)
+        root.handlers[0].close()
+        root.setLevel(level)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["logger"] for line in lines] == ["orders", "tornado.general", "py.warnings"]
+    assert [line["message"] for line in lines[:2]] == ["loud enough", "GET /?…"]
+    assert "out of date" in lines[2]["message"]
 
 
 @pytest.mark.parametrize(

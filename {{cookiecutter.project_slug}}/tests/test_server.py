@@ -1,3 +1,4 @@
+import asyncio
 import re
 import signal
 import socket
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from tornado.websocket import websocket_connect
+
+from {{ cookiecutter.package_name }}.server import LINGER
 
 from .conftest import Starter
 from .support import SERVICE, Process, Wire, until
@@ -73,6 +76,7 @@ async def test_an_idle_connection_may_ask_once_more_while_others_finish(start: S
         await begin_slow_request(process, slow)
         process.signal(signal.SIGTERM)
         await is_refused(port)
+        await asyncio.sleep(LINGER + 0.1)  # as long as it would stay without the other
         last = await idle.get("/nowhere")
         assert last.status == 404
         assert last.headers["Connection"] == "close"
@@ -113,6 +117,12 @@ async def test_a_resource_is_there_before_and_after_all_requests(start: Starter)
         "resource left",
         "stopped",
     ]
+
+
+async def test_blocking_calls_have_threads_of_their_own(start: Starter) -> None:
+    process = start(SLOW_SERVICE)
+    entered = await process.logged("resource entered")
+    assert entered["blocking_call"].startswith("blocking-call")
 
 
 async def test_a_websocket_is_told_that_the_service_goes(start: Starter) -> None:

@@ -1,29 +1,27 @@
-"""Connections: which of them carry a request, and strictness about how lines end."""
+"""Connections: which are open, and which of them carry a request."""
 
 import asyncio
-import re
 from typing import Any, cast
 
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPConnection, HTTPInputError, HTTPMessageDelegate
-from tornado.iostream import IOStream
+from tornado.httputil import HTTPConnection, HTTPMessageDelegate
+from tornado.iostream import IOStream, StreamClosedError
 
 from .request import request_id
 from .routing import Application
 from .settings import Settings
+from .strict import check_head
 
-_BARE_LF = re.compile(rb"(?<!\r)\n")
 MAX_HEADER_SIZE = 16 * 1024
 
 
 class StrictStream(IOStream):
-    """Refuses header lines that end in LF alone.
-
-    Tornado accepts them until 6.7. A proxy in front may read such a message differently, and two
-    readings of one message are how requests are smuggled.
-    """
+    """Hands the head of a request on only when `strict` lets it pass."""
 
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Any:
+        if self.closed():
+            # The answer before was the last. Tornado would still handle what was sent behind it.
+            raise StreamClosedError
         data = cast("asyncio.Future[bytes]", super().read_until_regex(regex, max_bytes))
         checked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         data.add_done_callback(lambda _: _check(data, checked))
@@ -33,10 +31,10 @@ class StrictStream(IOStream):
 def _check(data: "asyncio.Future[bytes]", checked: "asyncio.Future[bytes]") -> None:
     if checked.cancelled():
         return
-    if error := data.exception():
+    try:
+        check_head(data.result())
+    except Exception as error:
         checked.set_exception(error)
-    elif _BARE_LF.search(data.result()):
-        checked.set_exception(HTTPInputError("header line ends in LF alone"))
     else:
         checked.set_result(data.result())
 

@@ -27,6 +27,7 @@ from .forwarded import TrustedProxies
 from .logs import log_access
 from .request import NO_ROUTE, Request, is_last, request_id
 from .settings import Settings
+from .strict import check_request
 from .web import NotFound, TooLarge, WebSocket
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -129,6 +130,7 @@ class Application(tornado_web.Application):
 
     def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
         """Tornado calls this once for each request, when its headers have arrived."""
+        check_request(request)
         note = cast(Request, request)
         note.started = time.perf_counter()
         note.route = NO_ROUTE
@@ -140,12 +142,18 @@ class Application(tornado_web.Application):
         if not _SANE_ID.fullmatch(request.headers.get("X-Request-ID", "")):
             request.headers["X-Request-ID"] = secrets.token_hex(16)
         request_id.set(request.headers["X-Request-ID"])
-        length = request.headers.get("Content-Length", "")
-        # The first 20 digits are enough to tell, and Python refuses to read thousands.
-        if length.isdecimal() and int(length[:20]) > self._max_body_size:
+        if _body_size(request.headers) > self._max_body_size:
             return self.get_handler_delegate(request, TooLarge)
         return super().find_handler(request, **kwargs)
 
     def log_request(self, handler: tornado_web.RequestHandler) -> None:
         """Tornado calls this once for each answer."""
         log_access(handler, self._access_level)
+
+
+def _body_size(headers: HTTPHeaders) -> int:
+    """Read how large a body is announced. What makes no sense Tornado refuses in a moment."""
+    length = headers.get("Content-Length", "")
+    if "Transfer-Encoding" in headers or not length.isdecimal() or len(length) > 18:
+        return 0
+    return int(length)

@@ -5,6 +5,7 @@ does not expect becomes a 500 whose cause is in the log and not in the answer.
 """
 
 import logging
+import re
 import sys
 import traceback
 from http import HTTPStatus
@@ -25,6 +26,11 @@ from .request import Request, is_last
 if TYPE_CHECKING:
     from .routing import Application
 
+MAX_ERRORS = 100
+"""Errors that an answer lists; a body can have a hundred thousand."""
+
+_WEBSOCKET_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,11 +42,17 @@ class Problem(HTTPError):
     """
 
     def __init__(
-        self, status: int, detail: str | None = None, errors: list[dict[str, str]] | None = None
+        self,
+        status: int,
+        detail: str | None = None,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(status)
         self.detail = detail
         self.errors = errors
+        self.headers = headers or {}
 
 
 class Body(BaseModel):
@@ -52,8 +64,8 @@ class Body(BaseModel):
     def read(cls, request: HTTPServerRequest) -> Self:
         """Read the body of a request. Raises `Problem` 400, 415 or 422."""
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise Problem(415, "The body must be application/json.")
+        if media_type != "application/json" or "Content-Encoding" in request.headers:
+            raise Problem(415, "The body must be application/json, not compressed.")
         try:
             return cls.of(orjson.loads(request.body))
         except orjson.JSONDecodeError as error:
@@ -65,6 +77,8 @@ class Body(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
+            if error.error_count() > MAX_ERRORS:
+                raise Problem(422, f"{error.error_count()} things are wrong.") from None
             errors = [
                 {"pointer": "".join(f"/{part}" for part in detail["loc"]), "detail": detail["msg"]}
                 for detail in error.errors(include_url=False, include_input=False)
@@ -102,10 +116,13 @@ class Handler(RequestHandler):
             "status": status_code,
             "request_id": self.request.headers["X-Request-ID"],
         }
-        if isinstance(error, Problem) and error.detail:
-            problem["detail"] = error.detail
-        if isinstance(error, Problem) and error.errors:
-            problem["errors"] = error.errors
+        if isinstance(error, Problem):
+            if error.detail:
+                problem["detail"] = error.detail
+            if error.errors:
+                problem["errors"] = error.errors
+            for name, value in error.headers.items():
+                self.set_header(name, value)
         if error and self.settings.get("serve_traceback"):
             problem["traceback"] = "".join(traceback.format_exception(error))
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -163,8 +180,30 @@ class WebSocket(Handler, WebSocketHandler):
     """Base of the service's WebSockets: known to the application, so that a stop can close them."""
 
     def prepare(self) -> None:
-        if is_last(self.request):
+        # Tornado refuses a handshake in plain text, and takes some that are none.
+        request, headers = self.request, self.request.headers
+        if is_last(request):
             raise Problem(503, "The service is stopping.")
+        if (
+            headers.get("Upgrade", "").lower() != "websocket"
+            or "upgrade" not in headers.get("Connection", "").lower()
+            or headers.get("Sec-WebSocket-Version") != "13"
+            or request.version != "HTTP/1.1"
+        ):
+            upgrade = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+            raise Problem(426, "This is a WebSocket.", headers=upgrade)
+        if not _WEBSOCKET_KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")):
+            raise Problem(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
+        if headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
+            self.check_origin(headers.get("Origin", ""))
+        if self.get_compression_options() is None:
+            # None is on offer, and Tornado fails on some extensions that it does not know.
+            headers.pop("Sec-WebSocket-Extensions", None)
+
+    def check_origin(self, origin: str) -> bool:
+        if not super().check_origin(origin):
+            raise Problem(403, "WebSockets from this origin are not allowed.")
+        return True
 
     def on_finish(self) -> None:
         # The handshake is over; what follows is no request in flight but an open WebSocket.
