@@ -48,6 +48,17 @@ def named(headers: dict[str, str]) -> HTTPHeaders:
     return HTTPHeaders({name.replace("_", "-"): value for name, value in headers.items()})
 
 
+def problem(response: HTTPResponse) -> Any:
+    """Return the problem that an answer tells, which has what every problem has."""
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = json.loads(response.body)
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["status"] == response.code
+    assert body["request_id"] == response.headers["X-Request-ID"]
+    return body
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a service answers on a `Wire`."""
@@ -99,6 +110,12 @@ class Wire:
         """Return what comes until the other end closes."""
         async with asyncio.timeout(PATIENCE):
             return await self._reader.read()
+
+
+async def close(websocket: WebSocketClientConnection, code: int = 1000) -> None:
+    """Close a WebSocket and wait for the end of it."""
+    websocket.close(code)
+    assert await websocket.read_message() is None
 
 
 class Client:

@@ -30,6 +30,13 @@ async def test_requests_may_be_sent_ahead(client: Client) -> None:
         assert (await wire.answer()).status == HTTPStatus.NOT_FOUND
 
 
+async def test_nothing_is_answered_behind_the_last_request(client: Client) -> None:
+    last = REQUEST.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+    async with client.wire() as wire:
+        wire.send(last + REQUEST)
+        assert (await wire.rest()).count(b"HTTP/1.1 ") == 1
+
+
 async def test_each_request_of_a_connection_has_its_own_id(
     client: Client, log: list[Record]
 ) -> None:

@@ -65,6 +65,8 @@ def _healthcheck(values: settings.Settings) -> int:
     except (OSError, http.client.HTTPException) as error:
         print(f"no answer from {host} port {values.admin_port}: {error}", file=sys.stderr)
         return EXIT_UNHEALTHY
+    finally:
+        connection.close()
 
 
 if __name__ == "__main__":

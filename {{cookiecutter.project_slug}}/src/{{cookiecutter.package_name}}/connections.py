@@ -22,13 +22,13 @@ class StrictStream(IOStream):
         if self.closed():
             # The answer before was the last. Tornado would still handle what was sent behind it.
             raise StreamClosedError
-        data = cast("asyncio.Future[bytes]", super().read_until_regex(regex, max_bytes))
+        data = cast(asyncio.Future[bytes], super().read_until_regex(regex, max_bytes))
         checked: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         data.add_done_callback(lambda _: _check(data, checked))
         return checked
 
 
-def _check(data: "asyncio.Future[bytes]", checked: "asyncio.Future[bytes]") -> None:
+def _check(data: asyncio.Future[bytes], checked: asyncio.Future[bytes]) -> None:
     if checked.cancelled():
         return
     try:

@@ -1,6 +1,6 @@
 """The sample WebSocket: it says what it hears. Delete it together with its route in `app.py`."""
 
-from .web import WebSocket
+from .websocket import WebSocket
 
 
 class Echo(WebSocket):

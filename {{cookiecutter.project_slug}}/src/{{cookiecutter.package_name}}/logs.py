@@ -4,9 +4,9 @@ The names of the fields are OpenTelemetry's. Whatever is passed as ``extra=`` be
 ``logger.info("order placed", extra={"order": 17})``.
 """
 
-import json
 import logging
 import re
+import textwrap
 import time
 import traceback
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ class JsonFormatter(logging.Formatter):
             return orjson.dumps(entry, default=str).decode()
         except orjson.JSONEncodeError:
             # Half a surrogate pair or a number of more than 64 bits: rare, slower, never lost.
-            return json.dumps(entry, default=str)
+            return orjson.dumps({name: _plain(value) for name, value in entry.items()}).decode()
 
 
 class TextFormatter(logging.Formatter):
@@ -64,7 +64,8 @@ class TextFormatter(logging.Formatter):
             fields["request_id"] = request_id.get()
         line += "".join(f" {name}={value!r}" for name, value in fields.items())
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            # Indented, so that an exception cannot pose as a record either.
+            line += "\n" + textwrap.indent(self.formatException(record.exc_info), "    ")
         return line
 
 
@@ -119,6 +120,18 @@ def log_access(
             **(more or {}),
         },
     )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    try:
+        return orjson.Fragment(orjson.dumps(value, default=str))
+    except orjson.JSONEncodeError:
+        try:
+            return ascii(value)
+        except Exception:
+            return f"<{type(value).__name__}>"
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -5,7 +5,6 @@ When the other end takes none, `LIMIT` bytes are kept and what comes after is dr
 the count is logged as soon as lines flow again.
 """
 
-import contextlib
 import logging
 import os
 import threading
@@ -76,10 +75,10 @@ class LogWriter(logging.Handler):
     def _write(self, batch: bytes) -> None:
         written = 0
         while written < len(batch):
-            if self._path is not None and _was_rotated(self._path, self._fd):
+            path = self._path
+            if path and _was_rotated(path, self._fd) and self._reopen(path):
                 # The line that the old file holds in part is written whole into the new one.
                 written = batch.rfind(b"\n", 0, written) + 1
-                self._reopen(self._path)
             try:
                 written += os.write(self._fd, batch[written:])
             except OSError:
@@ -87,11 +86,14 @@ class LogWriter(logging.Handler):
                 if self._closing.wait(RETRY):
                     return
 
-    def _reopen(self, path: Path) -> None:
-        with contextlib.suppress(OSError):
+    def _reopen(self, path: Path) -> bool:
+        try:
             new = _open(path)
-            os.close(self._fd)
-            self._fd = new
+        except OSError:
+            return False
+        os.close(self._fd)
+        self._fd = new
+        return True
 
 
 def _open(path: Path) -> int:
@@ -101,5 +103,5 @@ def _open(path: Path) -> int:
 def _was_rotated(path: Path, fd: int) -> bool:
     try:
         return not os.path.samestat(os.stat(path), os.fstat(fd))
-    except FileNotFoundError:
+    except OSError:
         return True

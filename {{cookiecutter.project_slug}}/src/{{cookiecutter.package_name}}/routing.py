@@ -28,7 +28,8 @@ from .logs import log_access
 from .request import NO_ROUTE, Request, is_last, request_id
 from .settings import Settings
 from .strict import check_request
-from .web import NotFound, TooLarge, WebSocket
+from .web import NotFound, TooLarge
+from .websocket import WebSocket
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 

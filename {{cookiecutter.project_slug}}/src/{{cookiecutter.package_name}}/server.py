@@ -106,7 +106,7 @@ class Service:
         idle_since = time.monotonic()
         while public.open or application.websockets:
             # Each time round, for a handshake may have been under way.
-            for websocket in application.websockets:
+            for websocket in tuple(application.websockets):
                 websocket.close(1001, "the service is stopping")
             if application.in_flight or application.websockets:
                 idle_since = time.monotonic()

@@ -118,5 +118,5 @@ def _describe(detail: ErrorDetails) -> str:
     if "Secret" in str(Settings.model_fields[name].annotation):
         value = "a secret"
     # A value that ended up under the wrong key may hold credentials, as in scheme://user:password@host.
-    value = re.sub(r"//[^/@]*@", "//***@", value)
+    value = re.sub(r"//.*@", "//***@", value)
     return f"{PREFIX}{name.upper()}: {message[0].lower()}{message[1:]}, got {value}"
