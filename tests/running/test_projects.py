@@ -1,5 +1,8 @@
 """Every value of every answer, executed: installed, checked, tested, started and asked."""
 
+import os
+import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -53,10 +56,15 @@ def check_command(project: Path, command: Path) -> None:
     assert shown.stderr == ""
 
 
-def succeed(project: Path, python: Path, module: str, *arguments: str) -> None:
+def succeed(project: Path, python: Path, module: str, *arguments: str, **environment: str) -> None:
     """Run a tool of the project's environment in the project."""
     done = subprocess.run(
-        [python, "-m", module, *arguments], cwd=project, capture_output=True, text=True, check=False
+        [python, "-m", module, *arguments],
+        cwd=project,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -70,3 +78,26 @@ def test_a_failing_project_is_noticed(python: Path, tmp_path: Path) -> None:
         (folder / "test_broken.py").write_text(broken + "\n")
         with pytest.raises(AssertionError, match="error"):
             succeed(folder, python, module)
+
+
+def test_samples_can_be_deleted(
+    bake_into: Callable[..., Path], python: Path, tmp_path: Path
+) -> None:
+    # As the README says: the folder, the module, their tests, and their routes.
+    project = bake_into(tmp_path)
+    package = project / "src/tornado_service"
+    for folder in (package / "greetings", project / "tests/greetings"):
+        shutil.rmtree(folder)
+    for file in (package / "echo.py", project / "tests/test_echo.py"):
+        file.unlink()
+    app = package / "app.py"
+    text = re.sub(r"^from \.(echo|greetings).*\n", "", app.read_text(), flags=re.M)
+    text, count = re.subn(r"\[\n( +\(\"/.*\n)+ +\]", "[]", text)
+    assert count == 1
+    app.write_text(text)
+    for module, *arguments in (
+        ("ruff", "check", "."),
+        ("mypy", "--no-incremental"),
+        ("pytest", "--quiet"),
+    ):
+        succeed(project, python, module, *arguments, PYTHONPATH=str(project / "src"))

@@ -8,10 +8,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from {{ cookiecutter.package_name }}.app import make_app
 from {{ cookiecutter.package_name }}.logs import JsonFormatter, Scrub
 from {{ cookiecutter.package_name }}.settings import Settings
 
+from .stand_in import make_app
 from .support import Client, Process, Record, serving
 
 
@@ -25,7 +25,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    """A client of the whole service, which runs in this process."""
+    """A client of the stand-in, which runs in this process."""
     settings = Settings()
     async with serving(make_app(settings), settings) as client:
         yield client
@@ -76,7 +76,7 @@ class Starter:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Starter]:
-    """Start the service, or a module that serves: ``start("tests.slow_service", threads=1)``."""
+    """Start the service, or a module that serves: ``start("tests.stand_in", threads=1)``."""
     starter = Starter(tmp_path)
     yield starter
     starter.end()

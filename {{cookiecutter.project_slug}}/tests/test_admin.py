@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from {{ cookiecutter.package_name }}.admin import make_admin
-from {{ cookiecutter.package_name }}.app import make_app
 from {{ cookiecutter.package_name }}.routing import Application, State
 from {{ cookiecutter.package_name }}.settings import Settings
 
+from .stand_in import make_app
 from .support import Client, Record, serving
 
 
@@ -53,7 +53,7 @@ def test_a_new_service_is_starting(service: Application) -> None:
 
 
 async def test_the_admin_port_knows_nothing_of_the_service(admin: Client) -> None:
-    response = await admin.get("/greetings/Ada")
+    response = await admin.get("/items/cup")
     assert response.code == 404
     assert response.headers["Content-Type"] == "application/problem+json"
 

@@ -1,8 +1,8 @@
 from http import HTTPStatus
 
-from {{ cookiecutter.package_name }}.app import make_app
 from {{ cookiecutter.package_name }}.settings import Settings
 
+from .stand_in import make_app
 from .support import Client, Record, serving, until
 
 REQUEST = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
@@ -81,18 +81,18 @@ async def test_header_lines_that_end_in_crlf_are_not(client: Client) -> None:
 
 
 async def test_a_body_may_contain_lf(client: Client) -> None:
-    assert (await client.post("/greetings", b'{\n"name":\n"Ada"}')).code == HTTPStatus.CREATED
+    assert (await client.post("/items", b'{\n"name":\n"cup"}')).code == HTTPStatus.CREATED
 
 
 async def test_a_body_in_chunks_has_the_same_limit() -> None:
     settings = Settings(max_body_size=20)
     head = (
-        "POST /greetings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        "POST /items HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         "Transfer-Encoding: chunked\r\n\r\n"
     )
     async with serving(make_app(settings), settings) as client:
         async with client.wire() as wire:
-            wire.send(head + 'f\r\n{"name": "Ada"}\r\n0\r\n\r\n')
+            wire.send(head + 'f\r\n{"name": "cup"}\r\n0\r\n\r\n')
             assert (await wire.answer()).status == HTTPStatus.CREATED
         async with client.wire() as wire:
             wire.send(f"{head}15\r\n{21 * ' '}\r\n0\r\n\r\n")
@@ -119,6 +119,6 @@ async def test_an_idle_connection_is_closed() -> None:
 async def test_a_body_that_does_not_come_is_given_up() -> None:
     settings = Settings(body_timeout=0.05)
     async with serving(make_app(settings), settings) as client, client.wire() as wire:
-        wire.send("POST /greetings HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n123")
+        wire.send("POST /items HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n123")
         assert b" 201 " not in await wire.rest()
         await until(lambda: not client.app.in_flight)

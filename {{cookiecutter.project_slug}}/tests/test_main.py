@@ -10,10 +10,10 @@ from pydantic import SecretStr
 from {{ cookiecutter.package_name }} import __version__, settings
 from {{ cookiecutter.package_name }}.__main__ import main
 from {{ cookiecutter.package_name }}.admin import make_admin
-from {{ cookiecutter.package_name }}.app import make_app
 from {{ cookiecutter.package_name }}.routing import Application, State
 from {{ cookiecutter.package_name }}.settings import Settings
 
+from .stand_in import make_app
 from .support import serving
 
 

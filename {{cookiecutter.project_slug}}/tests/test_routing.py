@@ -159,9 +159,7 @@ async def test_a_body_of_any_absurd_size_is_refused(
 ) -> None:
     async with client.wire() as wire:
         length = digits * "9"
-        wire.send(
-            f"POST /greetings HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
-        )
+        wire.send(f"POST /items HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
         assert (await wire.rest()).startswith(f"HTTP/1.1 {status} ".encode())
 
 

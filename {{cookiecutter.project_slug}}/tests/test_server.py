@@ -14,7 +14,7 @@ from {{ cookiecutter.package_name }}.server import LINGER
 from .conftest import Starter
 from .support import SERVICE, Process, Wire, until
 
-SLOW_SERVICE = "tests.slow_service"
+STAND_IN = "tests.stand_in"
 
 
 def let_go(process: Process) -> None:
@@ -39,19 +39,23 @@ async def is_refused(port: int) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 async def test_it_starts_answers_and_stops(start: Starter, signum: int) -> None:
-    process = start(SERVICE)
+    process = start(STAND_IN)
     port, admin_port = await process.ports()
     async with Wire(port) as wire, Wire(admin_port) as admin:
-        assert (await wire.get("/greetings/Ada")).json() == {"message": "Hello, Ada!"}
+        assert (await wire.get("/items/cup")).json() == {"name": "cup"}
         assert (await admin.get("/readyz")).json() == {"ready": True}
     process.signal(signum)
     assert await process.exit_code() == 0
     assert process.errors() == ""
-    assert process.messages()[-2:] == ["draining, requests in flight: 0", "stopped"]
+    assert process.messages()[-3:] == [
+        "draining, requests in flight: 0",
+        "resource left",
+        "stopped",
+    ]
 
 
 async def test_a_request_in_flight_is_answered(start: Starter) -> None:
-    process = start(SLOW_SERVICE)
+    process = start(STAND_IN)
     port, _ = await process.ports()
     async with Wire(port) as wire:
         await begin_slow_request(process, wire)
@@ -68,7 +72,7 @@ async def test_a_request_in_flight_is_answered(start: Starter) -> None:
 
 
 async def test_an_idle_connection_may_ask_once_more_while_others_finish(start: Starter) -> None:
-    process = start(SLOW_SERVICE)
+    process = start(STAND_IN)
     port, _ = await process.ports()
     async with Wire(port) as slow, Wire(port) as idle:
         first = await idle.get("/nowhere")
@@ -87,7 +91,7 @@ async def test_an_idle_connection_may_ask_once_more_while_others_finish(start: S
 
 
 async def test_an_idle_connection_does_not_hold_up_the_stop(start: Starter) -> None:
-    process = start(SERVICE)
+    process = start(STAND_IN)
     port, _ = await process.ports()
     async with Wire(port) as wire:
         await wire.get("/")
@@ -98,7 +102,7 @@ async def test_an_idle_connection_does_not_hold_up_the_stop(start: Starter) -> N
 
 
 async def test_a_resource_is_there_before_and_after_all_requests(start: Starter) -> None:
-    process = start(SLOW_SERVICE)
+    process = start(STAND_IN)
     port, _ = await process.ports()
     async with Wire(port) as wire:
         await begin_slow_request(process, wire)
@@ -120,33 +124,33 @@ async def test_a_resource_is_there_before_and_after_all_requests(start: Starter)
 
 
 async def test_blocking_calls_have_threads_of_their_own(start: Starter) -> None:
-    process = start(SLOW_SERVICE)
+    process = start(STAND_IN)
     entered = await process.logged("resource entered")
     assert entered["blocking_call"].startswith("blocking-call")
 
 
 async def test_a_websocket_is_told_that_the_service_goes(start: Starter) -> None:
-    process = start(SERVICE)
+    process = start(STAND_IN)
     port, _ = await process.ports()
-    echo = await websocket_connect(f"ws://127.0.0.1:{port}/echo")
+    websocket = await websocket_connect(f"ws://127.0.0.1:{port}/socket")
     process.signal(signal.SIGTERM)
-    assert await echo.read_message() is None
-    assert (echo.close_code, echo.close_reason) == (1001, "the service is stopping")
-    echo.close()
+    assert await websocket.read_message() is None
+    assert (websocket.close_code, websocket.close_reason) == (1001, "the service is stopping")
+    websocket.close()
     assert await process.exit_code() == 0
     [end] = [record for record in process.records() if "websocket.close_code" in record]
     assert end["websocket.close_code"] == 1001
 
 
 async def test_no_websocket_begins_while_the_service_goes(start: Starter) -> None:
-    process = start(SLOW_SERVICE)
+    process = start(STAND_IN)
     port, _ = await process.ports()
     async with Wire(port) as slow, Wire(port) as late:
         await late.get("/nowhere")
         await begin_slow_request(process, slow)
         process.signal(signal.SIGTERM)
         await is_refused(port)
-        answer = await late.get("/echo", Upgrade="websocket", Connection="Upgrade")
+        answer = await late.get("/socket", Upgrade="websocket", Connection="Upgrade")
         assert answer.status == 503
         assert answer.headers["Content-Type"] == "application/problem+json"
         let_go(process)
@@ -155,7 +159,7 @@ async def test_no_websocket_begins_while_the_service_goes(start: Starter) -> Non
 
 
 async def test_during_the_drain_delay_it_is_not_ready_and_answers(start: Starter) -> None:
-    process = start(SERVICE, drain_delay=600)
+    process = start(STAND_IN, drain_delay=600)
     port, admin_port = await process.ports()
     async with Wire(port) as wire, Wire(admin_port) as admin:
         process.signal(signal.SIGTERM)
@@ -174,21 +178,23 @@ async def test_during_the_drain_delay_it_is_not_ready_and_answers(start: Starter
 
 
 async def test_the_drain_delay_ends(start: Starter) -> None:
-    process = start(SERVICE, drain_delay=0.3)
+    process = start(STAND_IN, drain_delay=0.3)
     await process.ports()
     process.signal(signal.SIGTERM)
     assert await process.exit_code() == 0
-    draining, stopped = process.records()[-2:]
+    draining, _, stopped = process.records()[-3:]
     begin, end = (datetime.fromisoformat(one["timestamp"]) for one in (draining, stopped))
     assert (end - begin).total_seconds() >= 0.29
 
 
 async def test_what_outlasts_the_drain_timeout_is_cut_and_counted(start: Starter) -> None:
-    process = start(SLOW_SERVICE, drain_timeout=0.2)
+    process = start(STAND_IN, drain_timeout=0.2)
     port, _ = await process.ports()
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
     async with Wire(port) as first, Wire(port) as second, Wire(port) as silent:
-        answer = await silent.get("/echo", **upgrade, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==")
+        answer = await silent.get(
+            "/socket", **upgrade, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ=="
+        )
         assert answer.status == 101
         await begin_slow_request(process, first)
         second.ask("/slow")
@@ -203,7 +209,7 @@ async def test_what_outlasts_the_drain_timeout_is_cut_and_counted(start: Starter
 
 
 async def test_a_second_signal_cuts_at_once(start: Starter) -> None:
-    process = start(SLOW_SERVICE, drain_timeout=600)
+    process = start(STAND_IN, drain_timeout=600)
     port, _ = await process.ports()
     async with Wire(port) as wire:
         await begin_slow_request(process, wire)
@@ -217,7 +223,7 @@ async def test_a_second_signal_cuts_at_once(start: Starter) -> None:
 
 
 async def test_a_blocked_event_loop_does_not_keep_it_from_stopping(start: Starter) -> None:
-    process = start(SLOW_SERVICE, drain_timeout=0.2)
+    process = start(STAND_IN, drain_timeout=0.2)
     port, _ = await process.ports()
     async with Wire(port) as wire:
         await begin_slow_request(process, wire, "/stuck")
@@ -268,9 +274,7 @@ async def test_with_debug_it_starts_anew_when_its_code_changes(
     start: Starter, tmp_path: Path
 ) -> None:
     module = tmp_path / "changing.py"
-    module.write_text(
-        "from tests.slow_service import load, make_app, serve\n\nserve(load(), make_app)"
-    )
+    module.write_text("from tests.stand_in import load, make_app, serve\n\nserve(load(), make_app)")
     process = start("changing", debug=True)
     await process.ports()
 

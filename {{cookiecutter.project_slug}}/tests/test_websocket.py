@@ -5,7 +5,7 @@ from .support import Client, Record, close, until
 
 
 async def test_an_open_one_is_known_and_a_closed_one_forgotten(client: Client) -> None:
-    first, second = await client.websocket("/echo"), await client.websocket("/echo")
+    first, second = await client.websocket("/socket"), await client.websocket("/socket")
     await until(lambda: len(client.app.websockets) == 2)
     assert not client.app.in_flight
     await close(first)
@@ -15,8 +15,8 @@ async def test_an_open_one_is_known_and_a_closed_one_forgotten(client: Client) -
 
 
 async def test_the_log_has_its_beginning_and_its_end(client: Client, log: list[Record]) -> None:
-    echo = await client.websocket("/echo", X_Request_ID="check-17")
-    await close(echo, 4017)
+    websocket = await client.websocket("/socket", X_Request_ID="check-17")
+    await close(websocket, 4017)
     await until(lambda: not client.app.websockets)
     lines = [record for record in log if record["logger"] == "access"]
     assert [line["http.response.status_code"] for line in lines] == [101, 101]
@@ -26,7 +26,7 @@ async def test_the_log_has_its_beginning_and_its_end(client: Client, log: list[R
 
 async def test_one_from_elsewhere_is_refused(client: Client) -> None:
     with pytest.raises(HTTPClientError) as caught:
-        await client.websocket("/echo", Origin="https://elsewhere.example")
+        await client.websocket("/socket", Origin="https://elsewhere.example")
     response = caught.value.response
     assert response is not None
     assert response.code == 403
@@ -55,7 +55,7 @@ async def test_a_handshake_that_fails_is_a_problem(
     client: Client, difference: dict[str, str], status: int
 ) -> None:
     async with client.wire() as wire:
-        answer = await wire.get("/echo", **HANDSHAKE | difference)
+        answer = await wire.get("/socket", **HANDSHAKE | difference)
     assert answer.status == status
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["status"] == status
@@ -63,14 +63,14 @@ async def test_a_handshake_that_fails_is_a_problem(
 
 
 async def test_a_request_that_is_no_handshake_is_told_so(client: Client) -> None:
-    response = await client.get("/echo")
+    response = await client.get("/socket")
     assert response.code == 426
     assert response.headers["Sec-WebSocket-Version"] == "13"
 
 
 async def test_extensions_are_declined(client: Client) -> None:
     async with client.wire() as wire:
-        answer = await wire.get("/echo", **HANDSHAKE, Sec_WebSocket_Extensions="permessage-x; a=")
+        answer = await wire.get("/socket", **HANDSHAKE, Sec_WebSocket_Extensions="permessage-x; a=")
         assert answer.status == 101
         assert "Sec-WebSocket-Extensions" not in answer.headers
     await until(lambda: not client.app.in_flight)

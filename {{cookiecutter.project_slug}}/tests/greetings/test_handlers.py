@@ -1,6 +1,19 @@
 import json
+from collections.abc import AsyncIterator
 
-from ..support import Client
+import pytest
+
+from {{ cookiecutter.package_name }}.app import make_app
+from {{ cookiecutter.package_name }}.settings import Settings
+
+from ..support import Client, serving
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    settings = Settings()
+    async with serving(make_app(settings), settings) as client:
+        yield client
 
 
 async def test_the_root_greets_the_world(client: Client) -> None:

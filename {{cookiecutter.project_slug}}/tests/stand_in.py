@@ -1,4 +1,4 @@
-"""A service that takes its time, for test_server.py: ``python -m tests.slow_service``."""
+"""The service that most tests talk to, in place of the real one: ``python -m tests.stand_in``."""
 
 import asyncio
 import logging
@@ -8,17 +8,37 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from {{ cookiecutter.package_name }}.echo import Echo
+from {{ cookiecutter.package_name }}.body import Body
 from {{ cookiecutter.package_name }}.routing import Application
 from {{ cookiecutter.package_name }}.server import serve
 from {{ cookiecutter.package_name }}.settings import Settings, load
 from {{ cookiecutter.package_name }}.web import Handler
+from {{ cookiecutter.package_name }}.websocket import WebSocket
 
 logger = logging.getLogger(__name__)
 
 
 def may_go_on() -> bool:
     return Path("go").exists()
+
+
+class Root(Handler):
+    def get(self) -> None:
+        self.reply({"root": True})
+
+
+class Item(Body):
+    name: str
+
+
+class Items(Handler):
+    def post(self) -> None:
+        self.reply({"name": Item.read(self.request).name}, status=201)
+
+
+class OneItem(Handler):
+    def get(self, name: str) -> None:
+        self.reply({"name": name})
 
 
 class Slow(Handler):
@@ -51,8 +71,19 @@ async def resource() -> AsyncIterator[None]:
 
 
 def make_app(settings: Settings) -> Application:
-    routes = [("/slow", Slow), ("/stuck", Stuck), ("/echo", Echo)]
-    return Application(settings, routes, resources=[resource])
+    """Put the stand-in together, as `make_app` of the service does with the real one."""
+    return Application(
+        settings,
+        [
+            ("/", Root),
+            ("/items", Items),
+            ("/items/{name}", OneItem),
+            ("/socket", WebSocket),
+            ("/slow", Slow),
+            ("/stuck", Stuck),
+        ],
+        resources=[resource],
+    )
 
 
 if __name__ == "__main__":
