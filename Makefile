@@ -23,11 +23,12 @@ demo: .venv/installed ## generate a project with the default answers into build/
 	@echo
 	@cd build/tornado-service && exec .venv/bin/tornado-service
 
-test: check .venv/installed ## run every test, the quick ones first
-	@$(PYTEST)
+test: quick ## run every test, the quick ones first
+	@$(PYTEST) tests/running --ignore=tests/running/test_projects.py
+	@$(PYTEST) --numprocesses=auto tests/running/test_projects.py
 
 quick: check .venv/installed ## whether the template still renders and lints in every combination
-	@$(PYTEST) tests/test_*.py
+	@$(PYTEST) --numprocesses=auto tests/test_*.py
 
 check: .venv/installed ## check format and style of the template's own code
 	@$(BIN)/ruff format --check .

@@ -63,10 +63,10 @@ class Stuck(Handler):
 
 
 @asynccontextmanager
-async def resource() -> AsyncIterator[None]:
+async def resource() -> AsyncIterator[str]:
     thread = await asyncio.to_thread(threading.current_thread)
     logger.info("resource entered", extra={"blocking_call": thread.name})
-    yield
+    yield "what the resource yields"
     logger.info("resource left")
 
 
@@ -82,7 +82,7 @@ def make_app(settings: Settings) -> Application:
             ("/slow", Slow),
             ("/stuck", Stuck),
         ],
-        resources=[resource],
+        resources={"resource": resource},
     )
 
 

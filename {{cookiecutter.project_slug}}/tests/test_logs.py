@@ -221,3 +221,13 @@ async def test_queries_stay_out_of_the_log(client: Client, log: list[Record]) ->
     await client.post("/items?token=hunter2", b"a=%ff", Content_Type="multipart/form-data")
     assert log
     assert "hunter2" not in str(log)
+
+
+def test_arguments_that_do_not_fit_lose_no_record() -> None:
+    assert as_json(record("%d of %d", "x"))["message"] == "%d of %d ('x',)"
+
+
+def test_extra_fields_replace_none_of_the_others() -> None:
+    forged = {"timestamp": "never", "level": "none", "logger": "x", "pid": 0, "worker": 9}
+    line = as_json(record("hello", **forged))
+    assert not [name for name, value in forged.items() if line[name] == value]

@@ -168,3 +168,17 @@ async def test_the_log_has_the_client_that_a_trusted_proxy_names(log: list[Recor
         async with serving(*app(("/a/{x}", Shows), trusted_proxies=trusted)) as client:
             await client.get("/a/1", X_Forwarded_For="203.0.113.5")
     assert [line["client.address"] for line in accesses(log)] == ["203.0.113.5", "127.0.0.1"]
+
+
+async def test_a_template_may_take_all_the_rest() -> None:
+    async with serving(*app(("/files/{path*}", Shows))) as client:
+        response = await client.get("/files/a/b.txt")
+        assert json.loads(response.body) == {"path": "a/b.txt"}
+
+
+@pytest.mark.parametrize("path", ["/robotsXtxt", "/robots.txt/", "/aab"])
+async def test_a_template_is_no_regular_expression(path: str) -> None:
+    async with serving(*app(("/robots.txt", Shows), ("/a+b", Shows))) as client:
+        assert (await client.get(path)).code == 404
+        assert (await client.get("/robots.txt")).code == 200
+        assert (await client.get("/a+b")).code == 200

@@ -294,3 +294,81 @@ async def test_bad_settings_are_exit_code_78(start: Starter) -> None:
     assert process.errors().splitlines()[0] == "Bad settings:"
     assert len(process.errors().splitlines()) == 3
     assert process.records() == []
+
+
+def broken(folder: Path, make_app: str, resource: str) -> str:
+    """Write a module that serves with a `make_app` or a resource of its own; return its name."""
+    (folder / "broken.py").write_text(
+        f"""
+import asyncio, sys
+from contextlib import asynccontextmanager
+from tests.stand_in import Application, load, serve
+from {SERVICE}.server import CannotStart
+
+@asynccontextmanager
+async def orders():
+    {resource}
+    yield
+
+def make_app(settings):
+    {make_app}
+    return Application(settings, [], resources=dict(orders=orders))
+
+try:
+    serve(load(), make_app)
+except CannotStart as error:
+    sys.exit(str(error))
+"""
+    )
+    return "broken"
+
+
+async def test_a_resource_that_fails_is_named_in_one_line(start: Starter, tmp_path: Path) -> None:
+    process = start(broken(tmp_path, "pass", "raise OSError('no database')"))
+    assert await process.exit_code() == 1
+    assert process.errors() == "cannot start orders: OSError('no database')\n"
+    [record] = process.records()
+    assert (record["level"], record["message"]) == ("error", "cannot start orders")
+    assert record["exception.message"] == "no database"
+
+
+async def test_an_application_that_fails_is_told_in_one_line(
+    start: Starter, tmp_path: Path
+) -> None:
+    process = start(broken(tmp_path, "raise ValueError('no such thing')", "pass"))
+    assert await process.exit_code() == 1
+    assert process.errors() == "cannot make the application: ValueError('no such thing')\n"
+    assert [record["exception.message"] for record in process.records()] == ["no such thing"]
+
+
+async def test_a_signal_while_it_starts_stops_it_before_it_serves(
+    start: Starter, tmp_path: Path
+) -> None:
+    process = start(
+        broken(
+            tmp_path,
+            "pass",
+            'print(\'{"message": "begun"}\', flush=True)\n'
+            "    while not __import__('pathlib').Path('go').exists(): await asyncio.sleep(0)",
+        )
+    )
+    await process.logged("begun")
+    process.signal(signal.SIGTERM)
+    let_go(process)
+    assert await process.exit_code() == 0
+    assert process.messages() == ["begun", "draining, requests in flight: 0", "stopped"]
+
+
+async def test_a_closed_terminal_drains_as_well(start: Starter) -> None:
+    process = start(STAND_IN)
+    await process.ports()
+    process.signal(signal.SIGHUP)
+    assert await process.exit_code() == 0
+    assert process.messages()[-1] == "stopped"
+
+
+async def test_misspelt_settings_are_told_at_the_start(start: Starter) -> None:
+    process = start(STAND_IN, thraeds=3)
+    record = await process.logged("APP_THRAEDS")
+    assert record["level"] == "warning"
+    assert record["message"] == "APP_THRAEDS is not a setting, did you mean APP_THREADS?"

@@ -49,7 +49,7 @@ def test_empty_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load().port = 1
+        load().__setattr__("port", 1)
 
 
 def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,3 +161,12 @@ def test_known_and_foreign_names_get_no_hint(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_unknown_name_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_PROT", "80")
     assert load().port == 8000
+
+
+def test_a_line_that_is_no_setting_is_told() -> None:
+    Path(".env").write_text('APP_THREADS=2\nnonsense here\nAPP_PORT="8001\n')
+    with pytest.raises(BadSettings) as caught:
+        load()
+    assert ".env, line 2" in str(caught.value)
+    assert ".env, line 3" in str(caught.value)
+    assert ".env, line 1" not in str(caught.value)

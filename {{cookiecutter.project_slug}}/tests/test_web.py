@@ -257,3 +257,51 @@ async def test_a_client_that_has_gone_is_no_error(log: list[Record]) -> None:
             await waiting.wait()
         await until(lambda: any(one["message"] == "the client has gone" for one in log))
     assert {record["level"] for record in log} <= {"debug", "info"}
+
+
+@pytest.mark.parametrize("status", [99, 101, 204, 304, 600, 1000])
+def test_a_problem_has_the_status_of_an_error(status: int) -> None:
+    with pytest.raises(ValueError, match="is not the status of an error"):
+        Problem(status)
+
+
+async def test_an_error_that_is_none_is_a_failure() -> None:
+    class Confused(Handler):
+        def get(self) -> None:
+            raise HTTPError(204)
+
+    settings = Settings()
+    async with serving(Application(settings, [("/", Confused)]), settings) as client:
+        response = await client.get("/")
+        assert problem(response)["status"] == response.code == 500
+
+
+async def test_there_may_be_nothing_to_say() -> None:
+    class Deletes(Handler):
+        def delete(self) -> None:
+            self.reply(status=204)
+
+    settings = Settings()
+    async with serving(Application(settings, [("/", Deletes)]), settings) as client:
+        response = await client.fetch("DELETE", "/")
+        assert (response.code, response.body) == (204, b"")
+        assert "Content-Type" not in response.headers
+
+
+async def test_half_an_answer_does_not_look_whole(log: list[Record]) -> None:
+    class Breaks(Handler):
+        async def get(self) -> None:
+            self.write("half")
+            await self.flush()
+            raise RuntimeError
+
+    settings = Settings()
+    async with serving(Application(settings, [("/", Breaks)]), settings) as client:
+        async with client.wire() as wire:
+            wire.ask("/")
+            received = await wire.rest()
+        assert b"half" in received
+        assert not received.endswith(b"0\r\n\r\n")
+    statuses = [record.get("http.response.status_code") for record in log]
+    assert 500 in statuses
+    assert 200 not in statuses

@@ -9,11 +9,12 @@ from . import __version__, settings
 EXIT_UNHEALTHY = 1
 EXIT_CANNOT_START = 1
 EXIT_BAD_SETTINGS = 78
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    parser = argparse.ArgumentParser(prog=__package__, description=__doc__)
+    parser = argparse.ArgumentParser(prog=__package__.replace("_", "-"), description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     parser.set_defaults(command=_serve)
     commands = parser.add_subparsers(title="commands", metavar="", dest="name")
@@ -29,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     except settings.BadSettings as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_SETTINGS
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def _serve(values: settings.Settings) -> int:
@@ -45,11 +48,17 @@ def _serve(values: settings.Settings) -> int:
 
 def _check(values: settings.Settings) -> int:
     for name, value in values.model_dump(mode="json").items():
-        shown = ",".join(value) if isinstance(value, list) else value
-        print(f"{settings.PREFIX}{name.upper()}={'' if shown is None else shown}")
+        print(f"{settings.PREFIX}{name.upper()}={_shown(value)}")
     for line in settings.unknown_names():
         print(f"Warning: {line}", file=sys.stderr)
     return 0
+
+
+def _shown(value: object) -> str:
+    """Write a value as a setting has it."""
+    if isinstance(value, list):
+        return ",".join(map(_shown, value))
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def _healthcheck(values: settings.Settings) -> int:

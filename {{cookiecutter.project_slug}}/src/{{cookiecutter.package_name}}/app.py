@@ -9,7 +9,7 @@ from .settings import Settings
 def make_app(settings: Settings) -> Application:
     """Put the service together.
 
-    A pool or client that lives as long as the service goes into ``resources=``.
+    A pool or client that lives as long as the service is one of the ``resources=``.
     """
     return Application(
         settings,

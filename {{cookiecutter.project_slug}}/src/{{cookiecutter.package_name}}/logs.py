@@ -34,12 +34,13 @@ class JsonFormatter(logging.Formatter):
             "timestamp": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
-            "request_id": request_id.get(),
+            "message": _message(record),
+            "request_id": _extra(record).get("request_id", request_id.get()),
             "pid": record.process,
             "worker": 0,
         }
-        entry.update(_extra(record))
+        # What is passed as extra adds to these fields and replaces none.
+        entry = _extra(record) | entry
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
             entry["exception.type"] = type(error).__qualname__
@@ -56,7 +57,7 @@ class TextFormatter(logging.Formatter):
     """A line for people. Line ends are escaped: no message can pose as a second record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")
+        message = _message(record).replace("\n", "\\n").replace("\r", "\\r")
         line = f"{_timestamp(record)} {record.levelname:<7} {record.name}: {message}"
         # Dotted names repeat, for machines, what the message says.
         fields = {name: value for name, value in _extra(record).items() if "." not in name}
@@ -74,7 +75,7 @@ class Scrub(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("tornado."):
-            record.msg = _QUERY.sub("?…", _QUOTED.sub("'…'", record.getMessage()))
+            record.msg = _QUERY.sub("?…", _QUOTED.sub("'…'", _message(record)))
             record.args = None
         return True
 
@@ -96,7 +97,8 @@ def log_access(
 ) -> None:
     """Write the access line of a request that has been answered, with `more` fields."""
     status = handler.get_status()
-    level = logging.ERROR if status >= 500 else level
+    if status >= 500 and level == logging.INFO:
+        level = logging.ERROR
     if not access.isEnabledFor(level):
         return
     request = cast(Request, handler.request)
@@ -132,6 +134,14 @@ def _plain(value: Any) -> Any:
             return ascii(value)
         except Exception:
             return f"<{type(value).__name__}>"
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:
+        # Arguments that do not fit the message: a mistake, but no reason to lose the record.
+        return f"{record.msg} {record.args!r}"
 
 
 def _timestamp(record: logging.LogRecord) -> str:

@@ -10,11 +10,14 @@ import os
 import threading
 from pathlib import Path
 
+# Bytes that may wait.
 LIMIT = 32 * 1024 * 1024
+# Seconds to collect lines, so that many are written at once.
 GATHER = 0.02
+# Seconds between attempts to write.
 RETRY = 0.5
+# Seconds to write the rest at the end.
 LAST_WORDS = 1.0
-"""Bytes that may wait; seconds to collect lines, between attempts, and for the rest at the end."""
 
 
 class LogWriter(logging.Handler):
@@ -67,7 +70,7 @@ class LogWriter(logging.Handler):
             lines, self._lines, self._size = self._lines, [], 0
             dropped, self._dropped = self._dropped, 0
         if dropped:
-            message = f"{dropped} log records dropped"
+            message = f"log records dropped: {dropped}"
             note = {"name": __name__, "levelname": "WARNING", "msg": message}
             lines.append(self.format(logging.makeLogRecord(note)).encode() + b"\n")
         return b"".join(lines)

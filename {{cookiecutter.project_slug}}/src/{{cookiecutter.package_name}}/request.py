@@ -18,6 +18,9 @@ class Request(HTTPServerRequest):
     route: str
     """The path template that matched, such as ``/greetings/{name}``."""
 
+    answer_begun: bool
+    """Whether status and headers have been sent."""
+
     body_size: int
     """Bytes of the answer's body so far."""
 

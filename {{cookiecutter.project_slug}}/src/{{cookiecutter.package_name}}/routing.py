@@ -1,14 +1,15 @@
 """From a request to its handler, and what holds for every request, whoever handles it.
 
 A request gets its id, its route and its true client here, and counts as in flight from here on
-(`connections.py` says until when). Handlers that do not derive from `web.Handler` are no exception.
+(`connections.py` says until when). Handlers that do not derive from `web.Handler` are no exception;
+only the bodies of their errors are their own.
 """
 
 import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
 from typing import Any, ClassVar, cast
@@ -31,9 +32,15 @@ from .strict import check_request
 from .web import NotFound, TooLarge
 from .websocket import WebSocket
 
+_PLACEHOLDER = re.compile(r"\\\{(\w+)(\\\*)?\\\}")  # in a template that `re.escape` has treated
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 Resource = Callable[[], AbstractAsyncContextManager[object]]
+
+
+def _group(placeholder: re.Match[str]) -> str:
+    name, rest = placeholder.groups()
+    return f"(?P<{name}>{'.*' if rest else '[^/]+'})"
 
 
 class State(Enum):
@@ -47,11 +54,12 @@ class State(Enum):
 class Route(PathMatches):
     """Matches a path template such as ``/greetings/{name}`` and notes it on the request.
 
-    Each ``{name}`` stands for one segment, which the handler's method gets as an argument.
+    Each ``{name}`` stands for one segment, which the handler's method gets as an argument;
+    ``{name*}`` stands for all the rest.
     """
 
     def __init__(self, template: str) -> None:
-        super().__init__(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", template))
+        super().__init__(_PLACEHOLDER.sub(_group, re.escape(template)))
         self._template = template
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
@@ -78,6 +86,7 @@ class StandardHeaders(tornado_web.OutputTransform):
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, HTTPHeaders, bytes]:
+        self._request.answer_begun = True
         headers.pop("Server", None)
         headers["X-Request-ID"] = self._request.headers["X-Request-ID"]
         for name, value in self.DEFAULTS.items():
@@ -98,6 +107,9 @@ class Application(tornado_web.Application):
     """Tornado's application with this service's conventions.
 
     `routes` are ``(template, handler)`` or ``(template, handler, arguments of its initialize)``.
+    `resources` are functions that return an async context manager. They are entered before the
+    service is ready and left after it has drained; handlers find what they yield under the same
+    name in ``self.settings``.
     """
 
     def __init__(
@@ -105,7 +117,7 @@ class Application(tornado_web.Application):
         settings: Settings,
         routes: Sequence[tuple[Any, ...]],
         *,
-        resources: Sequence[Resource] = (),
+        resources: Mapping[str, Resource] | None = None,
         access_level: int = logging.INFO,
     ) -> None:
         super().__init__(
@@ -120,7 +132,7 @@ class Application(tornado_web.Application):
         # Nothing here takes uploads in this format, whose parser has a history of vulnerabilities.
         # Tornado keeps this for the whole process.
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
-        self.resources = resources
+        self.resources = resources or {}
         self.state = State.STARTING
         self.in_flight: set[object] = set()
         """The connections that carry a request now."""
@@ -135,6 +147,7 @@ class Application(tornado_web.Application):
         note = cast(Request, request)
         note.started = time.perf_counter()
         note.route = NO_ROUTE
+        note.answer_begun = False
         note.body_size = 0
         self.in_flight.add(request.server_connection)
         self._proxies.apply(request)

@@ -1,7 +1,7 @@
 """One process that serves: listen, become ready, wait for a signal, drain, leave.
 
-The first SIGTERM or SIGINT drains: not ready any more, APP_DRAIN_DELAY with traffic still served,
-then no new connections, WebSockets closed with 1001, and every request in flight is answered.
+The first SIGTERM, SIGINT or SIGHUP drains: not ready any more, APP_DRAIN_DELAY with traffic still
+served, then no new connections, WebSockets closed with 1001, and every request in flight answered.
 A second signal, or the end of APP_DRAIN_TIMEOUT, cuts what is left and says how much that was.
 """
 
@@ -26,13 +26,15 @@ from . import logs
 from .admin import make_admin
 from .connections import Server
 from .routing import Application, State
-from .settings import Settings
+from .settings import Settings, unknown_names
 
+STOPPING = {"SIGTERM", "SIGINT", "SIGHUP"}
+# Connections that may wait to be accepted.
 BACKLOG = 1024
+# Seconds that idle connections stay open at the end: what a client sends just then is answered.
 LINGER = 0.5
+# Seconds between looks at what is left.
 POLL = 0.02
-"""Connections that may wait to be accepted; seconds that idle connections stay open at the end, so
-that what a client sends just then is still answered; seconds between looks at what is left."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +49,15 @@ def serve(settings: Settings, make_app: Callable[[Settings], Application]) -> No
         logs.configure(settings)
     except OSError as error:
         raise CannotStart(f"cannot write the log: {error}") from error
+    for line in unknown_names():
+        logger.warning(line)
+    try:
+        application = make_app(settings)
+    except Exception as error:
+        logger.exception("cannot make the application")
+        raise CannotStart(f"cannot make the application: {error!r}") from error
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        runner.run(Service(settings, make_app(settings)).run())
+        runner.run(Service(settings, application).run())
 
 
 class Service:
@@ -69,22 +78,31 @@ class Service:
         admin = _bind(settings.admin_address, settings.admin_port)
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(settings.threads, "blocking-call"))
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for name in STOPPING.intersection(signal.Signals.__members__):
             # Not the loop's own signal handlers: these also run while the loop is blocked.
-            signal.signal(signum, self._on_signal)
+            signal.signal(signal.Signals[name], self._on_signal)
         self._admin.add_sockets(admin)
         async with AsyncExitStack() as stack:
-            for resource in application.resources:
-                await stack.enter_async_context(resource())
-            self._public.add_sockets(public)
-            application.state = State.READY
-            logger.info("listening on %s, admin on %s", _url(public), _url(admin))
-            if settings.debug:
-                autoreload.start()
-            await self._stop.wait()
+            await self._enter_resources(stack)
+            if not self._stop.is_set():
+                self._public.add_sockets(public)
+                application.state = State.READY
+                logger.info("listening on %s, admin on %s", _url(public), _url(admin))
+                if settings.debug:
+                    autoreload.start()
+                await self._stop.wait()
             await self._drain()
         await self._admin.close_all_connections()
         logger.info("stopped")
+
+    async def _enter_resources(self, stack: AsyncExitStack) -> None:
+        for name, resource in self._application.resources.items():
+            try:
+                value = await stack.enter_async_context(resource())
+            except Exception as error:
+                logger.exception("cannot start %s", name)
+                raise CannotStart(f"cannot start {name}: {error!r}") from error
+            self._application.settings[name] = value
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         name = signal.Signals(signum).name

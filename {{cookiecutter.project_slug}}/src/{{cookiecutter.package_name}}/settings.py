@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import (
     BeforeValidator,
     Field,
@@ -44,6 +45,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400)]
 Timeout = Annotated[float, Field(gt=0, le=86400)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Format = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 
 
@@ -64,9 +66,9 @@ class Settings(BaseSettings):
     admin_port: Port = 9000
     log_level: Level = "info"
 {% if cookiecutter.logging == "plain" %}
-    log_format: Literal["json", "text"] = "text"
+    log_format: Format = "text"
 {% else %}
-    log_format: Literal["json", "text"] = "json"
+    log_format: Format = "json"
 {% endif %}
     log_file: Path | None = None
     drain_delay: Seconds = 0
@@ -89,13 +91,17 @@ class Settings(BaseSettings):
 
 def load() -> Settings:
     """Read the settings. Raises `BadSettings` with every bad key in one message."""
+    lines = []
     try:
-        return Settings()
+        lines += _bad_lines()
+        settings = Settings()
     except ValidationError as error:
-        lines = [_describe(detail) for detail in error.errors(include_url=False)]
+        lines += [_describe(detail) for detail in error.errors(include_url=False)]
     except (OSError, UnicodeDecodeError) as error:
-        lines = [f"{ENV_FILE} cannot be read: {error}"]
-    raise BadSettings("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
+        lines += [f"{ENV_FILE} cannot be read: {error}"]
+    if lines:
+        raise BadSettings("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
+    return settings
 
 
 def unknown_names() -> list[str]:
@@ -109,6 +115,17 @@ def unknown_names() -> list[str]:
             hint = f", did you mean {near[0]}?" if near else ""
             descriptions.append(f"{name} is not a setting{hint}")
     return descriptions
+
+
+def _bad_lines() -> list[str]:
+    if not Path(ENV_FILE).is_file():
+        return []
+    with open(ENV_FILE, encoding="utf-8") as file:
+        return [
+            f"{ENV_FILE}, line {binding.original.line}: not of the form NAME=value"
+            for binding in parse_stream(file)
+            if binding.error
+        ]
 
 
 def _describe(detail: ErrorDetails) -> str:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import orjson
 from tornado.http1connection import HTTP1Connection
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 from tornado.websocket import WebSocketClosedError
 
@@ -40,6 +40,8 @@ class Problem(HTTPError):
         errors: list[dict[str, str]] | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
+        if not 400 <= status < 600:
+            raise ValueError(f"{status} is not the status of an error")
         super().__init__(status)
         self.detail = detail
         self.errors = errors
@@ -54,10 +56,10 @@ class Handler(RequestHandler):
     def set_default_headers(self) -> None:
         self.set_header("Content-Type", "application/json")
 
-    def reply(self, body: object, status: int = 200) -> None:
-        """Answer with `body` as JSON."""
+    def reply(self, body: object = None, status: int = 200) -> None:
+        """Answer with `body` as JSON, or with none: ``self.reply(status=204)``."""
         self.set_status(status)
-        self.finish(orjson.dumps(body))
+        self.finish(None if body is None else orjson.dumps(body))
 
     def head(self, *args: str, **kwargs: str) -> Any:
         # Tornado leaves the body out of the answer.
@@ -69,6 +71,10 @@ class Handler(RequestHandler):
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        if not 400 <= status_code < 600:
+            # Somebody raised an HTTPError whose status is not that of an error.
+            status_code = 500
+            self.set_status(status_code)
         problem: dict[str, object] = {
             "type": "about:blank",
             "title": responses.get(status_code, "Unknown"),
@@ -94,6 +100,11 @@ class Handler(RequestHandler):
             # Nobody is there to be told; the access line uses the status that Nginx has for this.
             self.set_status(499, "Client Closed Request")
             self.finish()
+        elif self.request.answer_begun:
+            # Half an answer must not look like a whole one.
+            self._stream().close()
+            self.set_status(status_code)
+            self.finish()
         else:
             super().send_error(status_code, **kwargs)
 
@@ -113,8 +124,10 @@ class Handler(RequestHandler):
 
     def _client_has_gone(self) -> bool:
         # A WebSocket has taken the stream away from its request.
-        stream = cast(HTTP1Connection, self.request.connection).stream
-        return stream is None or stream.closed()
+        return self._stream() is None or self._stream().closed()
+
+    def _stream(self) -> IOStream:
+        return cast(HTTP1Connection, self.request.connection).stream
 
     def _implemented_methods(self) -> list[str]:
         return [
