@@ -28,15 +28,15 @@ test: quick ## run every test, the quick ones first
 	@$(PYTEST) --numprocesses=auto tests/running/test_projects.py
 
 quick: check .venv/installed ## whether the template still renders and lints in every combination
-	@$(PYTEST) --numprocesses=auto tests/test_*.py
+	@$(PYTEST) tests/test_*.py
 
 check: .venv/installed ## check format and style of the template's own code
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check hooks tests
+	@$(BIN)/ruff check hooks tests
 
 format: .venv/installed ## format the template's own code
-	@$(BIN)/ruff format .
-	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format hooks tests
+	@$(BIN)/ruff check --fix hooks tests
 
 clean: ## remove everything that is not source
 	rm -rf .venv build .pytest_cache .ruff_cache
