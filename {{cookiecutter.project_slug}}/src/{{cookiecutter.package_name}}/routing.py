@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, auto
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from tornado import web as tornado_web
 from tornado.httputil import (
@@ -25,8 +25,9 @@ from tornado.httputil import (
 from tornado.routing import PathMatches, Rule
 
 from .forwarded import TrustedProxies
+from .headers import StandardHeaders
 from .logs import log_access
-from .request import NO_ROUTE, Request, is_last, request_id
+from .request import NO_ROUTE, Request, request_id
 from .settings import Settings
 from .strict import check_request
 from .web import NotFound, TooLarge
@@ -67,40 +68,6 @@ class Route(PathMatches):
         if match is not None:
             cast(Request, request).route = self._template
         return match
-
-
-class StandardHeaders(tornado_web.OutputTransform):
-    """The headers of every answer: the request's id, and defaults that handlers may replace."""
-
-    DEFAULTS: ClassVar = {
-        "Cache-Control": "no-store",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
-
-    def __init__(self, request: HTTPServerRequest) -> None:
-        self._request = cast(Request, request)
-
-    def transform_first_chunk(
-        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
-    ) -> tuple[int, HTTPHeaders, bytes]:
-        self._request.answer_begun = True
-        headers.pop("Server", None)
-        headers["X-Request-ID"] = self._request.headers["X-Request-ID"]
-        for name, value in self.DEFAULTS.items():
-            if name not in headers:
-                headers[name] = value
-        if is_last(self._request):
-            # Tornado says so to requests that come from now on; this one was already in flight.
-            headers["Connection"] = "close"
-        return status_code, headers, self.transform_chunk(chunk, finishing)
-
-    def transform_chunk(self, chunk: bytes, finishing: bool) -> bytes:
-        if self._request.method != "HEAD":
-            self._request.body_size += len(chunk)
-        return chunk
 
 
 class Application(tornado_web.Application):

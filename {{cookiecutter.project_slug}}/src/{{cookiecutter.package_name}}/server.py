@@ -28,7 +28,7 @@ from .connections import Server
 from .routing import Application, State
 from .settings import Settings, unknown_names
 
-STOPPING = {"SIGTERM", "SIGINT", "SIGHUP"}
+STOPPING = [signal.SIGTERM, signal.SIGINT]
 # Connections that may wait to be accepted.
 BACKLOG = 1024
 # Seconds that idle connections stay open at the end: what a client sends just then is answered.
@@ -78,13 +78,16 @@ class Service:
         admin = _bind(settings.admin_address, settings.admin_port)
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(settings.threads, "blocking-call"))
-        for name in STOPPING.intersection(signal.Signals.__members__):
+        for signum in STOPPING:
             # Not the loop's own signal handlers: these also run while the loop is blocked.
-            signal.signal(signal.Signals[name], self._on_signal)
+            signal.signal(signum, self._on_signal)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # A closed terminal stops the service as well, unless it was started with nohup.
+            signal.signal(signal.SIGHUP, self._on_signal)
         self._admin.add_sockets(admin)
         async with AsyncExitStack() as stack:
             await self._enter_resources(stack)
-            if not self._stop.is_set():
+            if not self._stopping:
                 self._public.add_sockets(public)
                 application.state = State.READY
                 logger.info("listening on %s, admin on %s", _url(public), _url(admin))
