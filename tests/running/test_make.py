@@ -145,18 +145,20 @@ def test_dev_restarts_at_a_change(
     assert greeting() == '{"message":"Hello, Ada!"}'
     text = model.read_text()
 
-    def save_and_ask() -> bool:
-        # Again and again, for what is saved before Tornado first looks at the files goes unseen.
-        model.write_text(text.replace('"Hello"', '"Good evening"'))
-        time.sleep(2)
-        return greeting() == '{"message":"Good evening, Ada!"}'
+    def save(changed: str, expected: str) -> None:
+        def served() -> bool:
+            # Again and again, for what is saved before Tornado first looks at the files goes unseen.
+            model.write_text(changed)
+            time.sleep(2)
+            return greeting() == f'{{"message":"{expected}, Ada!"}}'
 
-    until(save_and_ask, "the change is served")
+        until(served, f"{expected!r} is served")
+
+    save(text.replace('"Hello"', '"Good evening"'), "Good evening")
     # A mistake is shown, and mending it is enough.
     model.write_text("this is no Python\n")
     dev.wait_for("SyntaxError")
-    model.write_text(text)
-    until(lambda: greeting() == '{"message":"Hello, Ada!"}', "the mended code is served")
+    save(text, "Hello")
     dev.press("\x03")
     dev.wait()
     assert not is_open(port)
