@@ -147,7 +147,7 @@ def test_dev_restarts_at_a_change(
 
     def save(changed: str, expected: str) -> None:
         def served() -> bool:
-            # Again and again, for what is saved before Tornado first looks at the files goes unseen.
+            # Again and again: what is saved before Tornado first looks goes unseen.
             model.write_text(changed)
             time.sleep(2)
             return greeting() == f'{{"message":"{expected}, Ada!"}}'
