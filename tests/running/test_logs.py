@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from ..tools import needs
-from .harness import Answer, Service, Starter, get, request, until
+from .harness import Answer, Service, Starter, get, read_to_end, request, until
 from .schema import check_record
 
 AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
@@ -86,6 +87,15 @@ async def test_request_ids_of_concurrent_requests_do_not_mix(run: Starter) -> No
     counts = Counter(r["request_id"] for r in service.records() if r["request_id"])
     assert len(counts) == 10 * 20
     assert set(counts.values()) == {3}
+
+
+def test_a_malformed_message_has_no_id_of_the_request_before(run: Starter) -> None:
+    service = run.faulty()
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(request("/", X_Request_ID="before") + b"nonsense\r\n\r\n")
+        read_to_end(connection)
+    assert service.wait_for_message("GET / 200")["request_id"] == "before"
+    assert service.wait_for_message("Malformed")["request_id"] is None
 
 
 def test_secrets_never_appear(run: Starter) -> None:
