@@ -231,3 +231,10 @@ def test_extra_fields_replace_none_of_the_others() -> None:
     forged = {"timestamp": "never", "level": "none", "logger": "x", "pid": 0, "worker": 9}
     line = as_json(record("hello", **forged))
     assert not [name for name, value in forged.items() if line[name] == value]
+
+
+def test_the_fields_of_every_record_come_first() -> None:
+    line = as_json(record("hello", order=17, request_id="check-17"))
+    assert list(line)[:2] == ["timestamp", "level"]
+    assert list(line)[-1] == "order"
+    assert line["request_id"] == "check-17"

@@ -163,3 +163,11 @@ async def test_something_else_on_the_port_is_unhealthy(
         monkeypatch.setenv("APP_ADMIN_PORT", str(port))
         assert await healthcheck() == 1
     assert "no answer from 127.0.0.1" in capsys.readouterr().err
+
+
+def test_check_shows_a_path_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("APP_LOG_FILE", "/Logs/Service.log")
+    assert main(["check"]) == 0
+    assert "APP_LOG_FILE=/Logs/Service.log\n" in capsys.readouterr().out

@@ -58,7 +58,11 @@ def _shown(value: object) -> str:
     """Write a value as a setting has it."""
     if isinstance(value, list):
         return ",".join(map(_shown, value))
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value).lower()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "" if value is None else str(value)
 
 
 def _healthcheck(values: settings.Settings) -> int:

@@ -30,17 +30,18 @@ class JsonFormatter(logging.Formatter):
     """One JSON object: the fields that every record has, then its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, Any] = {
+        extra = _extra(record)
+        standard = {
             "timestamp": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": _message(record),
-            "request_id": _extra(record).get("request_id", request_id.get()),
+            "request_id": extra.get("request_id", request_id.get()),
             "pid": record.process,
             "worker": 0,
         }
-        # What is passed as extra adds to these fields and replaces none.
-        entry = _extra(record) | entry
+        # What is passed as extra comes behind these fields and replaces none.
+        entry: dict[str, Any] = standard | extra | standard
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
             entry["exception.type"] = type(error).__qualname__
