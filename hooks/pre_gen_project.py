@@ -79,6 +79,11 @@ def complaints(answers: dict[str, Any]) -> list[tuple[str, str]]:
             len(email) <= 100 and email.isascii() and re.fullmatch(EMAIL, email),
             "must look like name@example.com",
         ),
+        (
+            "workers",
+            re.fullmatch(r"[1-9]|[1-5]\d|6[0-4]", str(answers["workers"]), re.ASCII),
+            "must be a whole number from 1 to 64",
+        ),
     ]
     return [(key, sentence) for key, good, sentence in rules if not good]
 

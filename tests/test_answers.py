@@ -45,6 +45,7 @@ WORKS: dict[str, dict[str, str]] = {
     "description with braces": {"description": "{% raw %}{{ x }} {% y %}{% endraw %}"},
     "author with everything": {"author_name": 'Zoë "Z" O\'Neill \\ <z> {x} 💡'},
     "e-mail with everything": {"author_email": "a.b+c_d%1@mail-1.example.co.uk"},
+    "as many workers as can be": {"workers": "64"},
     "question that nobody asked": {"no_such_question": "x"},
 }
 
@@ -95,6 +96,9 @@ REFUSED: dict[str, tuple[dict[str, str], set[str]]] = {
     "e-mail without at": ({"author_email": "me.example.com"}, {"author_email"}),
     "e-mail without domain": ({"author_email": "me@localhost"}, {"author_email"}),
     "e-mail with name": ({"author_email": "Me <me@example.com>"}, {"author_email"}),
+    "no workers": ({"workers": "0"}, {"workers"}),
+    "too many workers": ({"workers": "65"}, {"workers"}),
+    "workers in words": ({"workers": "auto"}, {"workers"}),
 }
 
 # cookiecutter checks choices and renders answers before it calls a hook. These end in a traceback
@@ -106,6 +110,7 @@ COOKIECUTTER_REFUSES: dict[str, tuple[dict[str, str], str]] = {
         "2.7 provided for choice variable python_version",
     ),
     "unknown logging": ({"logging": "syslog"}, "syslog provided for choice variable logging"),
+    "unknown processes": ({"processes": "2"}, "2 provided for choice variable processes"),
     "choice in upper case": ({"ci": "GitHub"}, "GitHub provided for choice variable ci"),
     "empty choice": ({"ci": ""}, "provided for choice variable ci"),
     "broken expression": ({"description": "{{ x"}, "unexpected end of template"),

@@ -26,6 +26,7 @@ GOOD: dict[str, Any] = {
     "author_name": "Ada Lovelace",
     "author_email": "ada@example.com",
     "license": "MIT",
+    "workers": "4",
     "_template": "gh:org/tornado-template",
     "_checkout": None,
     "__reserved_names": configuration()["__reserved_names"],
@@ -88,9 +89,10 @@ def test_hook_is_small_plain_python_with_one_expression(name: str) -> None:
         ("author_name", "n" * 100),
         ("author_email", "first.last+tag@mail.example.co.uk"),
         ("author_email", "e" * 88 + "@example.com"),
+        *(("workers", number) for number in ("1", "9", "10", "59", "60", "64", 4)),
     ],
 )
-def test_nothing_to_complain(key: str, value: str) -> None:
+def test_nothing_to_complain(key: str, value: Any) -> None:
     assert pre_gen.complaints({**GOOD, key: value}) == []
 
 
@@ -152,9 +154,11 @@ LINES = [
             for email in ("a b@example.com", "a@b@example.com", "é@example.com", 'a"@example.com')
         ),
         *(("author_email", email) for email in ("me@example.com\n", "e" * 89 + "@example.com")),
+        *(("workers", number) for number in ("", "0", "65", "100", "04", "-1", "2.5", "٤", "4\n")),
+        *(("workers", number) for number in ("auto", "four", " 4", True)),
     ],
 )
-def test_complains_about_one_answer(key: str, value: str) -> None:
+def test_complains_about_one_answer(key: str, value: Any) -> None:
     complaints = pre_gen.complaints({**GOOD, key: value})
     assert {bad for bad, _ in complaints} == {key}
     assert all(sentence.startswith("must ") for _, sentence in complaints)

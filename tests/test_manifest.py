@@ -13,7 +13,7 @@ from .bakes import TREE, choices, configuration, kept, questions
 PACKAGE = TREE / "src/{{cookiecutter.package_name}}"
 
 # The only files of the package whose text depends on an answer.
-SEAMS = {"settings.py", "app.py"}
+SEAMS = {"settings.py", "app.py", "__main__.py"}
 
 # Where people import something else than the name of the distribution.
 IMPORTED_AS = {"mypy": {"mypyc"}, "pytest": {"py"}, "python_dotenv": {"dotenv"}}

@@ -183,6 +183,8 @@ class Starter:
             "PYTHONPATH": str(self.source),
             "APP_PORT": "0",
             "APP_ADMIN_PORT": "0",
+            # One process, unless a test says otherwise.
+            "APP_WORKERS": "1",
             **{name: str(value) for name, value in settings.items()},
         }
         with log_path.open("wb") as log, error_path.open("wb") as errors:

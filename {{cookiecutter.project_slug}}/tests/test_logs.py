@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from {{ cookiecutter.package_name }} import logs
+from {{ cookiecutter.package_name }}.logwriter import LogWriter
 from {{ cookiecutter.package_name }}.request import request_id
 from {{ cookiecutter.package_name }}.settings import Settings
 
@@ -148,7 +149,7 @@ def test_every_record_goes_to_one_place(tmp_path: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch, warnings.catch_warnings():
         patch.setattr(root, "handlers", [])
         warnings.simplefilter("always")
-        logs.configure(Settings(log_file=path, log_format="json", log_level="warning"))
+        logs.configure(Settings(log_format="json", log_level="warning"), LogWriter(path))
         logging.getLogger("orders").warning("loud enough")
         logging.getLogger("orders").info("too quiet")
         logging.getLogger("tornado.general").warning("GET /?token=hunter2")

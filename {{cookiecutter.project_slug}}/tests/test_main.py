@@ -10,21 +10,18 @@ from pydantic import SecretStr
 from {{ cookiecutter.package_name }} import __version__, settings
 from {{ cookiecutter.package_name }}.__main__ import main
 from {{ cookiecutter.package_name }}.admin import make_admin
-from {{ cookiecutter.package_name }}.routing import Application, State
 from {{ cookiecutter.package_name }}.settings import Settings
 
-from .stand_in import make_app
 from .support import serving
 
 
 @pytest.fixture
-async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Application]:
-    """A service whose admin port is APP_ADMIN_PORT."""
-    values = Settings()
-    service = make_app(values)
-    async with serving(make_admin(values, service), values) as admin:
+async def reasons(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
+    """Why the service at APP_ADMIN_PORT is not ready; a test may change it."""
+    values, reasons = Settings(), list[str]()
+    async with serving(make_admin(values, lambda: reasons), values) as admin:
         monkeypatch.setenv("APP_ADMIN_PORT", str(admin.port))
-        yield service
+        yield reasons
 
 
 async def healthcheck() -> int:
@@ -114,25 +111,23 @@ def test_every_command_refuses_bad_settings(
 
 
 async def test_a_service_that_is_ready_is_healthy(
-    service: Application, capsys: pytest.CaptureFixture[str]
+    reasons: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service.state = State.READY
     assert await healthcheck() == 0
     assert '"ready":true' in capsys.readouterr().out
 
 
 async def test_a_service_that_listens_everywhere_is_asked_here(
-    service: Application, monkeypatch: pytest.MonkeyPatch
+    reasons: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.state = State.READY
     monkeypatch.setenv("APP_ADMIN_ADDRESS", "0.0.0.0")  # noqa: S104
     assert await healthcheck() == 0
 
 
 async def test_a_service_that_is_not_ready_is_unhealthy(
-    service: Application, capsys: pytest.CaptureFixture[str]
+    reasons: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    service.state = State.DRAINING
+    reasons += ["draining"]
     assert await healthcheck() == 1
     assert "draining" in capsys.readouterr().out
 

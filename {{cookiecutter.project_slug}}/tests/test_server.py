@@ -266,7 +266,7 @@ async def test_the_log_goes_to_a_file_as_text_if_asked_to(start: Starter, tmp_pa
     await until(lambda: path.exists() and "listening on" in path.read_text())
     process.signal(signal.SIGTERM)
     assert await process.exit_code() == 0
-    assert re.search(r"\dZ INFO    \S+\.server: stopped\n$", path.read_text())
+    assert re.search(r"\dZ INFO    \S+: stopped\n$", path.read_text())
     assert process.records() == []
 
 
@@ -328,7 +328,10 @@ async def test_a_resource_that_fails_is_named_in_one_line(start: Starter, tmp_pa
     assert await process.exit_code() == 1
     assert process.errors() == "cannot start orders: OSError('no database')\n"
     [record] = process.records()
-    assert (record["level"], record["message"]) == ("error", "cannot start orders")
+    assert (record["level"], record["message"]) == (
+        "error",
+        "cannot start orders: OSError('no database')",
+    )
     assert record["exception.message"] == "no database"
 
 

@@ -1,10 +1,17 @@
 """The command of the service."""
 
+from __future__ import annotations
+
 import argparse
 import http.client
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import __version__, settings
+
+if TYPE_CHECKING:
+    from .routing import Application
 
 EXIT_UNHEALTHY = 1
 EXIT_CANNOT_START = 1
@@ -35,11 +42,40 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve(values: settings.Settings) -> int:
+    return serve(values, _make_app)
+
+
+def _make_app(values: settings.Settings) -> Application:
+{% if cookiecutter.processes == "prefork" %}
+    # Imported here, which is in a worker: so a reload serves new code.
+{% else %}
+    # Imported here, where somebody waits for what may be wrong with it.
+{% endif %}
     from .app import make_app
-    from .server import CannotStart, serve
+
+    return make_app(values)
+
+
+def serve(values: settings.Settings, make_app: Callable[[settings.Settings], Application]) -> int:
+    """Serve an application until a signal, and return the exit code."""
+{% if cookiecutter.processes == "prefork" %}
+    from .sockets import CannotStart
+
+    try:
+        if values.workers > 1 and not values.debug:
+            from .prefork import serve_with_workers
+
+            return serve_with_workers(values, make_app)
+        from .server import serve
+
+        serve(values, make_app)
+{% else %}
+    from .server import serve
+    from .sockets import CannotStart
 
     try:
         serve(values, make_app)
+{% endif %}
     except CannotStart as error:
         print(error, file=sys.stderr)
         return EXIT_CANNOT_START

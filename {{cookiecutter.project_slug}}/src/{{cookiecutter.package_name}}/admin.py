@@ -1,8 +1,9 @@
 """Health on the admin port, which is for operators and never for the public."""
 
 import logging
+from collections.abc import Callable
 
-from .routing import Application, State
+from .routing import Application
 from .settings import Settings
 from .web import Handler
 
@@ -17,26 +18,27 @@ class Live(Handler):
 class Ready(Handler):
     """Whether traffic should be sent here."""
 
-    def initialize(self, service: Application) -> None:
-        self._service = service
+    def initialize(self, why_not_ready: Callable[[], list[str]]) -> None:
+        self._why_not_ready = why_not_ready
 
     def get(self) -> None:
-        if self._service.state is State.READY:
-            self.reply({"ready": True})
+        if reasons := self._why_not_ready():
+            self.reply({"ready": False, "reasons": reasons}, status=503)
         else:
-            self.reply({"ready": False, "reasons": [self._service.state.name.lower()]}, status=503)
+            self.reply({"ready": True})
 
 
-def make_admin(settings: Settings, service: Application) -> Application:
+def make_admin(settings: Settings, why_not_ready: Callable[[], list[str]]) -> Application:
     """Build what the admin port serves.
 
-    Probes come all day: their access lines are at level debug.
+    `why_not_ready` returns the reasons, and none when the service is ready. Probes come all day:
+    their access lines are at level debug.
     """
     return Application(
         settings,
         [
             ("/livez", Live),
-            ("/readyz", Ready, {"service": service}),
+            ("/readyz", Ready, {"why_not_ready": why_not_ready}),
         ],
         access_level=logging.DEBUG,
     )

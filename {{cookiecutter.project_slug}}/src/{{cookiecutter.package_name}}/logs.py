@@ -15,7 +15,6 @@ from typing import Any, cast
 import orjson
 from tornado.web import RequestHandler
 
-from .logwriter import LogWriter
 from .request import Request, request_id
 from .settings import Settings
 
@@ -27,7 +26,14 @@ _QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object: the fields that every record has, then its own."""
+    """One JSON object: the fields that every record has, then its own.
+
+    `worker` is the number of the worker; the processes that watch over the workers have none.
+    """
+
+    def __init__(self, worker: int | None = 0) -> None:
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         extra = _extra(record)
@@ -38,7 +44,7 @@ class JsonFormatter(logging.Formatter):
             "message": _message(record),
             "request_id": extra.get("request_id", request_id.get()),
             "pid": record.process,
-            "worker": 0,
+            "worker": self._worker,
         }
         # What is passed as extra comes behind these fields and replaces none.
         entry: dict[str, Any] = standard | extra | standard
@@ -66,8 +72,10 @@ class TextFormatter(logging.Formatter):
             fields["request_id"] = request_id.get()
         line += "".join(f" {name}={value!r}" for name, value in fields.items())
         if record.exc_info:
-            # Indented, so that an exception cannot pose as a record either.
-            line += "\n" + textwrap.indent(self.formatException(record.exc_info), "    ")
+            line += _indented(self.formatException(record.exc_info))
+        for name, value in _extra(record).items():
+            if name.endswith(".stacktrace"):
+                line += _indented(str(value))
         return line
 
 
@@ -81,15 +89,12 @@ class Scrub(logging.Filter):
         return True
 
 
-def configure(settings: Settings) -> None:
-    """Send every record of the process to one place.
-
-    Raises `OSError` if the log file cannot be opened.
-    """
-    handler = LogWriter(settings.log_file)
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
-    handler.addFilter(Scrub())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+def configure(settings: Settings, writer: logging.Handler, worker: int | None = 0) -> None:
+    """Send every record of the process to one writer."""
+    as_json = settings.log_format == "json"
+    writer.setFormatter(JsonFormatter(worker) if as_json else TextFormatter())
+    writer.addFilter(Scrub())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[writer], force=True)
     logging.captureWarnings(True)
 
 
@@ -135,6 +140,11 @@ def _plain(value: Any) -> Any:
             return ascii(value)
         except Exception:
             return f"<{type(value).__name__}>"
+
+
+def _indented(text: str) -> str:
+    # So that an exception cannot pose as a record either.
+    return "\n" + textwrap.indent(text.rstrip(), "    ")
 
 
 def _message(record: logging.LogRecord) -> str:

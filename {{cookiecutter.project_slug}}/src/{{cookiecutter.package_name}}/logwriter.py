@@ -8,10 +8,13 @@ the count is logged as soon as lines flow again.
 import logging
 import os
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 # Bytes that may wait.
 LIMIT = 32 * 1024 * 1024
+# Bytes that a pipe takes as a whole: a process that is killed leaves no half a line.
+WHOLE = 4096
 # Seconds to collect lines, so that many are written at once.
 GATHER = 0.02
 # Seconds between attempts to write.
@@ -20,22 +23,17 @@ RETRY = 0.5
 LAST_WORDS = 1.0
 
 
-class LogWriter(logging.Handler):
-    """Writes to `path`, which may be rotated at any time, or to standard output."""
+class WaitingLines(logging.Handler):
+    """Lines in memory, on their way to `path` or to standard output."""
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
         self._path = path
-        self._fd = 1 if path is None else _open(path)
         # Not the handler's own lock: `logging.shutdown` holds that one while it waits in `close`.
         self._waiting = threading.Lock()
         self._lines: list[bytes] = []
         self._size = 0
         self._dropped = 0
-        self._something_to_write = threading.Event()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-        self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -46,9 +44,41 @@ class LogWriter(logging.Handler):
         with self._waiting:
             if self._size + len(line) > LIMIT:
                 self._dropped += 1
-                return
-            self._lines.append(line)
-            self._size += len(line)
+            else:
+                self._lines.append(line)
+                self._size += len(line)
+
+    def take(self) -> bytes:
+        """Take the lines that wait, and a note of those that had to be dropped."""
+        with self._waiting:
+            lines, self._lines, self._size = self._lines, [], 0
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            message = f"log records dropped: {dropped}"
+            note = {"name": __name__, "levelname": "WARNING", "msg": message}
+            lines.append(self.format(logging.makeLogRecord(note)).encode() + b"\n")
+        return b"".join(lines)
+
+
+class LogWriter(WaitingLines):
+    """Writes to `path`, which may be rotated at any time, or to standard output.
+
+    Processes that write to the same place do so inside `turn`, a lock between them.
+    """
+
+    def __init__(
+        self, path: Path | None = None, turn: AbstractContextManager[object] | None = None
+    ) -> None:
+        super().__init__(path)
+        self._turn = turn or nullcontext()
+        self._fd = 1 if path is None else open_log(path)
+        self._something_to_write = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
         self._something_to_write.set()
 
     def close(self) -> None:
@@ -63,17 +93,9 @@ class LogWriter(logging.Handler):
             self._something_to_write.wait()
             self._closing.wait(GATHER)
             self._something_to_write.clear()
-            self._write(self._take())
-
-    def _take(self) -> bytes:
-        with self._waiting:
-            lines, self._lines, self._size = self._lines, [], 0
-            dropped, self._dropped = self._dropped, 0
-        if dropped:
-            message = f"log records dropped: {dropped}"
-            note = {"name": __name__, "levelname": "WARNING", "msg": message}
-            lines.append(self.format(logging.makeLogRecord(note)).encode() + b"\n")
-        return b"".join(lines)
+            batch = self.take()
+            with self._turn:
+                self._write(batch)
 
     def _write(self, batch: bytes) -> None:
         written = 0
@@ -83,7 +105,7 @@ class LogWriter(logging.Handler):
                 # The line that the old file holds in part is written whole into the new one.
                 written = batch.rfind(b"\n", 0, written) + 1
             try:
-                written += os.write(self._fd, batch[written:])
+                written += os.write(self._fd, batch[written : whole_lines(batch, written)])
             except OSError:
                 # A full disk, say. The batch is tried again, unless the service is leaving.
                 if self._closing.wait(RETRY):
@@ -91,7 +113,7 @@ class LogWriter(logging.Handler):
 
     def _reopen(self, path: Path) -> bool:
         try:
-            new = _open(path)
+            new = open_log(path)
         except OSError:
             return False
         os.close(self._fd)
@@ -99,8 +121,15 @@ class LogWriter(logging.Handler):
         return True
 
 
-def _open(path: Path) -> int:
+def open_log(path: Path) -> int:
+    """Open a log file to append to it."""
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+
+
+def whole_lines(batch: bytes, start: int) -> int:
+    """Return where the lines end that can be written in one piece, or a piece of one long line."""
+    end = start + WHOLE
+    return batch.rfind(b"\n", start, end) + 1 or end
 
 
 def _was_rotated(path: Path, fd: int) -> bool:

@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from enum import Enum, auto
 from typing import Any, cast
 
 from tornado import web as tornado_web
@@ -42,14 +41,6 @@ Resource = Callable[[], AbstractAsyncContextManager[object]]
 def _group(placeholder: re.Match[str]) -> str:
     name, rest = placeholder.groups()
     return f"(?P<{name}>{'.*' if rest else '[^/]+'})"
-
-
-class State(Enum):
-    """Where the service is in its life; it is ready for traffic in one of these only."""
-
-    STARTING = auto()
-    READY = auto()
-    DRAINING = auto()
 
 
 class Route(PathMatches):
@@ -100,7 +91,6 @@ class Application(tornado_web.Application):
         # Tornado keeps this for the whole process.
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
         self.resources = resources or {}
-        self.state = State.STARTING
         self.in_flight: set[object] = set()
         """The connections that carry a request now."""
         self.websockets: set[WebSocket] = set()

@@ -1,4 +1,4 @@
-"""One process that serves: listen, become ready, wait for a signal, drain, leave.
+"""One process that serves: become ready, wait to be stopped, drain, leave.
 
 The first SIGTERM, SIGINT or SIGHUP drains: not ready any more, APP_DRAIN_DELAY with traffic still
 served, then no new connections, WebSockets closed with 1001, and every request in flight answered.
@@ -13,119 +13,183 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from types import FrameType
 
-from pydantic import IPvAnyAddress
 from tornado import autoreload
-from tornado.netutil import bind_sockets
 
 from . import logs
 from .admin import make_admin
 from .connections import Server
-from .routing import Application, State
+from .logwriter import LogWriter
+from .routing import Application
 from .settings import Settings, unknown_names
+from .sockets import CannotStart, listen, open_sockets, url
+from .state import State, Watcher
+from .systemd import Systemd
+
+if sys.platform != "win32":
+    import uvloop  # not made for Windows
 
 STOPPING = [signal.SIGTERM, signal.SIGINT]
-# Connections that may wait to be accepted.
-BACKLOG = 1024
 # Seconds that idle connections stay open at the end: what a client sends just then is answered.
 LINGER = 0.5
 # Seconds between looks at what is left.
 POLL = 0.02
+# Seconds between two signs of life.
+BEAT = 0.25
 
 logger = logging.getLogger(__name__)
 
 
-class CannotStart(Exception):
-    """The service cannot start; the message is one line that says what and where."""
-
-
 def serve(settings: Settings, make_app: Callable[[Settings], Application]) -> None:
-    """Serve until a signal. Raises `CannotStart`."""
+    """Serve with this process alone until a signal. Raises `CannotStart`."""
+    [public], admin = open_sockets(settings, [settings.port])
     try:
-        logs.configure(settings)
+        logs.configure(settings, LogWriter(settings.log_file))
     except OSError as error:
         raise CannotStart(f"cannot write the log: {error}") from error
     for line in unknown_names():
         logger.warning(line)
     try:
-        application = make_app(settings)
+        run(_serve(settings, make(settings, make_app), public, admin))
+    except CannotStart as error:
+        logger.error("%s", error, exc_info=error.__cause__)
+        raise
+
+
+async def _serve(
+    settings: Settings,
+    application: Application,
+    public: Sequence[socket.socket],
+    admin: Sequence[socket.socket],
+) -> None:
+    service = Service(settings, application, public)
+    for signum in STOPPING:
+        # Not the loop's own signal handlers: these also run while the loop is blocked.
+        signal.signal(signum, service.on_signal)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # A closed terminal stops the service as well, unless it was started with nohup.
+        signal.signal(signal.SIGHUP, service.on_signal)
+    health = Server(make_admin(settings, service.why_not_ready), settings)
+    health.add_sockets(admin)
+    await service.run(Alone(f"listening on {url(public)}, admin on {url(admin)}"))
+    await health.close_all_connections()
+    logger.info("stopped")
+
+
+class Alone:
+    """Watches over a process that serves alone: tells the log and systemd."""
+
+    def __init__(self, greeting: str) -> None:
+        self._greeting = greeting
+        self._systemd = Systemd()
+
+    def report(self, state: State) -> None:
+        if state is State.READY:
+            logger.info(self._greeting)
+            self._systemd.ready(self._greeting)
+        elif state is State.DRAINING:
+            self._systemd.stopping()
+
+    def beat(self, in_flight: int) -> None:
+        self._systemd.beat()
+
+
+def make(settings: Settings, make_app: Callable[[Settings], Application]) -> Application:
+    """Make the application. Raises `CannotStart`."""
+    try:
+        return make_app(settings)
     except Exception as error:
-        logger.exception("cannot make the application")
         raise CannotStart(f"cannot make the application: {error!r}") from error
+
+
+def run(main: Coroutine[object, object, None]) -> None:
+    """Run a coroutine in an event loop of the kind that the service uses."""
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
-        runner.run(Service(settings, application).run())
+        runner.run(main)
 
 
 class Service:
-    """An application, the ports it is served on, and its way from start to stop."""
+    """An application, the sockets it is served on, and its way from start to stop."""
 
-    def __init__(self, settings: Settings, application: Application) -> None:
+    def __init__(
+        self, settings: Settings, application: Application, listeners: Sequence[socket.socket]
+    ) -> None:
         self._settings = settings
         self._application = application
-        self._public = Server(application, settings)
-        self._admin = Server(make_admin(settings, application), settings)
-        self._stop = asyncio.Event()
+        self._listeners = listeners
+        self._loop = asyncio.get_running_loop()
+        self._state = State.STARTING
         self._stopping = False
+        self._stop = asyncio.Event()
+        self.server = Server(application, settings)
 
-    async def run(self) -> None:
-        """Serve until a signal, then drain."""
-        settings, application = self._settings, self._application
-        public = _bind(settings.address, settings.port)
-        admin = _bind(settings.admin_address, settings.admin_port)
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(settings.threads, "blocking-call"))
-        for signum in STOPPING:
-            # Not the loop's own signal handlers: these also run while the loop is blocked.
-            signal.signal(signum, self._on_signal)
-        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            # A closed terminal stops the service as well, unless it was started with nohup.
-            signal.signal(signal.SIGHUP, self._on_signal)
-        self._admin.add_sockets(admin)
+    async def run(self, watcher: Watcher) -> None:
+        """Serve until `stop`, then drain."""
+        self._loop.set_default_executor(ThreadPoolExecutor(self._settings.threads, "blocking-call"))
+        self._beat(watcher)
         async with AsyncExitStack() as stack:
             await self._enter_resources(stack)
             if not self._stopping:
-                self._public.add_sockets(public)
-                application.state = State.READY
-                logger.info("listening on %s, admin on %s", _url(public), _url(admin))
-                if settings.debug:
+                listen(self._listeners)
+                self.server.add_sockets(self._listeners)
+                self._enter(State.READY, watcher)
+                if self._settings.debug:
                     autoreload.start()
                 await self._stop.wait()
+            self._enter(State.DRAINING, watcher)
             await self._drain()
-        await self._admin.close_all_connections()
-        logger.info("stopped")
+
+    def why_not_ready(self) -> list[str]:
+        """Say why no traffic should come; nothing if it should."""
+        return [] if self._state is State.READY else [self._state.name.lower()]
+
+    def on_signal(self, signum: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, cut what is left at the second."""
+        name = signal.Signals(signum).name
+        if self._stopping:
+            self.cut(f"second signal, {name}")
+        else:
+            self.stop(name, self._settings.drain_delay + self._settings.drain_timeout)
+
+    def stop(self, why: str, limit: float) -> None:
+        """Drain, for `limit` seconds at most. May be called from everywhere and more than once."""
+        if not self._stopping:
+            self._stopping = True
+            self._cut_after(limit, f"{limit:g} s after {why}", exit_code=0)
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+    def cut(self, why: str) -> None:
+        """Leave at once."""
+        self._cut_after(0, why, exit_code=1)
+
+    def _enter(self, state: State, watcher: Watcher) -> None:
+        self._state = state
+        watcher.report(state)
+
+    def _beat(self, watcher: Watcher) -> None:
+        watcher.beat(len(self._application.in_flight))
+        self._loop.call_later(BEAT, self._beat, watcher)
 
     async def _enter_resources(self, stack: AsyncExitStack) -> None:
         for name, resource in self._application.resources.items():
             try:
                 value = await stack.enter_async_context(resource())
             except Exception as error:
-                logger.exception("cannot start %s", name)
                 raise CannotStart(f"cannot start {name}: {error!r}") from error
             self._application.settings[name] = value
 
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        name = signal.Signals(signum).name
-        if self._stopping:
-            self._cut_after(0, f"second signal, {name}", exit_code=1)
-            return
-        self._stopping = True
-        limit = self._settings.drain_delay + self._settings.drain_timeout
-        self._cut_after(limit, f"{limit:g} s after {name}", exit_code=0)
-        asyncio.get_running_loop().call_soon_threadsafe(self._stop.set)
-
     async def _drain(self) -> None:
-        application, public = self._application, self._public
-        application.state = State.DRAINING
+        application, server = self._application, self.server
         logger.info("draining, requests in flight: %d", len(application.in_flight))
         await asyncio.sleep(self._settings.drain_delay)
-        public.conn_params.no_keep_alive = True
-        public.stop()
+        server.conn_params.no_keep_alive = True
+        server.stop()
         idle_since = time.monotonic()
-        while public.open or application.websockets:
+        while server.open or application.websockets:
             # Each time round, for a handshake may have been under way.
             for websocket in tuple(application.websockets):
                 websocket.close(1001, "the service is stopping")
@@ -134,7 +198,7 @@ class Service:
             elif time.monotonic() - idle_since > LINGER:
                 break
             await asyncio.sleep(POLL)
-        await public.close_all_connections()
+        await server.close_all_connections()
 
     def _cut_after(self, seconds: float, why: str, exit_code: int) -> None:
         # From a thread: what is stuck may be the loop, or a blocking call awaited at exit.
@@ -153,21 +217,5 @@ class Service:
         os._exit(exit_code)
 
 
-def _bind(address: IPvAnyAddress, port: int) -> list[socket.socket]:
-    try:
-        return bind_sockets(port, str(address), backlog=BACKLOG)
-    except OSError as error:
-        raise CannotStart(f"cannot listen on {address} port {port}: {error.strerror}") from error
-
-
-def _url(sockets: list[socket.socket]) -> str:
-    host, port = sockets[0].getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def _new_event_loop() -> asyncio.AbstractEventLoop:
-    if sys.platform == "win32":
-        return asyncio.SelectorEventLoop()
-    import uvloop  # not made for Windows
-
-    return uvloop.new_event_loop()
+    return asyncio.SelectorEventLoop() if sys.platform == "win32" else uvloop.new_event_loop()

@@ -23,6 +23,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+{% if cookiecutter.processes == "prefork" %}
+from .cpus import usable_cpus
+
+{% endif %}
 PREFIX = "APP_"
 ENV_FILE = ".env"
 
@@ -41,12 +45,21 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+{% if cookiecutter.processes == "prefork" %}
+def _count(value: Any) -> Any:
+    return usable_cpus() if _lower(value) == "auto" else value
+
+
+{% endif %}
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400)]
 Timeout = Annotated[float, Field(gt=0, le=86400)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 Format = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+{% if cookiecutter.processes == "prefork" %}
+Workers = Annotated[int, Field(ge=1, le=256), BeforeValidator(_count)]
+{% endif %}
 
 
 class Settings(BaseSettings):
@@ -62,6 +75,10 @@ class Settings(BaseSettings):
 
     address: IPvAnyAddress = IPv4Address("127.0.0.1")
     port: Port = 8000
+{% if cookiecutter.processes == "prefork" %}
+    workers: Workers = {{ cookiecutter.workers }}
+    port_per_worker: bool = False
+{% endif %}
     admin_address: IPvAnyAddress = IPv4Address("127.0.0.1")
     admin_port: Port = 9000
     log_level: Level = "info"
@@ -73,6 +90,9 @@ class Settings(BaseSettings):
     log_file: Path | None = None
     drain_delay: Seconds = 0
     drain_timeout: Seconds = 25
+{% if cookiecutter.processes == "prefork" %}
+    hang_timeout: Seconds = 30
+{% endif %}
     idle_timeout: Timeout = 75
     body_timeout: Timeout = 30
     max_body_size: Annotated[int, Field(ge=1)] = 1048576

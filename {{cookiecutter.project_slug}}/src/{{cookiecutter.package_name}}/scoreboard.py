@@ -1,0 +1,113 @@
+"""One page of memory that all processes share: what every one of them is doing.
+
+A process writes its own row and reads the others. Each cell is one aligned machine word, so nobody
+sees half a number and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Iterator
+
+from .state import State
+
+ADMIN = -1
+"""The slot of the process that serves the admin port; those of the workers count from 0."""
+
+# Seconds without a beat after which a worker is taken for one that does not answer.
+SILENCE = 2.0
+
+WORD = 8
+SLOT, STATE, BEAT, IN_FLIGHT, WIDTH = range(5)
+
+
+class Row:
+    """What one process is doing."""
+
+    def __init__(self, cells: memoryview[int]) -> None:
+        self._cells = cells
+
+    def take(self, slot: int) -> None:
+        """Give the row to a process that is about to start."""
+        self._cells[SLOT] = slot
+        self._cells[IN_FLIGHT] = 0
+        self.beat(0)
+        self.report(State.STARTING)
+
+    def release(self) -> None:
+        self._cells[STATE] = 0
+
+    def report(self, state: State) -> None:
+        self._cells[STATE] = state.value
+
+    def beat(self, in_flight: int) -> None:
+        self._cells[BEAT] = time.monotonic_ns()
+        self._cells[IN_FLIGHT] = in_flight
+
+    @property
+    def taken(self) -> bool:
+        return self._cells[STATE] != 0
+
+    @property
+    def slot(self) -> int:
+        return self._cells[SLOT]
+
+    @property
+    def ready(self) -> bool:
+        return self._cells[STATE] == State.READY.value
+
+    @property
+    def in_flight(self) -> int:
+        """The requests in flight at the last beat."""
+        return self._cells[IN_FLIGHT]
+
+    @property
+    def last_beat(self) -> float:
+        """When the event loop last turned, on the clock of `time.monotonic`."""
+        return self._cells[BEAT] / 1e9
+
+    @property
+    def answers(self) -> bool:
+        return self.ready and time.monotonic() - self.last_beat < SILENCE
+
+
+class Scoreboard:
+    """The rows, and whether the service as a whole is stopping."""
+
+    def __init__(self, rows: int) -> None:
+        self._memory = memoryview(mmap.mmap(-1, (1 + rows * WIDTH) * WORD)).cast("q")
+        self._rows = [
+            Row(self._memory[start : start + WIDTH]) for start in range(1, 1 + rows * WIDTH, WIDTH)
+        ]
+
+    def __iter__(self) -> Iterator[Row]:
+        """Go through the rows of the processes that there are."""
+        return (row for row in self._rows if row.taken)
+
+    def take(self, slot: int) -> Row:
+        """Find a row for a process that is about to start."""
+        row = next(row for row in self._rows if not row.taken)
+        row.take(slot)
+        return row
+
+    @property
+    def stopping(self) -> bool:
+        return bool(self._memory[0])
+
+    @stopping.setter
+    def stopping(self, value: bool) -> None:
+        self._memory[0] = value
+
+    def answers(self, slot: int) -> bool:
+        """Tell whether a worker answers what comes to a slot."""
+        return any(row.slot == slot and row.answers for row in self)
+
+    def why_not_ready(self) -> list[str]:
+        """Say why no traffic should come; nothing if it should."""
+        workers = [row for row in self if row.slot != ADMIN]
+        if self.stopping:
+            return ["draining"]
+        if any(row.answers for row in workers):
+            return []
+        return ["no worker answers" if any(row.ready for row in workers) else "starting"]

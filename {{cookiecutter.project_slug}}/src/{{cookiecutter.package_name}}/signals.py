@@ -1,0 +1,54 @@
+"""The signals that the supervisor gets, as a queue instead of handlers that run at any moment."""
+
+import os
+import select
+import signal
+import socket
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+class SignalQueue:
+    """The signals of `HANDLED`, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._had_terminal = _has_terminal()
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for signum in HANDLED:
+            signal.signal(signum, lambda *_: None)
+
+    def wait(self, seconds: float) -> list[signal.Signals]:
+        """Wait for signals, so many seconds at most.
+
+        A terminal that is closed sends SIGHUP as well. Then the service is to end, not to reload,
+        so it is given as SIGTERM.
+        """
+        if not select.select([self._reader], [], [], seconds)[0]:
+            return []
+        signals = [signal.Signals(number) for number in self._reader.recv(4096)]
+        if signal.SIGHUP in signals and self._had_terminal and not _has_terminal():
+            return [signal.SIGTERM]
+        return signals
+
+    def leave(self) -> None:
+        """In a forked process: signals do what they do by themselves, those of a terminal nothing.
+
+        What a terminal sends goes to every process, and is meant for the supervisor.
+        """
+        signal.set_wakeup_fd(-1)
+        for signum in HANDLED:
+            from_terminal = signum in (signal.SIGINT, signal.SIGHUP)
+            signal.signal(signum, signal.SIG_IGN if from_terminal else signal.SIG_DFL)
+        self._reader.close()
+        self._writer.close()
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,132 @@
+"""What runs in a process that the supervisor has forked: a worker, or the admin's process.
+
+The supervisor has imported none of this: what is imported here is the code of today.
+"""
+
+import faulthandler
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from tornado.iostream import IOStream
+from tornado.netutil import add_accept_handler
+
+from . import logs
+from .admin import make_admin
+from .connections import Server
+from .logwriter import LogWriter
+from .process import CUT, DRAIN
+from .routing import Application
+from .scoreboard import ADMIN, Row, Scoreboard
+from .server import Service, make, run
+from .settings import Settings, load
+from .state import State
+
+# Seconds that requests get when the supervisor has died: somebody is about to start another.
+ORPHAN = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the supervisor gives a process to do."""
+
+    slot: int
+    sockets: dict[int, list[socket.socket]]
+    """The listening sockets of every slot."""
+    scoreboard: Scoreboard
+    row: Row
+    channel: socket.socket
+    """Open as long as the supervisor lives, and the way of a stack to it."""
+    turn: AbstractContextManager[object]
+    make_app: Callable[[Settings], Application]
+
+
+def work(job: Job) -> None:
+    """Serve until told to stop. Raises `CannotStart` and `BadSettings`."""
+    faulthandler.register(signal.SIGUSR1, job.channel, all_threads=False)
+    settings = load()
+    worker = None if job.slot == ADMIN else job.slot
+    logs.configure(settings, LogWriter(settings.log_file, job.turn), worker)
+    if worker is None:
+        application = make_admin(settings, job.scoreboard.why_not_ready)
+    else:
+        application = make(settings, job.make_app)
+    run(_serve(job, settings, application))
+    logger.info("stopped")
+    logging.shutdown()
+
+
+async def _serve(job: Job, settings: Settings, application: Application) -> None:
+    # The delay is the whole service's: the supervisor keeps it before it stops the workers.
+    at_once = settings.model_copy(update={"drain_delay": 0})
+    service = Service(at_once, application, job.sockets[job.slot])
+    # SIGTERM may come twice, if somebody signals the whole group: that is no reason to hurry.
+    signal.signal(DRAIN, lambda *_: service.stop("SIGTERM", settings.drain_timeout))
+    signal.signal(CUT, lambda *_: service.cut("SIGUSR2"))
+    threading.Thread(target=_wait_for_end, args=(job.channel, service), daemon=True).start()
+    await service.run(Post(job, service.server))
+
+
+def _wait_for_end(channel: socket.socket, service: Service) -> None:
+    # A thread, for the event loop may be blocked.
+    channel.recv(1)
+    logger.error("the supervisor is gone")
+    service.stop("the end of the supervisor", ORPHAN)
+
+
+class Post:
+    """Where a worker stands: it tells the scoreboard how it is, and stands in for its neighbours.
+
+    What arrives at the socket of a worker that is dead, hung or draining need not wait for the
+    successor: the others accept it.
+    """
+
+    def __init__(self, job: Job, server: Server) -> None:
+        self._row = job.row
+        self._scoreboard = job.scoreboard
+        self._server = server
+        # Several slots may share a socket that was handed over.
+        self._neighbours: dict[socket.socket, list[int]] = {}
+        self._accepting: dict[socket.socket, Callable[[], None]] = {}
+        for slot, sockets in job.sockets.items():
+            for one in sockets:
+                if ADMIN not in (slot, job.slot) and one not in job.sockets[job.slot]:
+                    self._neighbours.setdefault(one, []).append(slot)
+
+    def report(self, state: State) -> None:
+        self._row.report(state)
+        if state is State.DRAINING:
+            for one in self._neighbours:
+                self._leave(one)
+                one.close()
+            self._neighbours = {}
+
+    def beat(self, in_flight: int) -> None:
+        self._row.beat(in_flight)
+        if not self._row.ready:
+            return
+        for one, slots in self._neighbours.items():
+            if any(self._scoreboard.answers(slot) for slot in slots):
+                self._leave(one)
+            elif one not in self._accepting and _is_open(one):
+                logger.info("accepting for worker %d", slots[0])
+                self._accepting[one] = add_accept_handler(one, self._accept)
+
+    def _leave(self, one: socket.socket) -> None:
+        if one in self._accepting:
+            self._accepting.pop(one)()
+
+    def _accept(self, connection: socket.socket, address: Any) -> None:
+        self._server.handle_stream(IOStream(connection), address)
+
+
+def _is_open(one: socket.socket) -> bool:
+    # The worker whose socket this is opens it when it is ready for the first time.
+    return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
