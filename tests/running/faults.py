@@ -1,4 +1,4 @@
-"""The generated service with routes that misbehave on purpose. Run as a script, never imported."""
+"""The generated service with routes that misbehave on purpose. Run as a script."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ from typing import ClassVar
 from tornado.routing import Rule
 from tornado.web import RequestHandler
 from tornado_service import app, settings
+from tornado_service.__main__ import serve
 from tornado_service.routing import Application, Route
-from tornado_service.server import CannotStart, serve
 from tornado_service.web import Handler
 
 logger = logging.getLogger("faults")
@@ -92,8 +92,12 @@ def make_app(values: settings.Settings) -> Application:
     return application
 
 
+def import_app(values: settings.Settings) -> Application:
+    """Import this file in the worker, as the service does with its `app.py`."""
+    import faults
+
+    return faults.make_app(values)
+
+
 if __name__ == "__main__":
-    try:
-        serve(settings.load(), make_app)
-    except CannotStart as error:
-        sys.exit(str(error))
+    sys.exit(serve(settings.load(), import_app))

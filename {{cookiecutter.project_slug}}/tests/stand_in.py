@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from {{ cookiecutter.package_name }}.__main__ import serve
 from {{ cookiecutter.package_name }}.body import Body
 from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.server import serve
 from {{ cookiecutter.package_name }}.settings import Settings, load
 from {{ cookiecutter.package_name }}.web import Handler
 from {{ cookiecutter.package_name }}.websocket import WebSocket
@@ -86,5 +87,12 @@ def make_app(settings: Settings) -> Application:
     )
 
 
+def import_app(settings: Settings) -> Application:
+    """Import the stand-in where it is made, as the service does with its `app.py`."""
+    from tests import stand_in
+
+    return stand_in.make_app(settings)
+
+
 if __name__ == "__main__":
-    serve(load(), make_app)
+    sys.exit(serve(load(), import_app))

@@ -180,7 +180,10 @@ class Process:
     def __init__(self, module: str, folder: Path, settings: dict[str, str]) -> None:
         environment = {name: value for name, value in os.environ.items() if name[:4] != "APP_"}
         environment["PYTHONPATH"] = os.pathsep.join(map(str, [SOURCE, ROOT]))
-        environment |= {"APP_PORT": "0", "APP_ADMIN_PORT": "0", "APP_LOG_FORMAT": "json"} | settings
+        environment |= {"APP_PORT": "0", "APP_ADMIN_PORT": "0", "APP_LOG_FORMAT": "json"}
+        if "workers" in Settings.model_fields:
+            environment["APP_WORKERS"] = "1"
+        environment |= settings
         self.folder = folder
         self._log, self._errors = folder / "stdout", folder / "stderr"
         with self._log.open("wb") as stdout, self._errors.open("wb") as stderr:

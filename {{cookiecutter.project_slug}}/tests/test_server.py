@@ -303,7 +303,6 @@ def broken(folder: Path, make_app: str, resource: str) -> str:
 import os, signal, sys
 from contextlib import asynccontextmanager
 from tests.stand_in import Application, load, serve
-from {SERVICE}.server import CannotStart
 
 @asynccontextmanager
 async def orders():
@@ -314,10 +313,7 @@ def make_app(settings):
     {make_app}
     return Application(settings, [], resources=dict(orders=orders))
 
-try:
-    serve(load(), make_app)
-except CannotStart as error:
-    sys.exit(str(error))
+sys.exit(serve(load(), make_app))
 """
     )
     return "broken"
