@@ -47,7 +47,11 @@ def _lower(value: Any) -> Any:
 
 {% if cookiecutter.processes == "prefork" %}
 def _count(value: Any) -> Any:
-    return usable_cpus() if _lower(value) == "auto" else value
+    if _lower(value) == "auto":
+        return usable_cpus()
+    if isinstance(value, str) and not value.isdecimal():
+        raise ValueError("must be a whole number or auto")
+    return value
 
 
 {% endif %}
@@ -100,15 +104,41 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=1, le=1000)] = 8
     debug: bool = False
 
+{% if cookiecutter.processes == "prefork" %}
+    @field_validator("port_per_worker")
+    @classmethod
+    def _has_ports_enough(cls, wanted: bool, info: ValidationInfo) -> bool:
+        ports = _ports(info.data | {"port_per_worker": wanted})
+        if wanted and 0 in ports:
+            raise ValueError(f"needs a number as {PREFIX}PORT that is not 0")
+        if 65536 in ports:
+            raise ValueError(f"needs ports up to {ports[-1]}, but the last one is 65535")
+        return wanted
+
+{% endif %}
     @field_validator("admin_port")
     @classmethod
     def _is_a_port_of_its_own(cls, port: int, info: ValidationInfo) -> int:
         # Port 0 asks the system for a free one, so two of them never clash.
+{% if cookiecutter.processes == "prefork" %}
+        if port and port in _ports(info.data):
+            raise ValueError(f"must differ from {PREFIX}PORT and from the ports of the workers")
+{% else %}
         if port and port == info.data.get("port"):
             raise ValueError(f"must differ from {PREFIX}PORT")
+{% endif %}
         return port
 
 
+{% if cookiecutter.processes == "prefork" %}
+def _ports(data: dict[str, Any]) -> range:
+    """List the public ports; none if they could not be read."""
+    if not {"port", "workers", "port_per_worker"} <= data.keys():
+        return range(0)
+    return range(data["port"], data["port"] + (data["workers"] if data["port_per_worker"] else 1))
+
+
+{% endif %}
 def load() -> Settings:
     """Read the settings. Raises `BadSettings` with every bad key in one message."""
     lines = []

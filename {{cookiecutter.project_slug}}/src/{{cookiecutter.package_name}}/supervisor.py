@@ -139,7 +139,7 @@ class Supervisor:
                 logger.error(what)
         elif process.ready_since:
             if not process.killed:  # the log has it already, with the stack
-                logger.error(what)
+                logger.log(logging.ERROR if code else logging.INFO, what)
             self._restarts.died(process.slot, self._now - process.ready_since)
         else:
             self._cannot_start(what, exception)

@@ -29,6 +29,9 @@ from .state import State
 
 # Seconds that requests get when the supervisor has died: somebody is about to start another.
 ORPHAN = 1.0
+# Seconds for all others to close a worker's socket. What arrives until then it still accepts; if it
+# closed first, what arrives would be reset when the last of them closes.
+CLOSE_LAST = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,11 @@ class Job:
 def work(job: Job) -> None:
     """Serve until told to stop. Raises `CannotStart` and `BadSettings`."""
     faulthandler.register(signal.SIGUSR1, job.channel, all_threads=False)
+    for slot, sockets in job.sockets.items():
+        if (slot == ADMIN) != (job.slot == ADMIN):
+            # As long as somebody has it open, clients wait at a socket that nobody serves any more.
+            for one in sockets:
+                one.close()
     settings = load()
     worker = None if job.slot == ADMIN else job.slot
     logs.configure(settings, LogWriter(settings.log_file, job.turn), worker)
@@ -64,9 +72,9 @@ def work(job: Job) -> None:
 
 
 async def _serve(job: Job, settings: Settings, application: Application) -> None:
-    # The delay is the whole service's: the supervisor keeps it before it stops the workers.
-    at_once = settings.model_copy(update={"drain_delay": 0})
-    service = Service(at_once, application, job.sockets[job.slot])
+    # APP_DRAIN_DELAY is over when the supervisor says so.
+    own = settings.model_copy(update={"drain_delay": CLOSE_LAST})
+    service = Service(own, application, job.sockets[job.slot])
     # SIGTERM may come twice, if somebody signals the whole group: that is no reason to hurry.
     signal.signal(DRAIN, lambda *_: service.stop("SIGTERM", settings.drain_timeout))
     signal.signal(CUT, lambda *_: service.cut("SIGUSR2"))
