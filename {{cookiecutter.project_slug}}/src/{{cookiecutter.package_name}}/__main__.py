@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import http.client
+{% if cookiecutter.processes == "prefork" %}
+import os
+{% endif %}
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -62,7 +65,7 @@ def serve(values: settings.Settings, make_app: Callable[[settings.Settings], App
     from .sockets import CannotStart
 
     try:
-        if values.workers > 1 and not values.debug:
+        if values.workers > 1 and not values.debug and hasattr(os, "fork"):
             from .prefork import serve_with_workers
 
             return serve_with_workers(values, make_app)

@@ -20,8 +20,8 @@ from .sockets import CannotStart
 
 # The signals that tell a process to leave.
 LEAVE = DRAIN, CUT = signal.SIGTERM, signal.SIGUSR2
-# Seconds to become ready, and to be gone after the drain has timed out or after `CUT`.
-START_TIMEOUT, GRACE, AT_ONCE = 60.0, 2.0, 0.5
+# Seconds to be gone after the drain has timed out, and after `CUT`.
+GRACE, AT_ONCE = 2.0, 0.5
 # Seconds to write a stack.
 STACK_TIMEOUT = 0.3
 # Characters of each of the last words: together no more than a socket takes without waiting.
@@ -37,7 +37,7 @@ class Process:
     row: Row
     channel: socket.socket
     """It writes its last words at the other end, and sees there if the supervisor dies."""
-    deadline: float
+    deadline: float = math.inf
     """When it must be ready or, if it is leaving, gone."""
     ready_since: float = 0.0
     leaving: bool = False
@@ -123,6 +123,7 @@ def fork(
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 forget_own_modules()
                 work(slot, row, theirs)
+                sys.stdout.flush()
                 os._exit(0)
             except BaseException as error:
                 theirs.sendall(_describe(error).encode())
@@ -134,7 +135,7 @@ def fork(
     finally:
         theirs.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return Process(pid, slot, row, ours, deadline=time.monotonic() + START_TIMEOUT)
+    return Process(pid, slot, row, ours)
 
 
 def the_dead() -> Iterator[tuple[int, int]]:

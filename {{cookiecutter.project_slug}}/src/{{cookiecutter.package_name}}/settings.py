@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     drain_delay: Seconds = 0
     drain_timeout: Seconds = 25
 {% if cookiecutter.processes == "prefork" %}
+    start_timeout: Timeout = 60
     hang_timeout: Seconds = 30
 {% endif %}
     idle_timeout: Timeout = 75

@@ -91,6 +91,7 @@ def _bind(address: IPvAnyAddress, port: int, reuse: bool = False) -> socket.sock
 def _inherited() -> list[socket.socket]:
     # Source: sd_listen_fds(3). The variables are for this process and not for its children.
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
+    os.environ.pop("LISTEN_FDNAMES", "")
     if pid != str(os.getpid()):
         return []
     sockets = []

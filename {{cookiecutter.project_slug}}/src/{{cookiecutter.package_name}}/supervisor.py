@@ -67,6 +67,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until everybody has gone."""
+        self._fill()
         while True:
             signals = self._signals.wait(TICK)
             before, self._now = self._now, time.monotonic()
@@ -204,6 +205,7 @@ class Supervisor:
             row.release()
             self._cannot_start(f"a process: {error.strerror}", {})
             return None
+        process.deadline = self._now + self._settings.start_timeout
         self._processes[process.pid] = process
         return process
 
