@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def test_extra_fields_are_in_the_line() -> None:
     given = record(order=17, **{"url.path": "/orders"})
     line = as_json(given)
     assert (line["order"], line["url.path"]) == (17, "/orders")
-    assert as_text(given).endswith(" orders: hello order=17")
+    assert as_text(given).endswith(f" orders[{os.getpid()}]: hello order=17")
 
 
 def test_an_exception_is_three_fields_of_a_json_line() -> None:

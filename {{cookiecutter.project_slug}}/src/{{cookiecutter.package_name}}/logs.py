@@ -65,7 +65,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message = _message(record).replace("\n", "\\n").replace("\r", "\\r")
-        line = f"{_timestamp(record)} {record.levelname:<7} {record.name}: {message}"
+        line = f"{_timestamp(record)} {record.levelname:<7} {record.name}[{record.process}]: {message}"
         # Dotted names repeat, for machines, what the message says.
         fields = {name: value for name, value in _extra(record).items() if "." not in name}
         if request_id.get():

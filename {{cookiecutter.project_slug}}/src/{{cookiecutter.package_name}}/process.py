@@ -164,7 +164,7 @@ def forget_own_modules() -> None:
 def _describe(error: BaseException) -> str:
     # By name, for the process has imported these classes anew.
     if type(error).__name__ == BadSettings.__name__:
-        return json.dumps({"why": "; ".join(line.strip() for line in str(error).splitlines())})
+        return json.dumps({"why": " ".join(line.strip() for line in str(error).splitlines())})
     own = type(error).__name__ == CannotStart.__name__
     cause = error.__cause__ or error
     return json.dumps(
