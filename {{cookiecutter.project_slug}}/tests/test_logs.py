@@ -101,7 +101,7 @@ def test_without_an_exception_there_are_none() -> None:
 
 def test_an_exception_follows_a_text_line() -> None:
     first, *rest = as_text(failed(ValueError("bad luck"))).splitlines()
-    assert first.endswith("orders: hello")
+    assert first.endswith(": hello")
     assert "ValueError: bad luck" in rest[-1]
 
 

@@ -65,7 +65,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         message = _message(record).replace("\n", "\\n").replace("\r", "\\r")
-        line = f"{_timestamp(record)} {record.levelname:<7} {record.name}[{record.process}]: {message}"
+        source = f"{record.name}[{record.process}]"
+        line = f"{_timestamp(record)} {record.levelname:<7} {source}: {message}"
         # Dotted names repeat, for machines, what the message says.
         fields = {name: value for name, value in _extra(record).items() if "." not in name}
         if request_id.get():
