@@ -93,23 +93,27 @@ class LogWriter(WaitingLines):
             self._something_to_write.wait()
             self._closing.wait(GATHER)
             self._something_to_write.clear()
-            batch = self.take()
-            with self._turn:
-                self._write(batch)
+            self._write(self.take())
 
     def _write(self, batch: bytes) -> None:
         written = 0
         while written < len(batch):
+            with self._turn:
+                written = self._write_lines(batch, written, whole_lines(batch, written))
+
+    def _write_lines(self, batch: bytes, written: int, end: int) -> int:
+        while written < end:
             path = self._path
             if path and _was_rotated(path, self._fd) and self._reopen(path):
                 # The line that the old file holds in part is written whole into the new one.
                 written = batch.rfind(b"\n", 0, written) + 1
             try:
-                written += os.write(self._fd, batch[written : whole_lines(batch, written)])
+                written += os.write(self._fd, batch[written:end])
             except OSError:
-                # A full disk, say. The batch is tried again, unless the service is leaving.
+                # A full disk, say. The lines are tried again, unless the service is leaving.
                 if self._closing.wait(RETRY):
-                    return
+                    return len(batch)
+        return written
 
     def _reopen(self, path: Path) -> bool:
         try:
@@ -127,9 +131,8 @@ def open_log(path: Path) -> int:
 
 
 def whole_lines(batch: bytes, start: int) -> int:
-    """Return where the lines end that can be written in one piece, or a piece of one long line."""
-    end = start + WHOLE
-    return batch.rfind(b"\n", start, end) + 1 or end
+    """Return where the lines end that a pipe takes as a whole: at least one, however long."""
+    return batch.rfind(b"\n", start, start + WHOLE) + 1 or batch.find(b"\n", start) + 1
 
 
 def _was_rotated(path: Path, fd: int) -> bool:

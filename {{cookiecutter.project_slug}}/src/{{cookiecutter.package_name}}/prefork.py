@@ -61,7 +61,13 @@ def serve_with_workers(settings: Settings, make_app: Callable[[Settings], Applic
 
     urls = ", ".join(dict.fromkeys(map(url, public)))
     greeting = f"listening on {urls}, admin on {url(admin)}"
-    return Supervisor(settings, sockets, scoreboard, log, work, greeting).run()
+    try:
+        return Supervisor(settings, sockets, scoreboard, log, work, greeting).run()
+    except CannotStart:
+        raise
+    except Exception:
+        logger.critical("the supervisor failed", exc_info=True)
+        raise
 
 
 def import_dependencies(package: Path) -> None:

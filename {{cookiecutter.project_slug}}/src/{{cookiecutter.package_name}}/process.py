@@ -24,8 +24,9 @@ LEAVE = DRAIN, CUT = signal.SIGTERM, signal.SIGUSR2
 GRACE, AT_ONCE = 2.0, 0.5
 # Seconds to write a stack.
 STACK_TIMEOUT = 0.3
-# Characters of each of the last words: together no more than a socket takes without waiting.
-LONGEST_TEXT = 8 * 1024
+# Bytes of last words, and characters of a message and of a stack in them, which become up to twelve
+# bytes each: together they fit into a socket, so that nobody waits.
+LONGEST, LONGEST_MESSAGE, LONGEST_STACK = 128 * 1024, 1000, 8000
 
 
 @dataclass(eq=False)
@@ -43,6 +44,7 @@ class Process:
     leaving: bool = False
     killed: str = ""
     """Why the supervisor has killed it."""
+    _stack: str = ""
 
     def __str__(self) -> str:
         return f"{'admin process' if self.slot == ADMIN else f'worker {self.slot}'}, pid {self.pid}"
@@ -65,33 +67,37 @@ class Process:
         self.deadline = time.monotonic() + seconds
         self.send(signum)
 
+    def expect_end(self, seconds: float) -> None:
+        """Note that it drains although nobody has told it to."""
+        self.leaving = True
+        self.deadline = time.monotonic() + seconds + GRACE
+
     def kill(self, why: str) -> None:
-        self.killed = why
+        """Kill it, and keep for the log where it was in its code."""
+        self.send(signal.SIGUSR1)
+        self._stack = self._last_words(STACK_TIMEOUT)
+        self.killed = why if self._stack else f"{why}; it did not even run"
         self.deadline = math.inf
         self.send(signal.SIGKILL)
 
-    def stack(self) -> str:
-        """Return where it is in its code, whatever it does; nothing if it does not run at all."""
-        self.send(signal.SIGUSR1)
-        return self._last_words(STACK_TIMEOUT)
-
     def bury(self, code: int) -> tuple[str, dict[str, str]]:
-        """Free what it had. Returns how it ended and, if it could not start, the exception."""
-        words = self._last_words()
-        exception = json.loads(words) if words.startswith("{") else {}
-        end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        what = self.killed or exception.pop("why", end)
+        """Say how it ended, and what the log is to have with that: a stack or an exception."""
+        more = {"code.stacktrace": self._stack} if self._stack else {}
+        why = self.killed
+        if not why:
+            more = _read(self._last_words())
+            why = more.pop("why", "") or _end(code)
         if self.ready_since:
-            what += f", requests in flight: {self.row.in_flight}"
-        self.row.release()
+            why += f", requests in flight: {self.row.in_flight}"
         self.channel.close()
-        return f"{self}: {what}", exception
+        return f"{self}: {why}", more
 
     def _last_words(self, wait: float = 0.0) -> str:
         words = b""
+        deadline = time.monotonic() + wait + 0.1
         with suppress(ConnectionError):
-            while select.select([self.channel], [], [], wait)[0]:
-                if not (more := self.channel.recv(65536)):
+            while len(words) < LONGEST and select.select([self.channel], [], [], wait)[0]:
+                if not (more := self.channel.recv(LONGEST)) or time.monotonic() > deadline:
                     break
                 words += more
                 wait = 0.02
@@ -111,11 +117,13 @@ def fork(
     Raises `OSError` if the system has no process to give.
     """
     ours, theirs = socket.socketpair()
+    sys.stdout.flush()  # or the child would write the same once more
     # As long as the child has our handlers, a signal to it would count as one to us.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
+            code = 1
             try:
                 for channel in (ours, *(other.channel for other in others)):
                     channel.close()  # or nobody would see the end of the supervisor
@@ -123,12 +131,14 @@ def fork(
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 forget_own_modules()
                 work(slot, row, theirs)
-                sys.stdout.flush()
-                os._exit(0)
+                code = 0
             except BaseException as error:
-                theirs.sendall(_describe(error).encode())
+                theirs.settimeout(STACK_TIMEOUT)
+                theirs.sendall(_describe(error))
             finally:
-                os._exit(1)
+                with suppress(Exception):
+                    sys.stdout.flush()
+                os._exit(code)
     except OSError:
         ours.close()
         raise
@@ -161,17 +171,32 @@ def forget_own_modules() -> None:
             del sys.modules[name]
 
 
-def _describe(error: BaseException) -> str:
+def _describe(error: BaseException) -> bytes:
     # By name, for the process has imported these classes anew.
-    if type(error).__name__ == BadSettings.__name__:
-        return json.dumps({"why": " ".join(line.strip() for line in str(error).splitlines())})
-    own = type(error).__name__ == CannotStart.__name__
+    own = type(error).__name__ in (BadSettings.__name__, CannotStart.__name__)
     cause = error.__cause__ or error
-    return json.dumps(
-        {
-            "why": (str(error) if own else repr(error))[:LONGEST_TEXT],
+    words = {"why": " ".join((str(error) if own else repr(error)).split())[:LONGEST_MESSAGE]}
+    if type(error).__name__ != BadSettings.__name__:
+        words |= {
             "exception.type": type(cause).__qualname__,
-            "exception.message": str(cause)[:LONGEST_TEXT],
-            "exception.stacktrace": "".join(traceback.format_exception(cause))[-LONGEST_TEXT:],
+            "exception.message": str(cause)[:LONGEST_MESSAGE],
+            "exception.stacktrace": "".join(traceback.format_exception(cause))[-LONGEST_STACK:],
         }
-    )
+    return json.dumps(words).encode()
+
+
+def _read(words: str) -> dict[str, str]:
+    # A worker may be out of its mind, and must not drag the supervisor along.
+    known = "why", "exception.type", "exception.message", "exception.stacktrace"
+    with suppress(ValueError, RecursionError, AttributeError):
+        return {name: str(value) for name, value in json.loads(words).items() if name in known}
+    return {}
+
+
+def _end(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:  # real-time signals have no names
+        return f"killed by signal {-code}"

@@ -7,6 +7,7 @@ sees half a number and no lock is needed.
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ ADMIN = -1
 SILENCE = 2.0
 
 WORD = 8
-SLOT, STATE, BEAT, IN_FLIGHT, WIDTH = range(5)
+PID, SLOT, STATE, BEAT, IN_FLIGHT, WIDTH = range(6)
 
 
 class Row:
@@ -28,15 +29,19 @@ class Row:
     def __init__(self, cells: memoryview[int]) -> None:
         self._cells = cells
 
-    def take(self, slot: int) -> None:
+    def begin(self, slot: int) -> None:
         """Give the row to a process that is about to start."""
+        self._cells[PID] = 0
         self._cells[SLOT] = slot
-        self._cells[IN_FLIGHT] = 0
         self.beat(0)
         self.report(State.STARTING)
 
-    def release(self) -> None:
+    def end(self) -> None:
         self._cells[STATE] = 0
+
+    def sign(self) -> None:
+        """Note the process that has the row."""
+        self._cells[PID] = os.getpid()
 
     def report(self, state: State) -> None:
         self._cells[STATE] = state.value
@@ -50,12 +55,21 @@ class Row:
         return self._cells[STATE] != 0
 
     @property
+    def pid(self) -> int:
+        """The process; 0 if it has only just been forked."""
+        return self._cells[PID]
+
+    @property
     def slot(self) -> int:
         return self._cells[SLOT]
 
     @property
     def ready(self) -> bool:
         return self._cells[STATE] == State.READY.value
+
+    @property
+    def draining(self) -> bool:
+        return self._cells[STATE] == State.DRAINING.value
 
     @property
     def in_flight(self) -> int:
@@ -80,16 +94,22 @@ class Scoreboard:
         self._rows = [
             Row(self._memory[start : start + WIDTH]) for start in range(1, 1 + rows * WIDTH, WIDTH)
         ]
+        self._free = self._rows.copy()
 
     def __iter__(self) -> Iterator[Row]:
         """Go through the rows of the processes that there are."""
         return (row for row in self._rows if row.taken)
 
     def take(self, slot: int) -> Row:
-        """Find a row for a process that is about to start."""
-        row = next(row for row in self._rows if not row.taken)
-        row.take(slot)
+        """Find a row for a process that is about to start. Only the supervisor does."""
+        row = self._free.pop()
+        row.begin(slot)
         return row
+
+    def release(self, row: Row) -> None:
+        """Take the row of a process that has ended. Only the supervisor does."""
+        row.end()
+        self._free.append(row)
 
     @property
     def stopping(self) -> bool:

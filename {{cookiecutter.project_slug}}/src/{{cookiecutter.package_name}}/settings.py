@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import (
+{% if cookiecutter.processes == "prefork" %}
+    AfterValidator,
+{% endif %}
     BeforeValidator,
     Field,
     IPvAnyAddress,
@@ -54,6 +57,12 @@ def _count(value: Any) -> Any:
     return value
 
 
+def _zero_or_a_second(value: float) -> float:
+    if 0 < value < 1:
+        raise ValueError("must be 0 or at least 1")
+    return value
+
+
 {% endif %}
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400)]
@@ -63,6 +72,7 @@ Format = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 {% if cookiecutter.processes == "prefork" %}
 Workers = Annotated[int, Field(ge=1, le=256), BeforeValidator(_count)]
+HangTimeout = Annotated[Seconds, AfterValidator(_zero_or_a_second)]
 {% endif %}
 
 
@@ -96,7 +106,7 @@ class Settings(BaseSettings):
     drain_timeout: Seconds = 25
 {% if cookiecutter.processes == "prefork" %}
     start_timeout: Timeout = 60
-    hang_timeout: Seconds = 30
+    hang_timeout: HangTimeout = 30
 {% endif %}
     idle_timeout: Timeout = 75
     body_timeout: Timeout = 30
@@ -168,6 +178,16 @@ def unknown_names() -> list[str]:
     return descriptions
 
 
+{% if cookiecutter.processes == "prefork" %}
+def changed_at_start(before: Settings, after: Settings) -> list[str]:
+    """List the settings that have changed and that a supervisor acts on when it starts only."""
+    at_start = {"address", "port", "workers", "port_per_worker", "admin_address", "admin_port"}
+    at_start |= {"log_file", "log_format", "debug"}
+    old, new = before.model_dump(), after.model_dump()
+    return [PREFIX + name.upper() for name in old if name in at_start and old[name] != new[name]]
+
+
+{% endif %}
 def _bad_lines() -> list[str]:
     if not Path(ENV_FILE).is_file():
         return []

@@ -12,7 +12,8 @@ class SignalQueue:
     """The signals of `HANDLED`, in the order of their arrival."""
 
     def __init__(self) -> None:
-        self._had_terminal = _has_terminal()
+        nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._had_terminal = _is_in_terminal() and not nohup
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -23,13 +24,13 @@ class SignalQueue:
     def wait(self, seconds: float) -> list[signal.Signals]:
         """Wait for signals, so many seconds at most.
 
-        A terminal that is closed sends SIGHUP as well. Then the service is to end, not to reload,
-        so it is given as SIGTERM.
+        The terminal in which the service runs sends SIGHUP as well, when it is closed. Then the
+        service is to end, not to reload, and gets SIGTERM instead.
         """
         if not select.select([self._reader], [], [], seconds)[0]:
             return []
         signals = [signal.Signals(number) for number in self._reader.recv(4096)]
-        if signal.SIGHUP in signals and self._had_terminal and not _has_terminal():
+        if signal.SIGHUP in signals and self._had_terminal and not _is_in_terminal():
             return [signal.SIGTERM]
         return signals
 
@@ -46,9 +47,15 @@ class SignalQueue:
         self._writer.close()
 
 
-def _has_terminal() -> bool:
+def _is_in_terminal() -> bool:
+    """Tell whether there is a terminal with this service in the foreground."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:
         return False
-    return True
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)

@@ -92,7 +92,7 @@ def _inherited() -> list[socket.socket]:
     # Source: sd_listen_fds(3). The variables are for this process and not for its children.
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
     os.environ.pop("LISTEN_FDNAMES", "")
-    if pid != str(os.getpid()):
+    if pid != str(os.getpid()) or not count.isdecimal():
         return []
     sockets = []
     for fd in range(FIRST_INHERITED, FIRST_INHERITED + int(count)):

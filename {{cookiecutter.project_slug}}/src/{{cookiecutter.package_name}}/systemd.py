@@ -13,14 +13,16 @@ class Systemd:
     """Tells systemd what happens."""
 
     def __init__(self) -> None:
-        self._address = os.environ.get("NOTIFY_SOCKET", "")
+        # The variables are for this process and not for its children.
+        self._address = os.environ.pop("NOTIFY_SOCKET", "")
         if self._address.startswith("@"):
             self._address = "\0" + self._address[1:]
+        pid, microseconds = os.environ.pop("WATCHDOG_PID", ""), os.environ.pop("WATCHDOG_USEC", "")
         self._interval = 0.0
         self._next_beat = 0.0
-        if os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
+        if microseconds.isdecimal() and pid in ("", str(os.getpid())):
             # Three times as often as systemd asks for.
-            self._interval = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 / 3
+            self._interval = int(microseconds) / 1e6 / 3
 
     def ready(self, status: str) -> None:
         """Say that the service is ready, at the start and after each reload."""
@@ -43,10 +45,10 @@ class Systemd:
     def _send(self, *assignments: str) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
                 sender.sendto("\n".join(assignments).encode(), self._address)
-            except OSError:
-                # systemd restarts a service that it does not hear from; there is no better cure.
-                return
+        except OSError:
+            # systemd restarts a service that it does not hear from; there is no better cure.
+            return

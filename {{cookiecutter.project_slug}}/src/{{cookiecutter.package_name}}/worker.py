@@ -9,8 +9,9 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,33 +61,43 @@ def work(job: Job) -> None:
             # As long as somebody has it open, clients wait at a socket that nobody serves any more.
             for one in sockets:
                 one.close()
+    job.row.sign()
     settings = load()
     worker = None if job.slot == ADMIN else job.slot
     logs.configure(settings, LogWriter(settings.log_file, job.turn), worker)
-    if worker is None:
-        application = make_admin(settings, job.scoreboard.why_not_ready)
-    else:
-        application = make(settings, job.make_app)
-    run(_serve(job, settings, application))
-    logger.info("stopped")
-    logging.shutdown()
+    try:
+        if worker is None:
+            application = make_admin(settings, job.scoreboard.why_not_ready)
+        else:
+            application = make(settings, job.make_app)
+        run(_serve(job, settings, application))
+        logger.info("stopped")
+    finally:
+        logging.shutdown()
 
 
 async def _serve(job: Job, settings: Settings, application: Application) -> None:
-    # APP_DRAIN_DELAY is over when the supervisor says so.
-    own = settings.model_copy(update={"drain_delay": CLOSE_LAST})
+    # APP_DRAIN_DELAY is over when the supervisor says so, and APP_DEBUG is for one process alone.
+    own = settings.model_copy(update={"drain_delay": CLOSE_LAST, "debug": False})
     service = Service(own, application, job.sockets[job.slot])
     # SIGTERM may come twice, if somebody signals the whole group: that is no reason to hurry.
     signal.signal(DRAIN, lambda *_: service.stop("SIGTERM", settings.drain_timeout))
     signal.signal(CUT, lambda *_: service.cut("SIGUSR2"))
-    threading.Thread(target=_wait_for_end, args=(job.channel, service), daemon=True).start()
+    threading.Thread(target=_wait_for_end, args=(job, service), daemon=True).start()
     await service.run(Post(job, service.server))
 
 
-def _wait_for_end(channel: socket.socket, service: Service) -> None:
+def _wait_for_end(job: Job, service: Service) -> None:
     # A thread, for the event loop may be blocked.
-    channel.recv(1)
+    job.channel.recv(1)
     logger.error("the supervisor is gone")
+    if job.slot == ADMIN:
+        # Somebody has to see to those who cannot even run a thread any more.
+        time.sleep(ORPHAN)
+        for row in job.scoreboard:
+            if row.pid not in (0, os.getpid()):
+                with suppress(OSError):
+                    os.kill(row.pid, signal.SIGKILL)
     service.stop("the end of the supervisor", ORPHAN)
 
 
@@ -112,7 +123,8 @@ class Post:
     def report(self, state: State) -> None:
         self._row.report(state)
         # The supervisor looks at the scoreboard at once, as it does when a child has ended.
-        os.kill(os.getppid(), signal.SIGCHLD)
+        with suppress(OSError):  # or it is gone
+            os.kill(os.getppid(), signal.SIGCHLD)
         if state is State.DRAINING:
             for one in self._neighbours:
                 self._leave(one)
