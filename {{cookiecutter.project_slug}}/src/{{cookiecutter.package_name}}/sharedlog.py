@@ -72,13 +72,17 @@ class SupervisorLog(WaitingLines):
         """Write what can be written now; tell whether that was all."""
         if os.getpid() != self._owner:
             return True  # a forked process has a copy of the lines, which are not its own
-        self._rest = self._rest or self.take()
-        if self._rest and self._turn.take():
+        # What waits is taken only when the rest is out: so its limit holds for all there is.
+        while (rest := self._rest or self.take()) and self._turn.take():
+            self._rest = rest
             with suppress(OSError):  # a full disk, say: next time
                 self._write()
             if not self._torn:
                 self._turn.give()
-        return not self._rest
+            if self._rest:
+                return False
+        self._rest = rest
+        return not rest
 
     def _write(self) -> None:
         fd = open_log(self._path) if self._path else 1
