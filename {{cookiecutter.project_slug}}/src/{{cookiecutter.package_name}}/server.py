@@ -73,10 +73,11 @@ async def _serve(
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         # A closed terminal stops the service as well, unless it was started with nohup.
         signal.signal(signal.SIGHUP, service.on_signal)
-    health = Server(make_admin(settings, service.why_not_ready), settings)
-    health.add_sockets(admin)
+    health = make_admin(settings, service.why_not_ready)
+    health_server = Server(health, settings)
+    health_server.add_sockets(admin)
     await service.run(Alone(f"listening on {url(public)}, admin on {url(admin)}"))
-    await health.close_all_connections()
+    await _finish(health_server, health)
     logger.info("stopped")
 
 
@@ -183,22 +184,9 @@ class Service:
             self._application.settings[name] = value
 
     async def _drain(self) -> None:
-        application, server = self._application, self.server
-        logger.info("draining, requests in flight: %d", len(application.in_flight))
+        logger.info("draining, requests in flight: %d", len(self._application.in_flight))
         await asyncio.sleep(self._settings.drain_delay)
-        server.conn_params.no_keep_alive = True
-        server.stop()
-        idle_since = time.monotonic()
-        while server.open or application.websockets:
-            # Each time round, for a handshake may have been under way.
-            for websocket in tuple(application.websockets):
-                websocket.close(1001, "the service is stopping")
-            if application.in_flight or application.websockets:
-                idle_since = time.monotonic()
-            elif time.monotonic() - idle_since > LINGER:
-                break
-            await asyncio.sleep(POLL)
-        await server.close_all_connections()
+        await _finish(self.server, self._application)
 
     def _cut_after(self, seconds: float, why: str, exit_code: int) -> None:
         # From a thread: what is stuck may be the loop, or a blocking call awaited at exit.
@@ -215,6 +203,23 @@ class Service:
         )
         logging.shutdown()
         os._exit(exit_code)
+
+
+async def _finish(server: Server, application: Application) -> None:
+    """Accept no more, answer what is in flight, and close what is idle."""
+    server.conn_params.no_keep_alive = True
+    server.stop()
+    idle_since = time.monotonic()
+    while server.open or application.websockets:
+        # Each time round, for a handshake may have been under way.
+        for websocket in tuple(application.websockets):
+            websocket.close(1001, "the service is stopping")
+        if application.in_flight or application.websockets:
+            idle_since = time.monotonic()
+        elif time.monotonic() - idle_since > LINGER:
+            break
+        await asyncio.sleep(POLL)
+    await server.close_all_connections()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

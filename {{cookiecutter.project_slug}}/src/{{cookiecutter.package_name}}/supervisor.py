@@ -79,12 +79,10 @@ class Supervisor:
                     self._bury(process, code)
             for process in list(self._processes.values()):
                 self._watch(process)
-            if self._now >= self._stop_at:
-                self._send_away()
-                if not self._processes:
-                    break
-            else:
+            if self._now < self._stop_at:
                 self._reload()
+            elif self._send_away():
+                break
             self._fill()
             self._systemd.beat()
             self._log.write()
@@ -122,14 +120,15 @@ class Supervisor:
         if self._successor:
             self._successor.cut()
 
-    def _send_away(self) -> None:
-        """Send away the workers and, when they have gone, the admin process."""
+    def _send_away(self) -> bool:
+        """Send away the workers, then the admin process; tell whether all have gone."""
         for slot, sockets in self._sockets.items():
             for one in sockets if slot != ADMIN else ():
                 one.close()  # or who comes now would wait for somebody who never accepts
         workers = [one for one in self._processes.values() if one.slot != ADMIN]
         for process in workers or self._processes.values():
             process.drain(self._settings.drain_timeout)
+        return not self._processes
 
     def _bury(self, process: Process, code: int) -> None:
         what, more = process.bury(code)
@@ -174,11 +173,12 @@ class Supervisor:
         logger.info("%s: ready", process)
         process.ready_since, process.deadline = self._now, math.inf
         self._restarts.succeeded(process.slot)
-        self._last_failure = {}
-        if self._greeting and process.slot != ADMIN:
-            logger.info(self._greeting)
-            self._systemd.ready(self._greeting)
-            self._greeting = ""
+        if process.slot != ADMIN:
+            self._last_failure = {}
+            if self._greeting:
+                logger.info(self._greeting)
+                self._systemd.ready(self._greeting)
+                self._greeting = ""
 
     def _serving(self) -> bool:
         return any(one.ready_since and one.slot != ADMIN for one in self._current.values())
