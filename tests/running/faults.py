@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from typing import ClassVar
@@ -13,6 +14,8 @@ from tornado_service.__main__ import serve
 from tornado_service.routing import Application, Route
 from tornado_service.web import Handler
 
+VERSION = 1
+
 logger = logging.getLogger("faults")
 
 
@@ -22,6 +25,15 @@ class Sleep(Handler):
     async def get(self, seconds: str) -> None:
         await asyncio.sleep(float(seconds))
         self.reply({"slept": seconds})
+
+
+class Who(Handler):
+    """Answers after so many seconds which process and which version of this file it is."""
+
+    async def get(self, seconds: str) -> None:
+        if float(seconds):
+            await asyncio.sleep(float(seconds))
+        self.reply({"pid": os.getpid(), "version": VERSION})
 
 
 class PlainSleep(RequestHandler):
@@ -36,6 +48,7 @@ class Block(Handler):
     """Blocks the event loop."""
 
     def get(self, seconds: str) -> None:
+        logger.info("blocking")
         time.sleep(float(seconds))
         self.reply({"blocked": seconds})
 
@@ -74,19 +87,33 @@ class Flood(Log):
     extra: ClassVar[dict[str, str]] = {"padding": "x" * 1000}
 
 
+class LongLines(Handler):
+    """Logs so many numbered lines with so many characters more."""
+
+    async def get(self, count: str, size: str) -> None:
+        for number in range(int(count)):
+            logger.info("line %d", number, extra={"padding": "x" * int(size)})
+            await asyncio.sleep(0)
+        self.reply({"logged": int(count)})
+
+
 def make_app(values: settings.Settings) -> Application:
     """Add the faults to what the service serves anyway."""
+    if os.environ.get("QUIET"):
+        logging.getLogger("access").setLevel(logging.WARNING)
     application = app.make_app(values)
     application.wildcard_router.add_rules(
         Rule(Route(template), handler)
         for template, handler in {
             "/sleep/{seconds}": Sleep,
+            "/who/{seconds}": Who,
             "/plain/{seconds}": PlainSleep,
             "/block/{seconds}": Block,
             "/thread/{seconds}": Thread,
             "/fail": Fail,
             "/log/{count}": Log,
             "/flood/{count}": Flood,
+            "/long/{count}/{size}": LongLines,
         }.items()
     )
     return application

@@ -9,13 +9,36 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 PATIENCE = 60.0
 """Seconds to wait for what should take one: a loaded machine is slow, and a hang is still found."""
+
+FAULTS = Path(__file__).with_name("faults.py")
+
+ADMIN = -1
+READY = r"(?:admin process|worker (\d+)), pid (\d+): ready"
+
+MAIN = """\
+import sys
+
+from tornado_service import settings
+from tornado_service.__main__ import serve
+
+
+def make_app(values):
+    import own
+
+    return own.make_app(values)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(settings.load(), make_app))
+"""
+"""Imports the application where the service imports its `app.py`."""
 
 T = TypeVar("T")
 
@@ -90,13 +113,26 @@ class Service:
             connection.sendall(request(path, Connection="close", **headers))
             return parse(read_to_end(connection))
 
-    def signal(self, signum: int = signal.SIGTERM) -> float:
-        """Send a signal and return when."""
-        self.process.send_signal(signum)
+    def signal(self, signum: int = signal.SIGTERM, *, group: bool = False) -> float:
+        """Send a signal, as a terminal does if it is to the whole group, and return when."""
+        if group:
+            os.killpg(self.process.pid, signum)
+        else:
+            self.process.send_signal(signum)
         return time.monotonic()
 
     def wait(self, patience: float = PATIENCE) -> int:
         return self.process.wait(patience)
+
+    def processes(self) -> dict[int, int]:
+        """The pids of those that the supervisor found ready last, by slot; -1 is the admin's."""
+        found = [re.fullmatch(READY, message) for message in self.messages()]
+        return {int(match[1] or ADMIN): int(match[2]) for match in found if match}
+
+    def workers(self, count: int = 2) -> list[int]:
+        """Wait for so many workers and the admin process. Returns the pids of the workers."""
+        until(lambda: len(self.processes()) == count + 1, f"{count} workers")
+        return [pid for slot, pid in sorted(self.processes().items()) if slot != ADMIN]
 
     def rss(self) -> int:
         """Resident memory in bytes."""
@@ -146,6 +182,21 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def children(pid: int) -> list[int]:
+    """List the processes that a process has started and not yet waited for."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def processes_in(folder: Path) -> list[int]:
+    """List the processes that were started in a folder and have not left it."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if link.readlink() == folder:
+                found.append(int(link.parent.name))
+    return found
+
+
 async def get(port: int, path: str, **headers: str) -> Answer:
     """Send one GET, from many at a time."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -173,9 +224,10 @@ class Starter:
         *arguments: str,
         stdout: int | None = None,
         pass_fds: tuple[int, ...] = (),
+        wrapper: Sequence[str] = (),
         **settings: object,
     ) -> Service:
-        """Start a process without waiting for anything."""
+        """Start a process, by way of another command if need be, without waiting for anything."""
         number = len(self.started)
         log_path, error_path = self.folder / f"log-{number}", self.folder / f"stderr-{number}"
         environment = {
@@ -189,13 +241,15 @@ class Starter:
         }
         with log_path.open("wb") as log, error_path.open("wb") as errors:
             process = subprocess.Popen(
-                [str(self.python), *(arguments or ("-m", "tornado_service"))],
+                [*wrapper, str(self.python), *(arguments or ("-m", "tornado_service"))],
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log if stdout is None else stdout,
                 stderr=errors,
                 pass_fds=pass_fds,
+                # A group of its own, so that a signal to all of it reaches nobody else.
+                start_new_session=True,
             )
         self.started.append(process)
         return Service(process, log_path, error_path)
@@ -204,14 +258,26 @@ class Starter:
         """Start a service and wait until it is ready."""
         return self.spawn(*arguments, **settings).wait_until_ready()
 
-    def faulty(self, **settings: object) -> Service:
+    def faulty(self, script: Path = FAULTS, **settings: object) -> Service:
         """Start the service with the routes of `faults.py`."""
-        return self.start(str(Path(__file__).with_name("faults.py")), **settings)
+        return self.start(str(script), **settings)
+
+    def own(self, source: str, name: str = "own", **settings: Any) -> Service:
+        """Start the service with an application of the test's own, without waiting for anything.
+
+        The application is `own.py` in a folder with this name.
+        """
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        (folder / "own.py").write_text(source)
+        (folder / "main.py").write_text(MAIN)
+        return self.spawn(str(folder / "main.py"), **settings)
 
     def end(self) -> None:
         for process in self.started:
-            if process.poll() is None:
-                process.kill()
+            # Its children too, which may be there without it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

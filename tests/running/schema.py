@@ -17,15 +17,15 @@ ACCESS = RECORD | {
 EXCEPTION = {"exception.type", "exception.message", "exception.stacktrace"}
 
 
-def check_record(record: dict[str, Any], pid: int) -> None:
-    """Check a record against the contract."""
+def check_record(record: dict[str, Any], pid: int, worker: int | None = 0) -> None:
+    """Check a record of a process, which is a worker unless its number is None."""
     assert set(record) >= RECORD
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["timestamp"])
     assert record["level"] in {"debug", "info", "warning", "error", "critical"}
     assert isinstance(record["message"], str)
     assert record["request_id"] is None or isinstance(record["request_id"], str)
     assert record["pid"] == pid
-    assert record["worker"] == 0
+    assert record["worker"] == worker
     if record["logger"] == "access":
         assert set(record) >= ACCESS
         assert set(record) <= ACCESS | {"websocket.close_code"}

@@ -10,7 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from {{ cookiecutter.package_name }} import logwriter
-from {{ cookiecutter.package_name }}.logwriter import LogWriter
+from {{ cookiecutter.package_name }}.logwriter import (
+    WHOLE,
+    LogWriter,
+    whole_lines,
+)
 
 from .support import PATIENCE
 
@@ -277,3 +281,89 @@ def test_neither_does_a_full_disk(disk: Disk, path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_an_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         LogWriter(tmp_path / "missing" / "service.log")
+
+
+class Turns:
+    """Stands for the lock between processes; somebody else may have it."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self.over = 0
+        self.wanted = threading.Event()
+        self.free = threading.Event()
+        self.free.set()
+
+    def __enter__(self) -> None:
+        self.wanted.set()
+        self.free.wait(PATIENCE)
+        self.held = True
+
+    def __exit__(self, *error: object) -> None:
+        self.held = False
+        self.over += 1
+
+
+def test_a_turn_is_over_at_the_end_of_a_line(disk: Disk, path: Path) -> None:
+    turns, held = Turns(), []
+
+    def stop_half_way(fd: int, data: bytes) -> int:
+        # A turn begins where a line begins.
+        held.append((turns.held, turns.over == 0 or path.read_bytes().count(b"\n") >= turns.over))
+        return os.write(fd, data[:1000])
+
+    disk.write = stop_half_way
+    messages = [f"{number} {'x' * 3000}" for number in range(3)]
+    writer = LogWriter(path, turns)
+    say(writer, *messages)
+    wait_for(lambda: len(lines(path)) == 3 and not turns.held)
+    writer.close()
+    assert lines(path) == messages
+    assert turns.over == 3
+    assert set(held) == {(True, True)}
+
+
+def test_nothing_is_written_in_the_turn_of_another(path: Path) -> None:
+    turns = Turns()
+    turns.free.clear()
+    writer = LogWriter(path, turns)
+    say(writer, *numbered(3))
+    wait_for(turns.wanted.is_set)
+    assert lines(path) == []
+    turns.free.set()
+    wait_for(lambda: lines(path) == numbered(3))
+    writer.close()
+
+
+def test_a_pipe_gets_whole_lines(disk: Disk, path: Path) -> None:
+    pieces = []
+
+    def look(fd: int, data: bytes) -> int:
+        pieces.append(data)
+        return os.write(fd, data)
+
+    disk.write = look
+    messages = [*numbered(1000), "x" * 3 * WHOLE, "last"]
+    writer = LogWriter(path)
+    say(writer, *messages)
+    writer.close()
+    assert lines(path) == messages
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert [len(piece) for piece in pieces if len(piece) > WHOLE] == [3 * WHOLE + 1]
+
+
+@pytest.mark.parametrize(
+    ("batch", "start", "end"),
+    [
+        (b"one\n", 0, 4),
+        (b"one\ntwo\n", 0, 8),
+        (b"one\ntwo\n", 4, 8),
+        (b"one\ntwo\n", 2, 8),
+        (b"x" * (WHOLE - 1) + b"\nnext\n", 0, WHOLE),
+        (b"one\n" + b"x" * (WHOLE - 5) + b"\nnext\n", 0, WHOLE),
+        (b"one\n" + b"x" * (WHOLE - 4) + b"\nnext\n", 0, 4),
+        (b"one\n" + b"x" * WHOLE + b"\nnext\n", 4, 5 + WHOLE),
+        (b"x" * 3 * WHOLE + b"\n", 0, 3 * WHOLE + 1),
+    ],
+)
+def test_what_is_written_in_one_piece_ends_with_a_line(batch: bytes, start: int, end: int) -> None:
+    assert whole_lines(batch, start) == end

@@ -13,6 +13,7 @@ from {{ cookiecutter.package_name }}.server import LINGER
 
 from .conftest import Starter
 from .support import SERVICE, Process, Wire, until
+from .test_systemd import Manager
 
 STAND_IN = "tests.stand_in"
 
@@ -27,14 +28,14 @@ async def begin_slow_request(process: Process, wire: Wire, path: str = "/slow") 
     await process.logged({"/slow": "slow request arrived", "/stuck": "event loop blocked"}[path])
 
 
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 async def is_refused(port: int) -> None:
     """Wait until nobody listens any more."""
-
-    def refused() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) != 0
-
-    await until(refused)
+    await until(lambda: not accepts(port))
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -361,3 +362,74 @@ async def test_misspelt_settings_are_told_at_the_start(start: Starter) -> None:
     record = await process.logged("APP_THRAEDS")
     assert record["level"] == "warning"
     assert record["message"] == "APP_THRAEDS is not a setting, did you mean APP_THREADS?"
+
+
+async def test_systemd_is_told_of_the_start_of_life_and_of_the_end(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "notify")
+    monkeypatch.setenv("WATCHDOG_USEC", "30000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    with Manager() as manager:
+        process = start(STAND_IN)
+        await process.ports()
+        await until(lambda: manager.states().count("WATCHDOG=1") >= 3)
+        assert "STOPPING=1" not in manager.states()
+        process.signal(signal.SIGTERM)
+        assert await process.exit_code() == 0
+        greeting = (await process.logged("listening on"))["message"]
+        assert [one for one in manager.heard() if one != "WATCHDOG=1"] == [
+            f"READY=1\nSTATUS={greeting}",
+            "STOPPING=1\nSTATUS=stopping",
+        ]
+
+
+def handing_over(folder: Path) -> str:
+    """Write a module that starts the service as systemd does, with a socket for each port."""
+    (folder / "handing_over.py").write_text(
+        """
+import fcntl, os, socket, sys
+
+public, admin = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
+print(public.getsockname()[1], file=sys.stderr)
+os.environ["APP_ADMIN_PORT"] = str(admin.getsockname()[1])
+os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"] = str(os.getpid()), "2"
+# First out of the way, for one of them may be 3 or 4 itself.
+for fd, one in enumerate([fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 100) for one in (public, admin)]):
+    os.dup2(one, 3 + fd)
+os.execv(sys.executable, [sys.executable, "-m", "tests.stand_in"])
+"""
+    )
+    return "handing_over"
+
+
+async def test_it_serves_on_sockets_that_systemd_hands_over(
+    start: Starter, tmp_path: Path, taken: int
+) -> None:
+    process = start(handing_over(tmp_path), port=taken)
+    port, admin_port = await process.ports()
+    assert port == int(process.errors()) != taken
+    async with Wire(port) as wire, Wire(admin_port) as admin:
+        assert (await wire.get("/items/cup")).json() == {"name": "cup"}
+        assert (await admin.get("/readyz")).json() == {"ready": True}
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+
+
+async def test_until_its_resources_are_there_it_is_not_ready(
+    start: Starter, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        admin_port = unused.getsockname()[1]
+    resource = "import asyncio\n    while not os.path.exists('go'): await asyncio.sleep(0.005)"
+    process = start(broken(tmp_path, "pass", resource), admin_port=admin_port)
+    await until(lambda: accepts(admin_port))
+    async with Wire(admin_port) as admin:
+        answer = await admin.get("/readyz")
+        assert (answer.status, answer.json()) == (503, {"ready": False, "reasons": ["starting"]})
+        assert (await admin.get("/livez")).status == 200
+        let_go(process)
+        await process.ports()
+        assert (await admin.get("/readyz")).json() == {"ready": True}
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0

@@ -1,0 +1,784 @@
+"""Several workers under a supervisor: reloaded, killed, blocked and stopped, all under load.
+
+Each test starts a copy of `faults.py`: lines at its end run in a worker only, where it is imported.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.websocket import websocket_connect
+
+from ..tools import needs
+from .harness import (
+    ADMIN,
+    FAULTS,
+    Answer,
+    Service,
+    Starter,
+    children,
+    free_ports,
+    get,
+    is_open,
+    parse,
+    read_to_end,
+    request,
+    until,
+)
+from .load import Load
+
+# Most are answered at once, and some are always under way.
+MIX = ["/who/0"] * 9 + ["/who/0.01"]
+
+MARGIN = 1.0
+"""Seconds that the contract allows over the time that is due."""
+
+POLLING = 0.5
+"""Seconds until a test has read in the log what has happened."""
+
+WAITING_APP = """
+import pathlib
+_make_app = make_app
+def make_app(values):
+    while pathlib.Path("hold").exists():
+        time.sleep(0.02)
+    return _make_app(values)
+"""
+
+WAITING_RESOURCE = """
+import contextlib, pathlib
+_make_app = make_app
+@contextlib.asynccontextmanager
+async def pool():
+    while pathlib.Path("hold").exists():
+        await asyncio.sleep(0.02)
+    yield
+def make_app(values):
+    application = _make_app(values)
+    application.resources = {"pool": pool}
+    return application
+"""
+
+FAILING_APP = """
+def make_app(values):
+    raise RuntimeError("no application today")
+"""
+
+FAILING_RESOURCE = """
+import contextlib
+_make_app = make_app
+@contextlib.asynccontextmanager
+async def pool():
+    raise RuntimeError("the pool is empty")
+    yield
+def make_app(values):
+    application = _make_app(values)
+    application.resources = {"pool": pool}
+    return application
+"""
+
+
+# For libfaketime, with which `time.sleep` fails.
+SPINNING_BLOCK = """
+def get(self, seconds):
+    logger.info("blocking")
+    while True:
+        pass
+Block.get = get
+"""
+
+
+def script(run: Starter, *lines: str, first: str = "") -> Path:
+    """Write the copy of `faults.py` that the service runs, with lines before and behind it."""
+    path = run.folder / FAULTS.name
+    path.write_text("\n".join([first, FAULTS.read_text(), *lines, ""]))
+    return path
+
+
+def start(run: Starter, *lines: str, first: str = "", **settings: object) -> Service:
+    """Start the copy with two workers, both ready."""
+    # Byte code is told from that of another version by the second in which it was written.
+    defaults = {"APP_WORKERS": 2, "QUIET": 1, "PYTHONDONTWRITEBYTECODE": 1}
+    service = run.faulty(script(run, *lines, first=first), **{**defaults, **settings})
+    service.workers(2)
+    return service
+
+
+def reload(service: Service) -> None:
+    """Reload and wait until all is renewed."""
+    before = service.messages().count("reloaded")
+    service.signal(signal.SIGHUP)
+    until(lambda: service.messages().count("reloaded") > before, "reloaded")
+
+
+def errors(service: Service) -> list[dict[str, Any]]:
+    return [r for r in service.records() if r["level"] in {"error", "critical"}]
+
+
+def numbers(service: Service, pattern: str) -> list[int]:
+    """Find the number in each message that matches as a whole."""
+    found = [re.fullmatch(pattern, message) for message in service.messages()]
+    return [int(match[1]) for match in found if match]
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs. One that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def ask_without_waiting(service: Service, path: str, count: int = 1) -> contextlib.ExitStack:
+    """Send a request on each of so many connections. Returns what closes them."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            connection = socket.create_connection(("127.0.0.1", service.port))
+            stack.enter_context(connection)
+            connection.sendall(request(path))
+        return stack.pop_all()
+
+
+async def many(service: Service, count: int, path: str) -> list[asyncio.Task[Answer]]:
+    """Send requests and return once the service has all of them in flight."""
+    tasks = [asyncio.create_task(get(service.port, path)) for _ in range(count)]
+    await asyncio.sleep(1)
+    return tasks
+
+
+def post(service: Service, size: int) -> int:
+    """Send a body of so many bytes. Returns the status."""
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        connection.sendall(request("/greetings", "POST", b"x" * size, **headers))
+        return parse(read_to_end(connection)).status
+
+
+def health(service: Service) -> tuple[int, list[str], int]:
+    """Ask the admin port: the status and the reasons of readiness, and the status of liveness."""
+    ready = service.ask("/readyz", admin=True)
+    return ready.status, ready.json.get("reasons", []), service.ask("/livez", admin=True).status
+
+
+READY = (200, [], 200)
+
+
+# Reloading
+
+
+def test_reloads_under_load_fail_no_request(run: Starter) -> None:
+    service = start(run)
+    with (
+        Load(service.port, MIX) as load,
+        Load(service.admin_port, ["/readyz"], 1, pause=0.01) as probe,
+    ):
+        for number in range(1, 11):
+            until(lambda: load.answered >= 9_000 * number, "requests before the reload")  # noqa: B023
+            before = service.processes()
+            drained = len(numbers(service, r"draining, requests in flight: (\d+)"))
+            script(run, f"VERSION = {-number}")
+            answered, probed, in_flight = load.answered, probe.answered, load.in_flight
+            reload(service)
+            assert in_flight > 0
+            assert load.answered > answered + 100
+            assert probe.answered > probed + 10
+            # The admin process has one in flight now and then, too.
+            assert sum(numbers(service, r"draining, requests in flight: (\d+)")[drained:]) > 0
+            assert before.keys() == service.processes().keys()
+            assert not set(before.values()) & set(service.processes().values())
+            assert service.ask("/who/0").json["version"] == -number
+        until(lambda: load.answered >= 100_000, "100,000 requests")
+    assert load.kinds() == {}
+    assert probe.kinds() == {}
+    assert errors(service) == []
+    service.signal()
+    assert service.wait() == 0
+
+
+def test_changed_code_of_the_service_counts_after_a_reload(run: Starter) -> None:
+    run.source = shutil.copytree(run.source, run.folder / "src")
+    package = run.source / "tornado_service"
+    service = run.start(APP_WORKERS=2, PYTHONDONTWRITEBYTECODE=1)
+    service.workers()
+    replace(package / "greetings/handlers.py", 'name="world"', 'name="moon"')
+    # The supervisor has imported this one.
+    replace(package / "settings.py", "= 1048576", "= 100")
+    assert {service.ask("/").json["message"] for _ in range(10)} == {"Hello, world!"}
+    assert {post(service, 900) for _ in range(10)} == {400}
+    reload(service)
+    assert {service.ask("/").json["message"] for _ in range(10)} == {"Hello, moon!"}
+    assert {post(service, 900) for _ in range(10)} == {413}
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_changed_setting_counts_after_a_reload(run: Starter) -> None:
+    (run.folder / ".env").write_text("APP_MAX_BODY_SIZE=1000\n")
+    service = start(run)
+    assert [post(service, size) for size in (900, 1100)] == [400, 413]
+    (run.folder / ".env").write_text("APP_MAX_BODY_SIZE=100\nAPP_WORKERS=3\n")
+    assert {post(service, 900) for _ in range(10)} == {400}
+    with Load(service.port, MIX) as load:
+        reload(service)
+        assert {post(service, 900) for _ in range(10)} == {413}
+        until(lambda: load.answered > 3_000, "requests")
+    assert load.kinds() == {}
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("this is no Python", "SyntaxError"),
+        ("import not_there_at_all", "not_there_at_all"),
+        (FAILING_APP, "no application today"),
+        (FAILING_RESOURCE, "cannot start pool: RuntimeError('the pool is empty')"),
+        ("", "APP_THREADS"),
+    ],
+    ids=["syntax", "import", "make_app", "resource", "settings"],
+)
+def test_a_reload_onto_something_broken_changes_nothing(
+    run: Starter, broken: str, why: str
+) -> None:
+    service = start(run)
+    before = service.processes()
+    script(run, broken)
+    if not broken:
+        (run.folder / ".env").write_text("APP_THREADS=many\n")
+    with Load(service.port, MIX) as load:
+        until(lambda: load.answered > 500, "requests before the reload")
+        assert load.in_flight > 0
+        service.signal(signal.SIGHUP)
+        service.wait_for_message("reload given up")
+        answered = load.answered
+        until(lambda: load.answered > max(3_000, answered + 500), "requests after it")
+        assert service.processes() == before
+        assert load.pids <= set(before.values())
+        [record] = errors(service)
+        assert why in record["message"]
+        assert "reloaded" not in service.messages()
+        (run.folder / ".env").unlink(missing_ok=True)
+        script(run, "VERSION = 2")
+        reload(service)
+        assert not set(before.values()) & set(service.processes().values())
+        assert service.ask("/who/0").json["version"] == 2
+    assert load.kinds() == {}
+    assert len(errors(service)) == 1
+
+
+# Dying
+
+
+def test_a_killed_worker_costs_its_own_requests_and_is_replaced(run: Starter) -> None:
+    service = start(run)
+    seconds = []
+    hit = 0
+    with Load(service.port, MIX) as load:
+        until(lambda: load.answered > 500, "requests before the first kill")
+        for number in range(20):
+            before = service.processes()
+            slot = number % 2
+            victim = before[slot]
+            # Not at a moment when no connection happens to be its own.
+            until(lambda: victim in load.pids, "a connection of the worker")  # noqa: B023
+            failed = len(load.failures)
+            killed = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: service.processes()[slot] != victim, "a replacement")  # noqa: B023
+            seconds.append(time.monotonic() - killed)
+            failures = load.failures[failed:]
+            assert len(failures) <= 10
+            # Nobody had answered yet on a connection that was new.
+            assert {failure.pid for failure in failures} <= {victim, 0}
+            assert {failure.kind for failure in failures} <= {"reset", "cut"}
+            hit += any(failure.pid == victim for failure in failures)
+            assert service.processes() == {**before, slot: service.processes()[slot]}
+        until(lambda: load.answered > 3_000, "requests")
+    print("failed requests:", load.kinds())
+    print("seconds to replace, p95:", sorted(seconds)[18])
+    print("seconds to replace, all:", [round(one, 2) for one in seconds])
+    assert hit > 10
+    assert sorted(seconds)[18] <= 1
+    pattern = r"worker \d, pid \d+: killed by SIGKILL, requests in flight: (\d+)"
+    assert len(numbers(service, pattern)) == len(errors(service)) == 20
+
+
+# Blocked
+
+
+def test_a_blocked_worker_is_replaced_while_the_other_serves(run: Starter) -> None:
+    service = start(run, APP_HANG_TIMEOUT=2)
+    before = service.processes()
+    with Load(service.port, MIX) as load:
+        until(lambda: load.answered > 500, "requests before")
+        counts = dict(load.by_pid)
+        blocked = time.monotonic()
+        with ask_without_waiting(service, "/block/60"):
+            record = service.wait_for_message("its event loop was blocked")
+            [(slot, pid)] = re.findall(r"worker (\d), pid (\d+): killed", record["message"])
+            slot, victim = int(slot), int(pid)
+            until(lambda: service.processes()[slot] != victim, "a replacement")
+        seconds = time.monotonic() - blocked
+        [other] = set(service.workers()) & set(before.values())
+        # Few of the ten connections are left with it when the rest wait for the blocked one.
+        assert load.by_pid[other] > counts[other] + 50
+        until(lambda: load.answered > 3_000, "requests after it")
+    print("seconds to replace:", seconds)
+    assert seconds < 3 + POLLING
+    assert before[slot] == victim
+    assert service.processes() == {**before, slot: service.processes()[slot]}
+    assert "faults.py" in record["code.stacktrace"]
+    assert "in get" in record["code.stacktrace"]
+    assert numbers(service, r".* requests in flight: (\d+)")[0] > 0
+    assert len(errors(service)) == 1
+    assert load.failures
+    assert {failure.pid for failure in load.failures} <= {victim, 0}
+    assert len(load.failures) <= 10
+
+
+async def test_neighbours_accept_what_comes_to_a_blocked_worker(run: Starter) -> None:
+    service = start(run, APP_HANG_TIMEOUT=60)
+
+    async def ask() -> tuple[Answer, float]:
+        asked = time.monotonic()
+        answer = await get(service.port, "/who/0")
+        return answer, time.monotonic() - asked
+
+    with ask_without_waiting(service, "/block/60"):
+        # What had been accepted before would have to wait for the end.
+        service.wait_for_message("blocking")
+        answers = await asyncio.gather(*(ask() for _ in range(200)))
+    assert [answer.status for answer, _ in answers] == [200] * 200
+    message = service.wait_for_message(r"accepting for worker \d")["message"]
+    blocked = service.processes()[int(message[-1])]
+    # Those that had come to the blocked one waited until it was seen to be.
+    waited = [answer.json["pid"] for answer, seconds in answers if seconds > 1]
+    print("waited for a neighbour:", len(waited))
+    print("longest wait:", max(seconds for _, seconds in answers))
+    assert waited
+    assert blocked not in waited
+    assert max(seconds for _, seconds in answers) < 2 + MARGIN
+    assert errors(service) == []
+
+
+def test_without_a_time_out_a_blocked_worker_lives(run: Starter) -> None:
+    service = start(run, APP_HANG_TIMEOUT=0)
+    before = service.processes()
+    assert service.ask("/block/3").status == 200
+    assert service.processes() == before
+    assert errors(service) == []
+
+
+# Not blocked
+
+
+def stop_the_supervisor(service: Service) -> None:
+    service.signal(signal.SIGSTOP)
+    time.sleep(4)
+    service.signal(signal.SIGCONT)
+
+
+def stop_all(service: Service) -> None:
+    service.signal(signal.SIGSTOP, group=True)
+    time.sleep(4)
+    # The supervisor first, so that it looks before anybody has had a chance to show a sign of life.
+    service.signal(signal.SIGCONT)
+    time.sleep(0.5)
+    service.signal(signal.SIGCONT, group=True)
+
+
+def load_the_machine(service: Service) -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        with Load(service.port, MIX) as load:
+            time.sleep(6)
+        assert load.answered > 100
+        assert load.kinds() == {}
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("disturb", [stop_the_supervisor, stop_all, load_the_machine])
+def test_nobody_is_taken_for_blocked_who_is_not(
+    run: Starter, disturb: Callable[[Service], None]
+) -> None:
+    service = start(run, APP_HANG_TIMEOUT=2)
+    before = service.processes()
+    disturb(service)
+    check_that_all_live(service, before)
+
+
+def test_nobody_is_taken_for_blocked_when_the_clock_jumps(run: Starter) -> None:
+    faketime = [needs("faketime"), "-m", "-f", "+0", "printenv", "LD_PRELOAD"]
+    clock = run.folder / "clock"
+
+    def jump(seconds: int) -> None:
+        clock.with_name("new").write_text(f"{seconds:+d}\n")
+        clock.with_name("new").rename(clock)
+
+    jump(0)
+    service = start(
+        run,
+        SPINNING_BLOCK,
+        APP_HANG_TIMEOUT=2,
+        LD_PRELOAD=subprocess.check_output(faketime, text=True).strip(),
+        FAKETIME_TIMESTAMP_FILE=clock,
+        FAKETIME_NO_CACHE=1,
+        # A real jump leaves this clock alone.
+        FAKETIME_DONT_FAKE_MONOTONIC=1,
+        QUIET="",
+    )
+    before = service.processes()
+    with Load(service.admin_port, ["/readyz"], 1, pause=0.01) as probe:
+        for seconds in (3600, -3600):
+            jump(seconds)
+            service.ask(f"/greetings/{seconds}")
+            stamp = service.wait_for_message(f"GET /greetings/{seconds} 200")["timestamp"]
+            due = time.strftime("%Y-%m-%dT%H:", time.gmtime(time.time() + seconds))
+            assert stamp[:14] == due
+            check_that_all_live(service, before)
+    assert probe.kinds() == {}
+    # And who is blocked is still found.
+    with ask_without_waiting(service, "/block/60"):
+        service.wait_for_message("blocking")
+        until(lambda: service.processes() != before, "a replacement", 3 + POLLING)
+
+
+def check_that_all_live(service: Service, before: dict[int, int]) -> None:
+    """Check that all answer who did before, and that a second later there is nobody new."""
+    asked: set[int] = set()
+
+    def all_have_answered() -> bool:
+        asked.add(service.ask("/who/0").json["pid"])
+        return asked >= {pid for slot, pid in before.items() if slot != ADMIN}
+
+    until(all_have_answered, "answers of all workers")
+    time.sleep(1)
+    assert service.processes() == before
+    assert all(map(alive, before.values()))
+    assert service.ask("/readyz", admin=True).status == 200
+    assert errors(service) == []
+
+
+# Without a supervisor
+
+
+@pytest.mark.parametrize("state", ["idle", "in flight", "blocked"])
+def test_nobody_outlives_the_supervisor(run: Starter, state: str) -> None:
+    service = start(run)
+    pids = service.processes().values()
+    count, path = {"idle": (0, ""), "in flight": (20, "/sleep/60"), "blocked": (1, "/block/60")}[
+        state
+    ]
+    with ask_without_waiting(service, path, count):
+        time.sleep(0.5)
+        killed = service.signal(signal.SIGKILL)
+        until(lambda: not any(map(alive, pids)), "everybody gone", patience=2)
+        print("seconds until all are gone:", time.monotonic() - killed)
+        for port in (service.port, service.admin_port):
+            until(lambda: can_be_bound(port), "a free port", killed + 3 - time.monotonic())  # noqa: B023
+
+
+def can_be_bound(port: int) -> bool:
+    try:
+        # Without SO_REUSEPORT.
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+# Stopping
+
+
+@pytest.mark.parametrize(
+    ("signum", "group"),
+    [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)],
+    ids=["SIGTERM", "SIGTERM to all", "Ctrl-C"],
+)
+async def test_requests_in_flight_on_all_workers_are_answered(
+    run: Starter, signum: int, group: bool
+) -> None:
+    service = start(run)
+    workers = service.workers()
+    tasks = await many(service, 50, "/who/2")
+    signalled = service.signal(signum, group=group)
+    answers = await asyncio.gather(*tasks)
+    code = await asyncio.to_thread(service.wait)
+    assert time.monotonic() - signalled < 2 + MARGIN
+    assert [answer.status for answer in answers] == [200] * 50
+    assert {answer.headers.get("connection") for answer in answers} == {"close"}
+    assert {answer.json["pid"] for answer in answers} == set(workers)
+    assert code == 0
+    in_flight = numbers(service, r"draining, requests in flight: (\d+)")
+    assert sum(in_flight) == 50
+    assert max(in_flight) < 50
+    assert service.messages()[-1] == "stopped"
+    assert not any("cut" in message for message in service.messages())
+    assert errors(service) == []
+    assert not any(map(alive, workers))
+
+
+@pytest.mark.parametrize(
+    ("signum", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["SIGTERM", "Ctrl-C"]
+)
+@pytest.mark.parametrize("path", ["/sleep/60", "/block/60"])
+async def test_a_second_signal_stops_all_at_once(
+    run: Starter, path: str, signum: int, group: bool
+) -> None:
+    service = start(run)
+    pids = service.processes().values()
+    with ask_without_waiting(service, path, 20):
+        await asyncio.sleep(0.5)
+        service.signal(signum, group=group)
+        await asyncio.sleep(0.5)
+        assert service.process.poll() is None
+        signalled = service.signal(signum, group=group)
+        code = await asyncio.to_thread(service.wait)
+    assert time.monotonic() - signalled < MARGIN
+    assert code == 1
+    assert not any(map(alive, pids))
+
+
+@pytest.mark.parametrize("path", ["/sleep/60", "/block/60"])
+async def test_stuck_requests_are_cut_in_time_and_counted(run: Starter, path: str) -> None:
+    service = start(run, APP_DRAIN_TIMEOUT=2)
+    pids = service.processes().values()
+    blocks = "block" in path
+    with ask_without_waiting(service, path, 1 if blocks else 20):
+        await asyncio.sleep(0.5)
+        signalled = service.signal()
+        code = await asyncio.to_thread(service.wait)
+    assert time.monotonic() - signalled == pytest.approx(2, abs=MARGIN)
+    assert code == 0
+    cut = numbers(service, r"2 s after SIGTERM: requests cut: (\d+), WebSockets cut: 0")
+    assert sum(cut) == (1 if blocks else 20)
+    assert len(cut) == (1 if blocks else 2)
+    assert not any(map(alive, pids))
+
+
+async def test_websockets_of_all_workers_are_closed_with_going_away(run: Starter) -> None:
+    service = start(run, QUIET="")
+    workers = service.workers()
+    url = f"ws://127.0.0.1:{service.port}/echo"
+    sockets = [await websocket_connect(url) for _ in range(40)]
+    signalled = service.signal()
+    assert [await one.read_message() for one in sockets] == [None] * 40
+    assert [one.close_code for one in sockets] == [1001] * 40
+    assert await asyncio.to_thread(service.wait) == 0
+    assert time.monotonic() - signalled < 2 + MARGIN
+    closed = [r["pid"] for r in service.records() if r.get("websocket.close_code") == 1001]
+    assert len(closed) == 40
+    assert set(closed) == set(workers)
+
+
+def test_stopping_under_load_cuts_nothing_that_has_been_accepted(run: Starter) -> None:
+    service = start(run)
+    with Load(service.port, MIX) as load:
+        until(lambda: load.answered > 1_000, "requests before")
+        assert load.in_flight > 0
+        service.signal()
+        assert service.wait() == 0
+    assert load.kinds().keys() <= {"refused"}
+    assert errors(service) == []
+
+
+def test_not_ready_first_then_served_by_all_for_the_delay(run: Starter) -> None:
+    service = start(run, APP_DRAIN_DELAY=3)
+    workers = service.workers()
+    with Load(service.port, MIX) as load:
+        until(lambda: load.answered > 500, "requests before")
+        signalled = service.signal()
+        until(lambda: health(service) == (503, ["draining"], 200), "not ready", patience=1)
+        counts = dict(load.by_pid)
+        while time.monotonic() - signalled < 2.5:
+            assert health(service) == (503, ["draining"], 200)
+            assert service.ask("/who/0").status == 200
+        assert all(load.by_pid[pid] > counts[pid] + 100 for pid in workers)
+        load.stopping = True
+        assert service.wait() == 0
+    assert 3 <= time.monotonic() - signalled < 3 + MARGIN
+    assert load.kinds() == {}
+
+
+# Health
+
+
+@pytest.mark.parametrize("waiting", [WAITING_APP, WAITING_RESOURCE], ids=["make_app", "resource"])
+def test_health_while_the_service_starts(run: Starter, waiting: str) -> None:
+    (hold := run.folder / "hold").touch()
+    port, admin_port = free_ports(2)
+    path = str(script(run, waiting))
+    service = run.spawn(path, APP_WORKERS=2, APP_PORT=port, APP_ADMIN_PORT=admin_port)
+    service.port, service.admin_port = port, admin_port
+    until(lambda: is_open(admin_port), "the admin port")
+    for _ in range(20):
+        assert health(service) == (503, ["starting"], 200)
+    # Nobody must be sent here.
+    assert not is_open(port)
+    hold.unlink()
+    service.wait_until_ready()
+    assert health(service) == READY
+    assert len(service.workers()) == 2
+
+
+def test_health_while_requests_are_answered_at_the_end(run: Starter) -> None:
+    service = start(run)
+    before = service.processes()
+    with ask_without_waiting(service, "/sleep/3", 20):
+        time.sleep(0.5)
+        signalled = service.signal()
+        until(lambda: health(service) == (503, ["draining"], 200), "not ready", patience=1)
+        while time.monotonic() - signalled < 2:
+            assert health(service) == (503, ["draining"], 200)
+        assert service.wait() == 0
+    assert service.processes() == before
+
+
+def test_health_while_workers_are_dead(run: Starter) -> None:
+    service = start(run, WAITING_APP)
+    first, second = service.workers()
+    assert health(service) == READY
+    (hold := run.folder / "hold").touch()
+    os.kill(first, signal.SIGKILL)
+    service.wait_for_message(f"pid {first}: killed by SIGKILL")
+    for _ in range(20):
+        assert health(service) == READY
+    assert service.ask("/who/0").json["pid"] == second
+    os.kill(second, signal.SIGKILL)
+    until(lambda: health(service) == (503, ["starting"], 200), "not ready", patience=3)
+    service.wait_for_message(f"pid {second}: killed by SIGKILL")
+    assert health(service) == (503, ["starting"], 200)
+    hold.unlink()
+    until(lambda: health(service) == READY, "ready")
+    until(lambda: not {first, second} & set(service.workers()), "replacements")
+
+
+def test_health_while_all_workers_are_blocked(run: Starter) -> None:
+    service = start(run)
+    blocked = time.monotonic()
+    with ask_without_waiting(service, "/block/60", 20):
+        until(lambda: health(service) == (503, ["no worker answers"], 200), "not ready", 3)
+        print("seconds until not ready:", time.monotonic() - blocked)
+        assert errors(service) == []
+
+
+def test_health_while_all_workers_are_saturated(run: Starter) -> None:
+    service = start(run)
+    slowest = 0.0
+    with Load(service.port, ["/who/0"], connections=50) as load:
+        until(lambda: load.answered > 500, "load")
+        while load.answered < 10_000:
+            asked = time.monotonic()
+            assert health(service) == READY
+            slowest = max(slowest, time.monotonic() - asked)
+    print("slowest:", slowest)
+    assert slowest < 1
+    assert load.by_pid.keys() == set(service.workers())
+    assert load.kinds() == {}
+
+
+# Memory and descriptors
+
+
+def test_a_worker_takes_much_less_memory_than_a_process_that_serves_alone(run: Starter) -> None:
+    alone = run.start()
+    for _ in range(500):
+        assert alone.ask("/greetings/Ada").status == 200
+    memory = pss(alone.process.pid)
+    alone.signal()
+    alone.wait()
+    service = run.start(APP_WORKERS=2)
+    workers = service.workers()
+
+    def served() -> list[int]:
+        pids = [r["pid"] for r in service.records() if r["logger"] == "access"]
+        return [pids.count(pid) for pid in workers]
+
+    while min(served()) < 500:
+        for _ in range(200):
+            assert service.ask("/greetings/Ada").status == 200
+    ratios = [pss(pid) / memory for pid in workers]
+    print("PSS against a process alone:", ratios)
+    assert max(ratios) <= 0.6
+
+
+def pss(pid: int) -> int:
+    """Memory in bytes, where a page that several processes share counts in parts."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.findall(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[0]) * 1024
+
+
+def kill_workers(service: Service, count: int) -> None:
+    """Kill so many workers, each as soon as it is ready, and wait for the last to be replaced."""
+    killed: set[int] = set()
+
+    def enough() -> bool:
+        for slot, pid in service.processes().items():
+            if slot != ADMIN and pid not in killed and len(killed) < count:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        return len(killed) == count and not killed & set(service.processes().values())
+
+    until(enough, f"{count} replacements", patience=5 * count)
+
+
+def reload_so_often(service: Service, count: int) -> None:
+    for _ in range(count):
+        reload(service)
+
+
+@pytest.mark.parametrize(
+    ("do", "warm_up", "count"),
+    [(kill_workers, 50, 200), (reload_so_often, 5, 50)],
+    ids=["replacements", "reloads"],
+)
+def test_the_supervisor_does_not_grow(
+    run: Starter,
+    do: Callable[[Service, int], None],
+    warm_up: int,
+    count: int,
+) -> None:
+    # Without the delay for what dies again and again, and without waiting for idle connections.
+    impatient = "import tornado_service.server\ntornado_service.server.LINGER = 0\n"
+    undaunted = "import tornado_service.restarts\ntornado_service.restarts.QUICK_DEATHS = 10**6\n"
+    service = start(run, impatient, first=undaunted)
+    do(service, warm_up)
+    check_children(service)
+    descriptors, memory = count_descriptors(service), service.rss()
+    do(service, count)
+    check_children(service)
+    print("growth in bytes:", service.rss() - memory)
+    assert count_descriptors(service) == descriptors
+    assert service.rss() - memory < 5_000_000
+    assert service.ask("/who/0").status == 200
+
+
+def count_descriptors(service: Service) -> int:
+    return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
+
+
+def check_children(service: Service) -> None:
+    """Check that the supervisor has the children that serve, and neither others nor zombies."""
+
+    def right() -> bool:
+        found = children(service.process.pid)
+        return set(found) == set(service.processes().values()) and all(map(alive, found))
+
+    until(right, "the right children", patience=5)

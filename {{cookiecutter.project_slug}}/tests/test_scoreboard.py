@@ -1,0 +1,161 @@
+import multiprocessing
+import os
+
+import pytest
+
+from {{ cookiecutter.package_name }} import scoreboard as module
+from {{ cookiecutter.package_name }}.scoreboard import (
+    ADMIN,
+    SILENCE,
+    Row,
+    Scoreboard,
+)
+from {{ cookiecutter.package_name }}.state import State
+
+from .test_systemd import Clock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch, module)
+
+
+def ready(scoreboard: Scoreboard, slot: int) -> Row:
+    row = scoreboard.take(slot)
+    row.report(State.READY)
+    return row
+
+
+def test_at_first_nobody_is_there() -> None:
+    scoreboard = Scoreboard(2)
+    assert list(scoreboard) == []
+    assert not scoreboard.stopping
+    assert scoreboard.why_not_ready() == ["starting"]
+
+
+def test_a_row_that_is_taken_is_starting(clock: Clock) -> None:
+    scoreboard = Scoreboard(2)
+    row = scoreboard.take(3)
+    assert (row.taken, row.slot, row.ready, row.answers) == (True, 3, False, False)
+    assert (row.in_flight, row.last_beat, row.pid) == (0, clock.now, 0)
+    assert [one.slot for one in scoreboard] == [3]
+
+
+def test_a_beat_says_how_many_requests_are_in_flight(clock: Clock) -> None:
+    row = Scoreboard(1).take(0)
+    clock.now += 5
+    row.beat(17)
+    assert (row.in_flight, row.last_beat) == (17, clock.now)
+
+
+@pytest.mark.parametrize(
+    ("state", "ready"), [(State.STARTING, False), (State.READY, True), (State.DRAINING, False)]
+)
+def test_in_one_state_only_a_row_is_ready(state: State, ready: bool) -> None:
+    row = Scoreboard(1).take(0)
+    row.report(state)
+    assert row.taken
+    assert row.ready is ready
+    assert row.answers is ready
+    assert row.draining is (state is State.DRAINING)
+
+
+def test_who_has_not_beaten_for_long_does_not_answer(clock: Clock) -> None:
+    scoreboard = Scoreboard(1)
+    row = ready(scoreboard, 0)
+    clock.now += SILENCE - 0.01
+    assert row.answers
+    clock.now += 0.02
+    assert not row.answers
+    assert row.ready
+    row.beat(0)
+    assert row.answers
+
+
+def test_rows_do_not_touch_each_other(clock: Clock) -> None:
+    scoreboard = Scoreboard(3)
+    rows = [scoreboard.take(slot) for slot in (ADMIN, 0, 1)]
+    clock.now += 1
+    rows[1].report(State.READY)
+    rows[1].beat(5)
+    rows[1].sign()
+    assert sorted(row.slot for row in scoreboard) == [ADMIN, 0, 1]
+    assert [row.slot for row in rows] == [ADMIN, 0, 1]
+    assert [row.pid for row in rows] == [0, os.getpid(), 0]
+    assert [row.ready for row in rows] == [False, True, False]
+    assert [row.in_flight for row in rows] == [0, 5, 0]
+    assert [row.last_beat for row in rows] == [clock.now - 1, clock.now, clock.now - 1]
+    assert not scoreboard.stopping
+
+
+def test_a_row_that_is_released_is_the_next_ones_and_as_new(clock: Clock) -> None:
+    scoreboard = Scoreboard(2)
+    first, second = scoreboard.take(0), scoreboard.take(1)
+    first.report(State.READY)
+    first.beat(5)
+    first.sign()
+    scoreboard.release(first)
+    assert not first.taken
+    assert list(scoreboard) == [second]
+    clock.now += 1
+    third = scoreboard.take(2)
+    assert third is first
+    assert (third.slot, third.pid, third.ready, third.in_flight) == (2, 0, False, 0)
+    assert third.last_beat == clock.now
+
+
+def test_a_slot_is_answered_if_one_of_its_processes_answers(clock: Clock) -> None:
+    scoreboard = Scoreboard(4)
+    ready(scoreboard, 0)
+    old, new = ready(scoreboard, 1), scoreboard.take(1)
+    assert scoreboard.answers(0)
+    assert scoreboard.answers(1)
+    assert not scoreboard.answers(2)
+    old.report(State.DRAINING)
+    assert not scoreboard.answers(1)
+    new.report(State.READY)
+    assert scoreboard.answers(1)
+    clock.now += SILENCE + 0.01
+    assert not scoreboard.answers(0)
+
+
+def test_one_worker_that_answers_is_enough_to_be_ready(clock: Clock) -> None:
+    scoreboard = Scoreboard(3)
+    ready(scoreboard, ADMIN)
+    scoreboard.take(0)
+    assert scoreboard.why_not_ready() == ["starting"]
+    worker = ready(scoreboard, 1)
+    assert scoreboard.why_not_ready() == []
+    clock.now += SILENCE + 0.01
+    assert scoreboard.why_not_ready() == ["no worker answers"]
+    worker.beat(0)
+    assert scoreboard.why_not_ready() == []
+    scoreboard.release(worker)
+    assert scoreboard.why_not_ready() == ["starting"]
+
+
+def test_a_service_that_stops_is_not_ready() -> None:
+    scoreboard = Scoreboard(1)
+    ready(scoreboard, 0)
+    scoreboard.stopping = True
+    assert scoreboard.stopping
+    assert scoreboard.why_not_ready() == ["draining"]
+    scoreboard.stopping = False
+    assert scoreboard.why_not_ready() == []
+
+
+def test_every_process_sees_what_another_writes() -> None:
+    scoreboard = Scoreboard(1)
+    row = scoreboard.take(0)
+
+    def write() -> None:
+        row.sign()
+        row.report(State.READY)
+        row.beat(7)
+        scoreboard.stopping = True
+
+    process = multiprocessing.get_context("fork").Process(target=write)
+    process.start()
+    process.join()
+    assert row.pid == process.pid != os.getpid()
+    assert (row.ready, row.in_flight, scoreboard.stopping) == (True, 7, True)
