@@ -328,8 +328,11 @@ def test_auto_is_one_worker_on_one_processor(run: Starter) -> None:
 
 
 @contextmanager
-def control_group(cpus: float) -> Iterator[tuple[str, ...]]:
-    """Make a control group with a quota. Yields the command that runs others in it."""
+def control_group(run: Starter, cpus: float) -> Iterator[tuple[str, ...]]:
+    """Make a control group with a quota. Yields the command that runs others in it.
+
+    What was started is ended with it.
+    """
     version_1 = Path("/sys/fs/cgroup/cpu")
     group = (version_1 if version_1.is_dir() else version_1.parent) / f"test-{os.getpid()}"
     quota, period = int(cpus * 100_000), 100_000
@@ -347,20 +350,28 @@ def control_group(cpus: float) -> Iterator[tuple[str, ...]]:
         (group / "inner").mkdir()
         yield "sh", "-c", f'echo $$ >{group}/inner/cgroup.procs && exec "$@"', "sh"
     finally:
+        run.end()
         for folder in group / "inner", group:
-            if folder.is_dir():
-                folder.rmdir()
+            until(lambda folder=folder: not folder.is_dir() or is_removed(folder), "an empty group")
+
+
+def is_removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:  # the last process has only just ended
+        return False
+    return True
 
 
 @pytest.mark.parametrize("cpus", [1, 0.5, 1.9])
 def test_auto_is_one_worker_with_a_quota_below_two_processors(run: Starter, cpus: float) -> None:
-    with control_group(cpus) as wrapper:
+    with control_group(run, cpus) as wrapper:
         check_one_process(run.spawn(APP_WORKERS="auto", wrapper=wrapper))
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is only one processor")
 def test_auto_is_two_workers_with_a_quota_of_two_processors(run: Starter) -> None:
-    with control_group(2.5) as wrapper:
+    with control_group(run, 2.5) as wrapper:
         processors = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
         wrapper += (needs("taskset"), "-c", processors)
         service = run.spawn(APP_WORKERS="auto", wrapper=wrapper)

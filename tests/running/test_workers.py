@@ -324,18 +324,19 @@ def test_a_blocked_worker_is_replaced_while_the_other_serves(run: Starter) -> No
     service = start(run, APP_HANG_TIMEOUT=2)
     before = service.processes()
     with Load(service.port, MIX) as load:
-        until(lambda: load.answered > 500, "requests before")
-        counts = dict(load.by_pid)
+        until(lambda: len(load.pids) == 2 and load.answered > 500, "requests to both")
         blocked = time.monotonic()
         with ask_without_waiting(service, "/block/60"):
+            service.wait_for_message("blocking")
+            counts = load.by_pid.copy()
             record = service.wait_for_message("its event loop was blocked")
             [(slot, pid)] = re.findall(r"worker (\d), pid (\d+): killed", record["message"])
             slot, victim = int(slot), int(pid)
             until(lambda: service.processes()[slot] != victim, "a replacement")
         seconds = time.monotonic() - blocked
         [other] = set(service.workers()) & set(before.values())
-        # Few of the ten connections are left with it when the rest wait for the blocked one.
-        assert load.by_pid[other] > counts[other] + 50
+        # Not many, for soon most of the ten connections wait for the blocked one.
+        assert load.by_pid[other] > counts[other] + 10
         until(lambda: load.answered > 3_000, "requests after it")
     print("seconds to replace:", seconds)
     assert seconds < 3 + POLLING
@@ -595,7 +596,10 @@ def test_stopping_under_load_cuts_nothing_that_has_been_accepted(run: Starter) -
         assert load.in_flight > 0
         service.signal()
         assert service.wait() == 0
-    assert load.kinds().keys() <= {"refused"}
+    cut = [failure for failure in load.failures if failure.kind != "refused"]
+    print("reset before they were accepted:", len(cut))
+    # The system resets what comes between the last look at the queue and its end.
+    assert {(failure.kind, failure.pid) for failure in cut} <= {("reset", 0)}
     assert errors(service) == []
 
 

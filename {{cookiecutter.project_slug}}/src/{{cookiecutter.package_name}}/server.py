@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import FrameType
 
 from tornado import autoreload
+from tornado.iostream import IOStream
 
 from . import logs
 from .admin import make_admin
@@ -77,7 +78,7 @@ async def _serve(
     health_server = Server(health, settings)
     health_server.add_sockets(admin)
     await service.run(Alone(f"listening on {url(public)}, admin on {url(admin)}"))
-    await _finish(health_server, health)
+    await _finish(health_server, health, admin)
     logger.info("stopped")
 
 
@@ -186,7 +187,7 @@ class Service:
     async def _drain(self) -> None:
         logger.info("draining, requests in flight: %d", len(self._application.in_flight))
         await asyncio.sleep(self._settings.drain_delay)
-        await _finish(self.server, self._application)
+        await _finish(self.server, self._application, self._listeners)
 
     def _cut_after(self, seconds: float, why: str, exit_code: int) -> None:
         # From a thread: what is stuck may be the loop, or a blocking call awaited at exit.
@@ -205,9 +206,16 @@ class Service:
         os._exit(exit_code)
 
 
-async def _finish(server: Server, application: Application) -> None:
-    """Accept no more, answer what is in flight, and close what is idle."""
+async def _finish(
+    server: Server, application: Application, listeners: Sequence[socket.socket]
+) -> None:
+    """Accept what waits and no more, answer what is in flight, and close what is idle."""
     server.conn_params.no_keep_alive = True
+    for one in listeners:
+        with suppress(OSError):  # there are no more
+            while True:
+                connection, address = one.accept()
+                server.handle_stream(IOStream(connection), address)
     server.stop()
     idle_since = time.monotonic()
     while server.open or application.websockets:
