@@ -6,9 +6,11 @@ import sys
 import time
 from collections.abc import Iterator
 from signal import SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals
+from types import SimpleNamespace
 
 import pytest
 
+from {{ cookiecutter.package_name }} import signals
 from {{ cookiecutter.package_name }}.signals import (
     HANDLED,
     SignalQueue,
@@ -28,8 +30,8 @@ def queue() -> Iterator[SignalQueue]:
         signal.signal(signum, handler)
 
 
-def send(*signals: Signals) -> None:
-    for signum in signals:
+def send(*signums: Signals) -> None:
+    for signum in signums:
         os.kill(os.getpid(), signum)
 
 
@@ -77,6 +79,19 @@ def test_signals_to_one_who_has_left_are_not_the_others(queue: SignalQueue) -> N
         os._exit(0)
     os.waitpid(pid, 0)
     assert queue.wait(PATIENCE) == [SIGCHLD]
+
+
+@pytest.fixture
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something else where the terminal should be."""
+    everything = vars(os) | {"open": lambda path, flags: os.open(os.devnull, flags)}
+    monkeypatch.setattr(signals, "os", SimpleNamespace(**everything))
+
+
+@pytest.mark.usefixtures("_no_terminal")
+def test_what_is_no_terminal_counts_as_none(queue: SignalQueue) -> None:
+    send(SIGHUP)
+    assert queue.wait(PATIENCE) == [SIGHUP]
 
 
 PROGRAM = f"""

@@ -215,6 +215,17 @@ async def test_who_drains_leaves_the_sockets_of_the_others(place: Place, sockets
     assert sockets["own"].fileno() > 0
 
 
+async def test_who_drains_hears_no_more_of_sockets_that_others_have_open(
+    place: Place, sockets: Sockets, log: list[Record]
+) -> None:
+    place.set(State.STARTING, 1)
+    place.post.beat(0)
+    with sockets["first"].dup() as elsewhere:
+        place.post.report(State.DRAINING)
+        assert not await is_accepted(elsewhere)
+    assert not [record for record in log if record["level"] == "error"]
+
+
 async def test_the_scoreboard_is_told(place: Place, signalled: list[tuple[int, int]]) -> None:
     assert place.row.ready
     place.post.beat(7)
