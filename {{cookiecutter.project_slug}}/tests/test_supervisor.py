@@ -264,15 +264,17 @@ async def test_sockets_that_are_handed_over_are_shared(start: Starter, tmp_path:
 async def test_who_is_killed_is_replaced_and_the_others_stay(start: Starter) -> None:
     process = start(STAND_IN, workers=2)
     port, admin_port = await process.ports()
-    pids = await all_ready(process)
-    for killed, pid in enumerate(pids, 1):
-        os.kill(pid, signal.SIGKILL)
-        counts = [2] * killed + [1] * (3 - killed)
-        await until(partial(have_been_ready, process, counts))
+    await all_ready(process)
+    counts, killed = dict.fromkeys(EVERYBODY, 1), []
+    for name in [*EVERYBODY, *["worker 1"] * 4]:  # more than the scoreboard has rows
+        killed.append((name, ready(process, name)[-1]))
+        os.kill(killed[-1][1], signal.SIGKILL)
+        counts[name] += 1
+        await until(partial(have_been_ready, process, [*counts.values()]))
         await are_answered(port, 5)
         assert await reasons(admin_port) == []
     await stop(process)
-    for record, name, pid in zip(failures(process), EVERYBODY, pids, strict=True):
+    for record, (name, pid) in zip(failures(process), killed, strict=True):
         how = r"killed by SIGKILL, requests in flight: \d"
         assert re.fullmatch(rf"{name}, pid {pid}: {how}", record["message"])
         assert record["worker"] is None

@@ -105,6 +105,8 @@ def make(settings: Settings, make_app: Callable[[Settings], Application]) -> App
     try:
         return make_app(settings)
     except Exception as error:
+        if settings.debug:
+            raise  # `make dev` learns from it which file to wait for
         raise CannotStart(f"cannot make the application: {error!r}") from error
 
 
