@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ..bakes import ALL_OFF, ALL_ON, AWKWARD, label, one_at_a_time
+from ..bakes import ALL_OFF, ALL_ON, ALONE, AWKWARD, label, one_at_a_time
 from .conftest import install
 from .harness import starter
 
@@ -22,6 +22,10 @@ EXECUTED = [
 ]
 
 
+# What answers that change no code can break. The others run all tests of the project.
+OF_EVERY_ANSWER = ["tests/test_app.py", "tests/test_deploy.py", "tests/test_main.py"]
+
+
 @pytest.mark.parametrize("answers", EXECUTED)
 def test_project_works(
     bake_into: Callable[..., Path], tmp_path: Path, answers: dict[str, Any]
@@ -29,7 +33,10 @@ def test_project_works(
     project = bake_into(tmp_path, **answers)
     python = install(project)
     succeed(project, python, "mypy")
-    succeed(project, python, "pytest", "--quiet", "--cov", "--cov-report=term")
+    if answers and answers.keys() <= {*ALONE, "ci"}:
+        succeed(project, python, "pytest", "--quiet", *OF_EVERY_ANSWER)
+    else:
+        succeed(project, python, "pytest", "--quiet", "--cov", "--cov-report=term")
     check_command(project, python.with_name(project.name))
     with starter(python, tmp_path, project / "src") as run:
         package = answers.get("package_name", "tornado_service")
