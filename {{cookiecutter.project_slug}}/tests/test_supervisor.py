@@ -109,6 +109,12 @@ async def reasons(admin_port: int) -> list[str]:
     return given
 
 
+async def until_draining(admin_port: int) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while await reasons(admin_port) != ["draining"]:
+            pass
+
+
 async def are_answered(port: int, count: int) -> None:
     """Ask so many times, each time on a new connection."""
     for _ in range(count):
@@ -303,7 +309,8 @@ async def test_a_blocked_worker_is_replaced_and_its_stack_is_told(start: Starter
 
 
 async def test_a_neighbour_accepts_for_a_blocked_worker(start: Starter) -> None:
-    process = start(STAND_IN, workers=2, hang_timeout=0)
+    # Who is ready in time has all the time.
+    process = start(STAND_IN, workers=2, hang_timeout=0, start_timeout=2)
     port, admin_port = await process.ports()
     await all_ready(process)
     async with Wire(port) as wire:
@@ -320,26 +327,42 @@ async def test_a_neighbour_accepts_for_a_blocked_worker(start: Starter) -> None:
     assert failures(process) == []
 
 
-async def test_a_neighbour_accepts_for_a_dead_worker_until_a_reload_mends_it(
+async def test_a_neighbour_accepts_for_a_dead_worker_until_it_can_be_replaced(
     start: Starter, tmp_path: Path
 ) -> None:
     write_code(tmp_path, "first")
-    patch = "restarts.FIRST_DELAY = restarts.LONGEST_DELAY = 600"
+    patch = "restarts.FIRST_DELAY = restarts.LONGEST_DELAY = 0.01"
     process = start(service(tmp_path, patch), workers=2)
     port, admin_port = await process.ports()
     _, _, second = await all_ready(process)
     assert not [one for one in process.messages() if one.startswith("accepting")]
     write_code(tmp_path, "broken", "raise ValueError('broken')")
     os.kill(second, signal.SIGKILL)
-    await process.logged("cannot start worker 1")
     record = await process.logged("accepting for worker 1")
     assert record["worker"] == 0
+    await until(lambda: len(failures(process)) > 8)  # with nobody serving it would have given up
     assert {await version(port) for _ in range(20)} == {"first"}
     assert await reasons(admin_port) == []
     write_code(tmp_path, "mended again")
-    process.signal(signal.SIGHUP)  # which waits no longer
+    await until(lambda: len(ready(process, "worker 1")) == 2)
+    await stop(process)
+
+
+async def test_who_dies_again_and_again_must_wait_or_be_reloaded(
+    start: Starter, tmp_path: Path
+) -> None:
+    write_code(tmp_path, "first")
+    patch = "restarts.QUICK_DEATHS, restarts.FIRST_DELAY, restarts.LONGEST_DELAY = 0, 600, 600"
+    process = start(service(tmp_path, patch), workers=2)
+    port, _ = await process.ports()
+    _, _, second = await all_ready(process)
+    os.kill(second, signal.SIGKILL)
+    await process.logged("accepting for worker 1")
+    await are_answered(port, 50)
+    assert len(ready(process, "worker 1")) == 1
+    process.signal(signal.SIGHUP)
     await process.logged("reloaded")
-    assert {await version(port) for _ in range(20)} == {"mended again"}
+    await all_ready(process, 2)
     await stop(process)
 
 
@@ -426,14 +449,17 @@ async def test_a_reload_renews_everybody_and_fails_no_request(
     port, admin_port = await process.ports()
     before = await all_ready(process)
     assert await version(port) == "first"
-    async with Wire(port) as wire:
-        await begin_slow_request(process, wire)
+    async with AsyncExitStack() as stack:
+        wires = await occupy_all(process, port, stack)
         write_code(tmp_path, "the second")
         async with clients(port) as statuses:
             process.signal(signal.SIGHUP)
-            await process.logged("draining, requests in flight: 1")
+            await until(lambda: draining(process))
+            # Never is there more than one process too many.
+            await until(lambda: len(statuses) > 200)
+            assert [len(ready(process, name)) for name in EVERYBODY] == [1, 1, 2]
             let_go(process)
-            assert (await wire.answer()).status == 200
+            assert [(await wire.answer()).status for wire in wires] == [200] * len(wires)
             await process.logged("reloaded")
             done = len(statuses)
             await until(lambda: len(statuses) > done)
@@ -473,20 +499,38 @@ async def test_what_cannot_start_leaves_the_old_workers_with_one_error(
     assert await reasons(admin_port) == []
     assert {await version(port) for _ in range(10)} == {"first"}
     (tmp_path / ".env").unlink()
+    (tmp_path / "once").mkdir()
+    write_code(tmp_path, "good only once", "os.rmdir('once')")
+    process.signal(signal.SIGHUP)
+    await until(lambda: len(failures(process)) == 3)
+    half = failures(process)[2]
+    why = "reload given up, the old workers go on, half-way: only [1] are renewed: worker 0"
+    assert half["message"].startswith(why)
     write_code(tmp_path, "mended again")
     process.signal(signal.SIGHUP)
     await process.logged("reloaded")
     assert {await version(port) for _ in range(10)} == {"mended again"}
-    await all_ready(process, 2)
+    await until(partial(have_been_ready, process, [2, 2, 3]))
     await stop(process)
-    assert failures(process) == [code, settings]
+    assert failures(process) == [code, settings, half]
+
+
+BAD_SETTINGS = f"""
+from {SERVICE} import settings, supervisor
+
+def load_bad_settings():
+    raise settings.BadSettings("broken just now")
+
+supervisor.load = load_bad_settings
+"""
 
 
 async def test_a_second_reload_begins_anew_and_a_stop_ends_it(
     start: Starter, tmp_path: Path
 ) -> None:
     write_code(tmp_path, "first")
-    process = start(service(tmp_path), workers=2)
+    # Settings that break while it reloads, behind the workers that have good ones, are no matter.
+    process = start(service(tmp_path, BAD_SETTINGS), workers=2)
     port, _ = await process.ports()
     await all_ready(process)
     write_code(tmp_path, "the second", "wait_for('never')")
@@ -527,7 +571,7 @@ async def test_a_worker_that_dies_during_a_reload_gets_the_new_code(
 async def test_a_reload_reads_the_settings_again(start: Starter, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("APP_WORKERS=2\nAPP_LOG_LEVEL=info\n")
     process = start(STAND_IN, workers="")
-    _, admin_port = await process.ports()
+    port, admin_port = await process.ports()
     await all_ready(process)
     (tmp_path / ".env").write_text("APP_WORKERS=2\nAPP_LOG_LEVEL=debug\n")
     process.signal(signal.SIGHUP)
@@ -536,12 +580,20 @@ async def test_a_reload_reads_the_settings_again(start: Starter, tmp_path: Path)
     await reasons(admin_port)
     await process.logged("GET /readyz")  # which is of level debug
     assert not [one for one in process.messages() if "restart" in one]
-    (tmp_path / ".env").write_text("APP_WORKERS=3\nAPP_LOG_LEVEL=debug\n")
+    text = "APP_WORKERS=3\nAPP_LOG_LEVEL=warning\nAPP_DRAIN_DELAY=600\n"
+    (tmp_path / ".env").write_text(text)
     process.signal(signal.SIGHUP)
     record = await process.logged("APP_WORKERS has changed, which takes a restart")
     assert record["level"] == "warning"
-    await stop(process)
-    assert len([one for one in process.records() if one["level"] == "warning"]) == 1
+    # The supervisor obeys them as well.
+    process.signal(signal.SIGTERM)
+    await until_draining(admin_port)
+    await are_answered(port, 5)
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 1
+    messages = process.messages()
+    assert len([one for one in messages if "restart" in one]) == 1
+    assert not {"SIGTERM: stopping", "stopped"} & set(messages[messages.index(record["message"]) :])
     assert ready(process, "worker 2") == []
 
 
@@ -673,6 +725,26 @@ async def test_who_does_not_go_in_time_is_killed(start: Starter, tmp_path: Path)
     [record] = failures(process)
     why = "killed, not gone in time; it did not even run"
     assert record["message"] == f"worker 1, pid {second}: {why}, requests in flight: 0"
+
+
+async def test_who_goes_unasked_must_be_gone_in_time_as_well(
+    start: Starter, tmp_path: Path
+) -> None:
+    write_code(tmp_path, "first")
+    process = start(service(tmp_path, "process.GRACE = 0.1"), workers=2, drain_timeout=0.4)
+    port, _ = await process.ports()
+    pids = await all_ready(process)
+    async with Wire(port) as wire:
+        await begin_slow_request(process, wire)
+        slot = (await process.logged("slow request arrived"))["worker"]
+        os.kill(pids[1 + slot], signal.SIGTERM)
+        await process.logged("draining, requests in flight: 1")
+        os.kill(pids[1 + slot], signal.SIGSTOP)
+        assert await wire.rest() == b""
+    await until(lambda: len(ready(process, f"worker {slot}")) == 2)
+    await stop(process)
+    [record] = failures(process)
+    assert record["message"].startswith(f"worker {slot}, pid {pids[1 + slot]}: killed, not gone")
 
 
 # systemd

@@ -1,7 +1,12 @@
 import pytest
 
 from {{ cookiecutter.package_name }} import settings
-from {{ cookiecutter.package_name }}.settings import BadSettings, load
+from {{ cookiecutter.package_name }}.settings import (
+    BadSettings,
+    Settings,
+    changed_at_start,
+    load,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +76,9 @@ def test_a_worker_is_watched_for_a_second_at_least_or_not_at_all(
     assert load().hang_timeout == float(value)
 
 
+OTHER = {"json": "text", "text": "json"}[Settings.model_fields["log_format"].default]
+
+
 def give(monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(f"APP_{name.upper()}", str(value))
@@ -117,3 +125,23 @@ def test_a_bad_port_is_all_that_is_wrong_with_the_ports(monkeypatch: pytest.Monk
     give(monkeypatch, {"port": "eighty", "workers": 3, "port_per_worker": True})
     [line] = complaints()
     assert line.startswith("  APP_PORT: ")
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({}, []),
+        ({"threads": 3, "log_level": "debug", "drain_timeout": 3, "hang_timeout": 3}, []),
+        ({"port": 8001, "workers": 7}, ["APP_PORT", "APP_WORKERS"]),
+        ({"port_per_worker": True}, ["APP_PORT_PER_WORKER"]),
+        ({"address": "::1", "admin_address": "::1"}, ["APP_ADDRESS", "APP_ADMIN_ADDRESS"]),
+        ({"admin_port": 9001, "debug": True}, ["APP_ADMIN_PORT", "APP_DEBUG"]),
+        ({"log_file": "log", "log_format": OTHER}, ["APP_LOG_FILE", "APP_LOG_FORMAT"]),
+    ],
+)
+def test_some_settings_count_at_the_start_only(
+    given: dict[str, object], changed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load()
+    give(monkeypatch, given)
+    assert set(changed_at_start(before, load())) == set(changed)

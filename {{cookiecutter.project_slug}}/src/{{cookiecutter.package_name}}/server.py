@@ -219,6 +219,7 @@ async def _finish(
                 connection, address = one.accept()
                 server.handle_stream(IOStream(connection), address)
     server.stop()
+    await asyncio.sleep(POLL)  # until what has just been accepted counts as open
     idle_since = time.monotonic()
     while server.open or application.websockets:
         # Each time round, for a handshake may have been under way.

@@ -93,7 +93,7 @@ def _wait_for_end(job: Job, service: Service) -> None:
     logger.error("the supervisor is gone")
     if job.slot == ADMIN:
         # Somebody has to see to those who cannot even run a thread any more.
-        time.sleep(ORPHAN)
+        time.sleep(ORPHAN + 0.5)
         for row in job.scoreboard:
             if row.pid not in (0, os.getpid()):
                 with suppress(OSError):
