@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -12,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from .harness import PATIENCE, Answer, Service, Starter, parse, read_to_end, starter, until
+from .harness import (
+    PATIENCE,
+    Answer,
+    Service,
+    Starter,
+    children,
+    parse,
+    read_to_end,
+    starter,
+    until,
+)
 from .hostile import (
     CLOSED,
     GOOD,
@@ -284,3 +295,55 @@ def test_secrets_are_not_logged(run: Starter) -> None:
             offenders.append(name)
     assert offenders == []
     assert SECRET not in service.errors()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_more_connections_than_descriptors(run: Starter, workers: int) -> None:
+    limited = ("bash", "-c", 'ulimit -n 128; exec "$@"', "-")
+    service = run.spawn(wrapper=limited, APP_WORKERS=workers).wait_until_ready()
+    if workers > 1:
+        service.workers(workers)
+    processes = [service.process.pid, *children(service.process.pid)]
+    began, used = time.monotonic(), processor_time(processes)
+    with contextlib.ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port), PATIENCE))
+            for _ in range(300 * workers)
+        ]
+        until(lambda: complaints(service), "a record")
+        # Who got none is told at once, and waits for nothing.
+        until(lambda: sum(map(is_over, clients)) >= 100 * workers, "refused connections")
+        time.sleep(2)  # in which somebody who is at a loss would spin
+        seconds = time.monotonic() - began
+        assert processor_time(processes) - used < seconds / 2
+        assert len(complaints(service)) <= workers * (seconds + 1)
+        assert [r for r in service.records() if r["level"] == "error"] == complaints(service)
+    until(lambda: answers(service), "an answer", 5)
+    assert service.errors() == ""
+
+
+def complaints(service: Service) -> list[Record]:
+    return [r for r in service.records() if r["message"].startswith("no descriptors left")]
+
+
+def is_over(client: socket.socket) -> bool:
+    """Tell whether the other side has closed a connection."""
+    client.setblocking(False)
+    try:
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def answers(service: Service) -> bool:
+    with contextlib.suppress(OSError, IndexError):
+        return service.ask("/").status == 200
+    return False
+
+
+def processor_time(pids: list[int]) -> float:
+    """Seconds of processor time that some processes have used."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")

@@ -1,6 +1,7 @@
 """Connections: which are open, and which of them carry a request."""
 
 import asyncio
+import socket
 from typing import Any, cast
 
 from tornado.httpserver import HTTPServer
@@ -52,6 +53,10 @@ class Server(HTTPServer):
         )
         self.open: set[object] = set()
         self._in_flight = application.in_flight
+
+    def accept(self, connection: socket.socket, address: Any) -> None:
+        """Serve a connection that somebody has accepted."""
+        self.handle_stream(IOStream(connection), address)
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:
         super().handle_stream(StrictStream(stream.socket), address)

@@ -34,13 +34,9 @@ def _quotas(root: Path) -> Iterator[float]:
 
 def _quotas_of(mount: Path, group: str, *files: str) -> Iterator[float]:
     # A container may see its own group as the root, and a group obeys those above it.
-    for path in {mount, *(mount / part for part in _and_parents(group.strip("/")))}:
+    innermost = Path(group.strip("/"))
+    for path in (innermost, *innermost.parents):
         with suppress(OSError, ValueError):  # not there, or "max" for no quota
-            quota, period = " ".join((path / file).read_text() for file in files).split()
+            quota, period = " ".join((mount / path / file).read_text() for file in files).split()
             if int(quota) > 0:
                 yield int(quota) / int(period)
-
-
-def _and_parents(group: str) -> Iterator[Path]:
-    path = Path(group)
-    yield from (path, *path.parents)

@@ -19,7 +19,6 @@ from contextlib import AsyncExitStack, suppress
 from types import FrameType
 
 from tornado import autoreload
-from tornado.iostream import IOStream
 
 from . import logs
 from .admin import make_admin
@@ -216,8 +215,7 @@ async def _finish(
     for one in listeners:
         with suppress(OSError):  # there are no more
             while True:
-                connection, address = one.accept()
-                server.handle_stream(IOStream(connection), address)
+                server.accept(*one.accept())
     server.stop()
     await asyncio.sleep(POLL)  # until what has just been accepted counts as open
     idle_since = time.monotonic()

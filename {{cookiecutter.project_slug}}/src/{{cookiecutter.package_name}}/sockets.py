@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import IPvAnyAddress
 
+from .listener import Listener
 from .settings import Settings
 
 # Connections that may wait to be accepted.
@@ -72,7 +73,7 @@ def _bind_all(address: IPvAnyAddress, ports: Sequence[int]) -> list[socket.socke
 
 
 def _bind(address: IPvAnyAddress, port: int, reuse: bool = False) -> socket.socket:
-    one = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+    one = Listener(socket.AF_INET if address.version == 4 else socket.AF_INET6)
     one.setblocking(False)
     try:
         if os.name != "nt":
@@ -94,10 +95,10 @@ def _inherited() -> list[socket.socket]:
     os.environ.pop("LISTEN_FDNAMES", "")
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    sockets = []
+    sockets: list[socket.socket] = []
     for fd in range(FIRST_INHERITED, FIRST_INHERITED + int(count)):
         try:
-            one = socket.socket(fileno=fd)
+            one = Listener(fileno=fd)
         except OSError as error:
             raise CannotStart(
                 f"descriptor {fd}, handed over, is no socket: {error.strerror}"
