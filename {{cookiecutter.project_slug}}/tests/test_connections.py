@@ -11,7 +11,9 @@ REQUEST = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
 async def test_a_connection_carries_request_after_request(client: Client) -> None:
     async with client.wire() as wire:
         for _ in range(3):
-            assert (await wire.get("/")).status == HTTPStatus.OK
+            answer = await wire.get("/")
+            assert answer.status == HTTPStatus.OK
+            assert "Connection" not in answer.headers
         assert len(client.server.open) == 1
     await until(lambda: not client.server.open)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tornado.websocket import websocket_connect
 
 from {{ cookiecutter.package_name }} import worker
 from {{ cookiecutter.package_name }}.connections import Server
@@ -21,7 +22,7 @@ from {{ cookiecutter.package_name }}.worker import Job, Post
 
 from .conftest import Starter
 from .stand_in import make_app
-from .support import Record, Wire, until
+from .support import Record, Wire, close, until
 from .test_server import STAND_IN, begin_slow_request, let_go
 from .test_supervisor import all_ready, failures, ready, stop
 
@@ -131,9 +132,19 @@ async def test_it_accepts_for_a_worker_that_does_not_answer(
     place.post.beat(0)
     assert accepting(log) == ["accepting for worker 1"]
     async with Wire(port_of(sockets["first"])) as wire:
-        assert (await wire.get("/items/cup")).json() == {"name": "cup"}
+        answer = await wire.get("/items/cup")
+        assert answer.json() == {"name": "cup"}
+        # Or a proxy would go on asking here, where the other one has long come back.
+        assert answer.headers["Connection"] == "close"
     for name in "admin", "own", "second":
         assert not await is_accepted(sockets[name])
+
+
+async def test_it_accepts_websockets_as_well(place: Place, sockets: Sockets) -> None:
+    place.set(State.STARTING, 1)
+    place.post.beat(0)
+    websocket = await websocket_connect(f"ws://127.0.0.1:{port_of(sockets['first'])}/socket")
+    await close(websocket)
 
 
 async def test_it_accepts_until_the_worker_answers_again(

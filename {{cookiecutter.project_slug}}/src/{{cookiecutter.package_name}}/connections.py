@@ -19,6 +19,10 @@ MAX_HEADER_SIZE = 16 * 1024
 class StrictStream(IOStream):
     """Hands the head of a request on only when `strict` lets it pass."""
 
+    def __init__(self, connection: socket.socket, *, for_one_request: bool = False) -> None:
+        super().__init__(connection)
+        self.for_one_request = for_one_request
+
     def read_until_regex(self, regex: bytes, max_bytes: int | None = None) -> Any:
         if self.closed():
             # The answer before was the last. Tornado would still handle what was sent behind it.
@@ -54,12 +58,15 @@ class Server(HTTPServer):
         self.open: set[object] = set()
         self._in_flight = application.in_flight
 
-    def accept(self, connection: socket.socket, address: Any) -> None:
-        """Serve a connection that somebody has accepted."""
-        self.handle_stream(IOStream(connection), address)
-
     def handle_stream(self, stream: IOStream, address: Any) -> None:
-        super().handle_stream(StrictStream(stream.socket), address)
+        self.accept(stream.socket, address)
+
+    def accept(
+        self, connection: socket.socket, address: Any, *, for_one_request: bool = False
+    ) -> None:
+        """Serve a connection; if only for one request, the client is told to come back."""
+        stream = StrictStream(connection, for_one_request=for_one_request)
+        super().handle_stream(stream, address)
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection

@@ -1,11 +1,12 @@
 """The headers that every answer has, whichever handler gives it."""
 
+from http import HTTPStatus
 from typing import cast
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import OutputTransform
 
-from .request import Request, is_last
+from .request import Request, ends_connection
 
 DEFAULTS = {
     "Cache-Control": "no-store",
@@ -31,8 +32,8 @@ class StandardHeaders(OutputTransform):
         for name, value in DEFAULTS.items():
             if name not in headers:
                 headers[name] = value
-        if is_last(self._request):
-            # Tornado says so to requests that come from now on; this one was already in flight.
+        if status_code != HTTPStatus.SWITCHING_PROTOCOLS and ends_connection(self._request):
+            # Tornado itself says so only where it was known before the request came.
             headers["Connection"] = "close"
         return status_code, headers, self.transform_chunk(chunk, finishing)
 

@@ -28,6 +28,12 @@ class Request(HTTPServerRequest):
     """When the headers had arrived, in seconds of `time.perf_counter`."""
 
 
+def ends_connection(request: HTTPServerRequest) -> bool:
+    """Tell whether the client is to send its next request on another connection."""
+    stream = getattr(request.server_connection, "stream", None)
+    return is_last(request) or getattr(stream, "for_one_request", False)
+
+
 def is_last(request: HTTPServerRequest) -> bool:
     """Tell whether the connection ends with this request because the service is stopping."""
     connection = request.server_connection

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from tornado.netutil import add_accept_handler
 
@@ -138,11 +139,15 @@ class Post:
                 self._leave(one)
             elif one not in self._accepting and _is_open(one):
                 logger.info("accepting for worker %d", slots[0])
-                self._accepting[one] = add_accept_handler(one, self._server.accept)
+                self._accepting[one] = add_accept_handler(one, self._accept)
 
     def _leave(self, one: socket.socket) -> None:
         if one in self._accepting:
             self._accepting.pop(one)()
+
+    def _accept(self, connection: socket.socket, address: Any) -> None:
+        # A proxy that kept the connection would go on asking the wrong worker.
+        self._server.accept(connection, address, for_one_request=True)
 
 
 def _is_open(one: socket.socket) -> bool:
