@@ -1,7 +1,8 @@
 """Remove what was not chosen, then say what to do next.
 
-cookiecutter renders this file and runs it in the new project. Which answer keeps which paths
-stands in ``__features`` in cookiecutter.json.
+cookiecutter renders this file and runs it in the new project. Which answers keep which paths
+stands in ``__features`` in cookiecutter.json. A path below another one is kept for the answers of
+both.
 """
 
 import json
@@ -15,14 +16,14 @@ ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
 
 def unwanted(answers: dict[str, Any]) -> list[Path]:
-    """List the paths that belong to answers that were not given."""
-    return [
+    """List the paths that belong to answers that were not given, the deepest first."""
+    paths = [
         Path(path)
-        for question, kept in answers["__features"].items()
-        for answer, paths in kept.items()
-        if answer != str(answers[question])
-        for path in paths
+        for feature in answers["__features"]
+        if any(answers[question] not in good for question, good in feature["for"].items())
+        for path in feature["paths"]
     ]
+    return sorted(paths, key=lambda path: len(path.parts), reverse=True)
 
 
 def remove(path: Path) -> None:

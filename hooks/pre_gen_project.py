@@ -56,7 +56,7 @@ def complaints(answers: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "project_slug",
             slug.replace("-", "_") not in reserved,
-            "must not be the name of something that the project depends on",
+            "must not be the name of something that the project depends on, or a word such as null",
         ),
         (
             "package_name",
@@ -66,7 +66,7 @@ def complaints(answers: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "package_name",
             package not in TAKEN and package not in reserved,
-            "must not be a keyword, a module of Python or a dependency",
+            "must not be a keyword, a module of Python, a dependency, or a word such as null",
         ),
         (
             "description",

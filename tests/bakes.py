@@ -41,9 +41,9 @@ def choices() -> dict[str, list[Any]]:
     return found
 
 
-def kept() -> dict[str, dict[str, list[str]]]:
-    """Tell which answer to which question keeps which paths."""
-    features: dict[str, dict[str, list[str]]] = configuration()["__features"]
+def kept() -> list[dict[str, Any]]:
+    """Tell which answers to which questions keep which paths."""
+    features: list[dict[str, Any]] = configuration()["__features"]
     return features
 
 
@@ -86,14 +86,19 @@ def in_pairs(combinations: list[Answers]) -> list[Answers]:
     return picked
 
 
-def keeps(question: str, answer: Any) -> bool:
-    """Tell whether an answer keeps files that others do not."""
-    return str(answer) in kept()[question]
+def keeps(question: str, answer: Any) -> int:
+    """Count the features that want this answer."""
+    return sum(answer in feature["for"].get(question, []) for feature in kept())
 
 
-# The choices that keep files, and those that keep none.
-ALL_ON: Answers = {key: max(choices()[key], key=lambda value: keeps(key, value)) for key in kept()}
-ALL_OFF: Answers = {key: min(choices()[key], key=lambda value: keeps(key, value)) for key in kept()}
+OPTIONAL = sorted({question for feature in kept() for question in feature["for"]})
+# The choices that keep most files, and those that keep fewest.
+ALL_ON: Answers = {
+    key: max(choices()[key], key=lambda value: keeps(key, value)) for key in OPTIONAL
+}
+ALL_OFF: Answers = {
+    key: min(choices()[key], key=lambda value: keeps(key, value)) for key in OPTIONAL
+}
 
 # Legal, and hard on whatever quotes, escapes, formats or wraps text.
 AWKWARD: Answers = {
@@ -124,7 +129,10 @@ SHORTEST: Answers = {
 # Every bake of the quick tests, under the name that it has in their output.
 BAKES: dict[str, Answers] = {
     **{label(answers): answers for answers in matrix()},
-    "awkward": {**ALL_ON, **AWKWARD},
+    **{
+        f"awkward,deploy={deploy}": {**ALL_ON, **AWKWARD, "deploy": deploy}
+        for deploy in choices()["deploy"]
+    },
     "longest": {**ALL_ON, **LONGEST},
     "shortest": {**ALL_ON, **SHORTEST},
 }

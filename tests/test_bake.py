@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -76,9 +76,9 @@ def texts(project: Path) -> dict[str, str]:
     return {name: path.read_bytes().decode() for name, path in files(project).items()}
 
 
-def answered(answers: Answers, question: str) -> str:
+def answered(answers: Answers, question: str) -> Any:
     """Tell what was answered, by default if nothing else."""
-    return str(answers.get(question, choices()[question][0]))
+    return answers.get(question, choices()[question][0])
 
 
 def assert_accepts(*command: str, cwd: Path | None = None) -> None:
@@ -154,13 +154,17 @@ def test_python_passes_the_linter(project: Path) -> None:
 
 
 def test_manifest_is_followed(project: Path, answers: Answers) -> None:
-    for question, features in kept().items():
-        for answer, paths in features.items():
-            for path in paths:
-                path = path.replace("{{cookiecutter.project_slug}}", project.name)
-                path = path.replace("{{cookiecutter.package_name}}", package(project))
-                wanted = answer == answered(answers, question)
-                assert (project / path).exists() == wanted, f"{path} for {question}={answer}"
+    unwanted = {
+        path
+        for feature in kept()
+        for path in feature["paths"]
+        if any(answered(answers, question) not in good for question, good in feature["for"].items())
+    }
+    for path in (path for feature in kept() for path in feature["paths"]):
+        gone = {path, *map(str, PurePosixPath(path).parents)} & unwanted
+        path = path.replace("{{cookiecutter.project_slug}}", project.name)
+        path = path.replace("{{cookiecutter.package_name}}", package(project))
+        assert (project / path).exists() != bool(gone), f"{path} for {answers}"
 
 
 def test_no_folder_is_empty(project: Path) -> None:
@@ -268,6 +272,7 @@ def test_yaml_parses_and_is_tidy(distinct: Callable[[str], list[str]]) -> None:
     ("schema", "pattern"),
     {
         "vendor.github-workflows": ".github/workflows/*",
+        "vendor.compose-spec": "deploy/docker/compose.yaml",
         "vendor.dependabot": ".github/dependabot.yml",
         "vendor.gitlab-ci": ".gitlab-ci.yml",
     }.items(),
@@ -276,6 +281,10 @@ def test_configuration_matches_its_schema(
     distinct: Callable[[str], list[str]], schema: str, pattern: str
 ) -> None:
     assert_accepts(needs("check-jsonschema"), "--builtin-schema", schema, *distinct(pattern))
+
+
+def test_dockerfiles_follow_good_practice(distinct: Callable[[str], list[str]]) -> None:
+    assert_accepts(needs("hadolint"), *distinct("Dockerfile"))
 
 
 def test_workflows_are_safe(bake: Bake) -> None:

@@ -248,24 +248,30 @@ def test_main_is_silent_when_all_is_well(
 
 # post_gen_project: what is removed
 
-FEATURES = {
-    "ci": {"github": [".github"], "gitlab": [".gitlab-ci.yml"]},
-    "metrics": {"True": ["src/metrics.py", "deploy/prometheus"]},
-}
+FEATURES = [
+    {"for": {"ci": ["github"]}, "paths": [".github"]},
+    {"for": {"ci": ["gitlab"]}, "paths": [".gitlab-ci.yml"]},
+    {"for": {"metrics": [True]}, "paths": ["deploy/prometheus", "src/metrics.py"]},
+    {"for": {"ci": ["github", "gitlab"], "metrics": [True]}, "paths": ["deploy/prometheus/ci"]},
+]
 
 
 @pytest.mark.parametrize(
     ("ci", "metrics", "expected"),
     [
-        ("github", True, {".gitlab-ci.yml"}),
-        ("gitlab", True, {".github"}),
-        ("none", True, {".github", ".gitlab-ci.yml"}),
-        ("github", False, {".gitlab-ci.yml", "src/metrics.py", "deploy/prometheus"}),
+        ("github", True, [".gitlab-ci.yml"]),
+        ("gitlab", True, [".github"]),
+        ("none", True, ["deploy/prometheus/ci", ".github", ".gitlab-ci.yml"]),
+        (
+            "github",
+            False,
+            ["deploy/prometheus/ci", "deploy/prometheus", "src/metrics.py", ".gitlab-ci.yml"],
+        ),
     ],
 )
-def test_unwanted_is_what_was_not_chosen(ci: str, metrics: bool, expected: set[str]) -> None:
+def test_unwanted_is_what_was_not_chosen(ci: str, metrics: bool, expected: list[str]) -> None:
     answers = {"ci": ci, "metrics": metrics, "__features": FEATURES}
-    assert {path.as_posix() for path in post_gen.unwanted(answers)} == expected
+    assert [path.as_posix() for path in post_gen.unwanted(answers)] == expected
 
 
 @pytest.fixture
@@ -352,7 +358,7 @@ def test_colour_is_for_terminals_whose_owner_wants_it(
 ) -> None:
     terminal = Terminal(is_terminal)
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(post_gen, "ANSWERS", json.dumps({**GOOD, "__features": {}}))
+    monkeypatch.setattr(post_gen, "ANSWERS", json.dumps({**GOOD, "__features": []}))
     if no_color is None:
         monkeypatch.delenv("NO_COLOR", raising=False)
     else:

@@ -5,6 +5,7 @@ import importlib.metadata
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -16,17 +17,19 @@ PACKAGE = TREE / "src/{{cookiecutter.package_name}}"
 SEAMS = {"settings.py", "app.py", "__main__.py"}
 
 # Where people import something else than the name of the distribution.
-IMPORTED_AS = {"mypy": {"mypyc"}, "pytest": {"py"}, "python_dotenv": {"dotenv"}}
+IMPORTED_AS = {
+    "mypy": {"mypyc"},
+    "pytest": {"py"},
+    "python_dotenv": {"dotenv"},
+    "pyyaml": {"yaml"},
+}
 # Neither a package nor a distribution can share a name with these: the folder of the tests, and
 # what the installation itself needs.
 OTHERS_TAKEN = {"hatchling", "pip", "tests"}
+# What YAML reads as something else than a text, in the files of Docker Compose and Kubernetes.
+VALUES_OF_YAML = {"false", "n", "no", "null", "off", "on", "true", "y", "yes"}
 
-MANIFEST = [
-    (question, answer, path)
-    for question, features in kept().items()
-    for answer, paths in features.items()
-    for path in paths
-]
+MANIFEST = [path for feature in kept() for path in feature["paths"]]
 
 FILES = {path.relative_to(TREE).as_posix(): path for path in TREE.rglob("*") if path.is_file()}
 TAG = re.compile(r"\{[{%#]")
@@ -52,25 +55,32 @@ def dependencies() -> list[str]:
 # The manifest
 
 
-@pytest.mark.parametrize(("question", "answer", "path"), MANIFEST)
-def test_entry_of_the_manifest_is_real(question: str, answer: str, path: str) -> None:
-    assert question in choices(), f"{question} is no question with choices"
-    assert answer in map(str, choices()[question]), f"{answer} is no answer to {question}"
+@pytest.mark.parametrize("path", MANIFEST)
+def test_path_of_the_manifest_is_real(path: str) -> None:
     assert (TREE / path).exists(), f"{path} is not in the template"
 
 
-def test_path_belongs_to_one_answer() -> None:
-    counted = Counter(path for _, _, path in MANIFEST)
-    assert [path for path, count in counted.items() if count > 1] == []
-    inside = [
-        path for path in counted if counted.keys() & set(map(str, PurePosixPath(path).parents))
-    ]
-    assert inside == [], "the folder above belongs to an answer already"
+@pytest.mark.parametrize("feature", kept(), ids=lambda feature: feature["paths"][0])
+def test_feature_is_for_answers_that_can_be_given(feature: dict[str, Any]) -> None:
+    for question, answers in feature["for"].items():
+        assert question in choices(), f"{question} is no question with choices"
+        assert answers
+        for answer in answers:
+            assert answer in choices()[question], f"{answer} is no answer to {question}"
+        others = [answer for answer in choices()[question] if answer not in answers]
+        assert others, f"every answer to {question} keeps it"
 
 
-def test_some_answer_keeps_nothing() -> None:
-    for question, features in kept().items():
-        assert set(map(str, choices()[question])) - features.keys(), question
+def test_path_stands_once() -> None:
+    assert [path for path, count in Counter(MANIFEST).items() if count > 1] == []
+
+
+def test_path_below_another_wants_more_than_that() -> None:
+    wanted = {path: feature["for"] for feature in kept() for path in feature["paths"]}
+    for path, answers in wanted.items():
+        for folder in map(str, PurePosixPath(path).parents):
+            if folder in wanted:
+                assert wanted[folder].items() < answers.items(), f"{path} in {folder}"
 
 
 # The questions
@@ -109,7 +119,7 @@ def test_reserved_names_are_those_of_what_a_project_installs() -> None:
     imported = {
         name for key, names in IMPORTED_AS.items() if key in distributions for name in names
     }
-    assert set(reserved) == distributions | imported | OTHERS_TAKEN
+    assert set(reserved) == distributions | imported | OTHERS_TAKEN | VALUES_OF_YAML
 
 
 def test_what_installed_packages_import_is_reserved() -> None:

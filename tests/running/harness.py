@@ -102,7 +102,8 @@ class Service:
             return next((r for r in self.records() if "listening on" in r["message"]), None)
 
         ports = re.findall(r":(\d+)", until(listening, "listening")["message"])
-        self.port, self.admin_port = map(int, ports)
+        # Each worker may have a port of its own.
+        self.port, *_, self.admin_port = map(int, ports)
         until(lambda: self.ask("/readyz", admin=True).status == 200, "ready")
         return self
 

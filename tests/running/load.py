@@ -36,20 +36,29 @@ class Load:
 
     Runs in a thread with an event loop, from `with` until its end. A connection is replaced when an
     answer says `Connection: close`, and after `LIFE` requests. Answers whose body has a `pid` are
-    counted by it.
+    counted by it. With `again` a request is repeated, as browsers do, if a connection that has
+    answered before is closed without a word.
     """
 
     def __init__(
-        self, port: int, paths: Sequence[str], connections: int = 10, pause: float = 0
+        self,
+        port: int,
+        paths: Sequence[str],
+        connections: int = 10,
+        pause: float = 0,
+        *,
+        again: bool = False,
     ) -> None:
         self.port = port
         self.answered = 0
         self.by_pid: Counter[int] = Counter()
         self.failures: list[Failure] = []
-        self.slowest = 0.0
-        """Seconds that the slowest answer has taken."""
+        self.seconds: list[float] = []
+        """How long each answer has taken."""
         self.requests = [(path, request(path)) for path in paths]
         self.pause = pause
+        self.again = again
+        self.repeated = 0
         self.stopping = False
         self.connections: dict[int, Connection] = {}
         self._count = connections
@@ -77,6 +86,10 @@ class Load:
         """Who serves the connections that are open now, as far as they have said."""
         return {connection.pid for connection in self.connections.values()} - {0}
 
+    @property
+    def slowest(self) -> float:
+        return max(self.seconds, default=0.0)
+
     def kinds(self) -> Counter[str]:
         """Count the failures."""
         return Counter(failure.kind for failure in self.failures)
@@ -88,6 +101,7 @@ class Load:
         """Keep a connection open."""
         loop = asyncio.get_running_loop()
         # Not all at the same place in the round.
+        requests: Iterator[tuple[str, bytes]]
         requests = itertools.cycle([*self.requests[number:], *self.requests[:number]])
         while not self.stopping:
             connection = self.connections[number] = Connection(self, requests)
@@ -100,6 +114,7 @@ class Load:
                 connection.fail("reset")
             else:
                 await connection.until_closed()
+                requests = itertools.chain(connection.unanswered, requests)
 
 
 class Connection(asyncio.Protocol):
@@ -114,6 +129,8 @@ class Connection(asyncio.Protocol):
         self._left = LIFE - 1
         self._loop = asyncio.get_running_loop()
         self._closed = self._loop.create_future()
+        self.unanswered: list[tuple[str, bytes]] = []
+        """The request that is to be repeated, if there is one."""
         self.waits = True
         self.pid = 0
 
@@ -163,7 +180,7 @@ class Connection(asyncio.Protocol):
 
     def _count(self, head: bytes, body: bytes) -> None:
         self._load.answered += 1
-        self._load.slowest = max(self._load.slowest, time.monotonic() - self._sent)
+        self._load.seconds.append(time.monotonic() - self._sent)
         if pid := PID.search(body):
             self.pid = int(pid[1])
             self._load.by_pid[self.pid] += 1
@@ -171,7 +188,11 @@ class Connection(asyncio.Protocol):
             self.fail("5xx")
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.waits:
+        if self.waits and self._load.again and self._left < LIFE - 1 and not self._received:
+            self.waits = False
+            self._load.repeated += 1
+            self.unanswered.append((self._path, self._message))
+        elif self.waits:
             self.fail("reset" if error else "cut")
         self._closed.set_result(None)
 

@@ -22,8 +22,10 @@ EXECUTED = [
 ]
 
 
-# What answers that change no code can break. The others run all tests of the project.
-OF_EVERY_ANSWER = ["tests/test_app.py", "tests/test_deploy.py", "tests/test_main.py"]
+# These change no code of the service.
+BESIDE_THE_CODE = {*ALONE, "nginx", "deploy", "ci"}
+# What such answers can break. The others run all tests of the project.
+OF_EVERY_ANSWER = ["tests/test_app.py", "tests/deploy", "tests/test_main.py"]
 
 
 @pytest.mark.parametrize("answers", EXECUTED)
@@ -33,7 +35,7 @@ def test_project_works(
     project = bake_into(tmp_path, **answers)
     python = install(project)
     succeed(project, python, "mypy")
-    if answers and answers.keys() <= {*ALONE, "ci"}:
+    if answers and answers.keys() <= BESIDE_THE_CODE:
         succeed(project, python, "pytest", "--quiet", *OF_EVERY_ANSWER)
     else:
         succeed(project, python, "pytest", "--quiet", "--cov", "--cov-report=term")

@@ -7,7 +7,7 @@ from dotenv import dotenv_values
 
 from {{ cookiecutter.package_name }} import settings
 
-from .support import ROOT
+from ..support import ROOT
 
 
 def test_the_example_lists_every_setting_with_its_default() -> None:
