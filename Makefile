@@ -28,7 +28,7 @@ test: quick ## run every test, the quick ones first
 	@$(PYTEST) --numprocesses=auto tests/running/test_projects.py
 
 quick: check .venv/installed ## whether the template still renders and lints in every combination
-	@$(PYTEST) tests/test_*.py
+	@$(PYTEST) --numprocesses=auto tests/test_*.py
 
 check: .venv/installed ## check format and style of the template's own code
 	@$(BIN)/ruff format --check hooks tests
