@@ -85,7 +85,7 @@ def site(
 
 def unprivileged(text: str) -> str:
     """Listen on ports that need no root: Nginx opens them even to test a configuration."""
-    return re.sub(r"(listen (?:\[::\]:)?)(80|443)\b", r"\g<1>1\2", text)
+    return re.sub(r"(listen (?:\[::\]:)?)(80|443)\b", r"\g<1>10\2", text)
 
 
 def complaints_of_nginx(folder: Path) -> list[str]:

@@ -11,9 +11,8 @@ from .bakes import BAKES, Answers
 from .tools import needs
 
 UNITS = {name: answers for name, answers in BAKES.items() if answers.get("deploy") == "systemd"}
-UNITS |= {
-    name: {**BAKES[name], "deploy": "systemd"} for name in ("longest", "shortest") if name in BAKES
-}
+UNITS |= {name: {**BAKES[name], "deploy": "systemd"} for name in ("longest", "shortest")}
+UNITS["one worker"] = {"deploy": "systemd", "workers": "1"}
 WORST = 2.0
 
 

@@ -12,6 +12,9 @@ PLACES = os.pathsep.join(
     [str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"]
 )
 
+# What only root may do.
+AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+
 
 def needs(tool: str) -> str:
     """Find a tool. A test that misses one fails in CI, and says so and is skipped elsewhere."""

@@ -61,3 +61,9 @@ def run(python: Path, project: Path, tmp_path: Path) -> Iterator[Starter]:
     """Starts services of the default project; ends them all."""
     with starter(python, tmp_path, project / "src") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def two(bake: Callable[..., Path]) -> Path:
+    """A project with two workers."""
+    return bake(workers="2")

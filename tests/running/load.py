@@ -13,6 +13,8 @@ from .harness import PATIENCE, request
 
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection: close\r\n", re.IGNORECASE)
+# Of the routes of `faults.py`: most answer at once, and some requests are always under way.
+MIX = ["/who/0"] * 9 + ["/who/0.01"]
 # Requests on one connection.
 LIFE = 100
 

@@ -24,10 +24,8 @@ import pytest
 
 from ..bakes import TEMPLATE
 from ..commands import Command, commands
-from ..tools import needs
+from ..tools import AS_ROOT, needs
 from .harness import PATIENCE, children, until
-
-AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
 
 SUITE, PYTHON = "bookworm", "3.11"
 PACKAGES = ["systemd-sysv", "dbus", "procps", "curl", "git", "logrotate", "nginx", "python3-venv"]

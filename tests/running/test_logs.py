@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 
-from ..tools import needs
+from ..tools import AS_ROOT, needs
 from .harness import Answer, Service, Starter, get, read_to_end, request, until
 from .schema import check_record
-
-AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
 
 
 async def ask_many(service: Service, count: int, path: str = "/") -> list[Answer]:

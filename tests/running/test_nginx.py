@@ -16,20 +16,12 @@ from tornado.websocket import websocket_connect
 
 from .harness import PATIENCE, Answer, Starter, parse, read_to_end, until
 from .hostile import LAST_CHUNK, SECRET, SECRETS, get, head
-from .load import Load
+from .load import MIX, Load
 from .nginx import Front, check_problem, front, fronted
-
-MIX = ["/who/0"] * 9 + ["/who/0.01"]
 
 LIMIT = 1024 * 1024
 
 NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def two(bake: Callable[..., Path]) -> Path:
-    """A project with two workers."""
-    return bake(workers="2")
 
 
 @pytest.fixture(scope="module")
@@ -381,9 +373,9 @@ def test_no_service_is_a_problem(run: Starter, two: Path) -> None:
 
 
 def test_a_slow_service_is_a_problem(run: Starter, two: Path) -> None:
-    made = front(run, two, {"proxy_read_timeout 60s;": "proxy_read_timeout 1s;"})
+    made = front(run, two, {"proxy_read_timeout 60s;": "proxy_read_timeout 3s;"})
     assert made.ask("/sleep/0.5").status == 200
-    answer = made.ask("/sleep/5")
+    answer = made.ask("/sleep/9")
     check_problem(answer, 504, "Gateway Timeout")
     record = made.logged(answer.headers["x-request-id"])
     assert record["upstream.status"] == "504, 504"
@@ -458,8 +450,8 @@ async def test_a_flood_is_limited_and_harms_nobody_else(limited: Front) -> None:
 
 async def test_requests_at_the_same_time_are_limited(limited: Front) -> None:
     flood, others = await asyncio.gather(
-        asks_from(limited, "127.0.3.1", 130, "/sleep/2"),
-        asks_from(limited, "127.0.3.2", 20, "/sleep/2"),
+        asks_from(limited, "127.0.3.1", 130, "/sleep/5"),
+        asks_from(limited, "127.0.3.2", 20, "/sleep/5"),
     )
     assert flood == {200: 100, 429: 30}
     assert others == {200: 20}

@@ -8,24 +8,14 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from .harness import PATIENCE, Service, Starter, until
 from .hostile import get
-from .load import Load
+from .load import MIX, Load
 from .nginx import Front, front
-
-MIX = ["/who/0"] * 9 + ["/who/0.01"]
-
-
-@pytest.fixture(scope="module")
-def two(bake: Callable[..., Path]) -> Path:
-    """A project with two workers."""
-    return bake(workers="2")
 
 
 class Posts:

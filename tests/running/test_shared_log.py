@@ -21,10 +21,11 @@ from typing import Any
 
 import pytest
 
+from ..tools import AS_ROOT
 from . import test_logs
 from .harness import ADMIN, FAULTS, READY, Service, Starter, children, until
 from .schema import check_record
-from .test_logs import AS_ROOT, ask_many, logrotate, rename
+from .test_logs import ask_many, logrotate, rename
 
 small_disk = test_logs.small_disk
 

@@ -142,7 +142,7 @@ def test_large_headers_over_http_2_are_taken_by_the_service(secured: Front) -> N
 
 
 def test_log_tells_of_a_client_that_has_left(secured: Front) -> None:
-    curl(secured, "/sleep/9", "--max-time", "0.5", "-H", "X-Request-ID: left")
+    curl(secured, "/sleep/9", "--max-time", "3", "-H", "X-Request-ID: left")
     record = secured.logged("left")
     assert record["network.protocol.version"] == "HTTP/2.0"
     assert record["http.response.status_code"] == 499

@@ -36,10 +36,7 @@ from .harness import (
     request,
     until,
 )
-from .load import Load
-
-# Most are answered at once, and some are always under way.
-MIX = ["/who/0"] * 9 + ["/who/0.01"]
+from .load import MIX, Load
 
 MARGIN = 1.0
 """Seconds that the contract allows over the time that is due."""

@@ -65,13 +65,25 @@ def test_accepts_as_any_socket_does(listening: Listener, log: list[Record]) -> N
 
 
 def test_refuses_what_there_is_no_descriptor_for(listening: Listener, log: list[Record]) -> None:
-    with connect(listening) as first, connect(listening) as second:
-        with no_descriptors_left(), pytest.raises(BlockingIOError):
-            listening.accept()
-        assert is_closed(first)
-        assert is_closed(second)
+    with connect(listening) as first, connect(listening) as second, no_descriptors_left():
+        for client in first, second:
+            # One at a time, so that there is time for requests to end.
+            with pytest.raises(BlockingIOError):
+                listening.accept()
+            assert is_closed(client)
     [message] = errors(log)
     assert message.startswith("no descriptors left, connections refused so far: 1 ")
+
+
+def test_says_so_even_if_the_reserve_is_gone(listening: Listener, log: list[Record]) -> None:
+    with connect(listening), no_descriptors_left():
+        listening._release()
+        taken = os.dup(0)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+        os.close(taken)
+    [message] = errors(log)
+    assert message.startswith("no descriptors left, connections refused so far: 0 ")
 
 
 def test_accepts_again_afterwards(listening: Listener) -> None:

@@ -32,13 +32,14 @@ class Listener(socket.socket):
         self._renew()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        while True:
-            try:
-                return super().accept()
-            except OSError as error:
-                if error.errno not in EXHAUSTED:
-                    raise
-            self._refuse()
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno not in EXHAUSTED:
+                raise
+        self._refuse()
+        # One at a time: Tornado comes again, and in between requests end, which frees descriptors.
+        raise BlockingIOError
 
     def close(self) -> None:
         self._release()
@@ -46,15 +47,11 @@ class Listener(socket.socket):
 
     def _refuse(self) -> None:
         self._release()
-        try:
+        with suppress(OSError):  # another thread was faster, or the client has gone
             connection, _ = super().accept()
             connection.close()
             self._refused += 1
-        except OSError as error:
-            # Another thread was faster, or the client has gone. Tornado comes again.
-            raise BlockingIOError from error
-        finally:
-            self._renew()
+        self._renew()
         if time.monotonic() - self._told > PAUSE:
             self._told = time.monotonic()
             logger.error(

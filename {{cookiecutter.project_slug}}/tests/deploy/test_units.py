@@ -49,9 +49,9 @@ def seconds(unit: Unit, key: str) -> float:
     return float(value)
 
 
-def reloads() -> bool:
+def reloads(production: Settings) -> bool:
     """Tell whether SIGHUP reloads; a process that serves alone stops."""
-    return "workers" in Settings.model_fields
+    return bool(getattr(production, "workers", 1) > 1)
 
 
 def test_systemd_listens_where_the_service_would(socket: Unit, production: Settings) -> None:
@@ -84,11 +84,11 @@ def test_signs_of_life_come_in_time(service: Unit) -> None:
     assert seconds(service, "WatchdogSec") / 3 > server.BEAT
 
 
-def test_systemd_deals_with_the_main_process_alone(service: Unit) -> None:
+def test_systemd_deals_with_the_main_process_alone(service: Unit, production: Settings) -> None:
     # Workers are the supervisor's business, even if the kernel kills one for its memory.
     assert service["NotifyAccess"] == ["main"]
     assert service["KillMode"] == ["mixed"]
-    assert (service.get("OOMPolicy") == ["continue"]) == reloads()
+    assert (service.get("OOMPolicy") == ["continue"]) == reloads(production)
 
 
 def test_bad_settings_are_not_tried_again(service: Unit) -> None:
@@ -102,9 +102,12 @@ def test_restarts_alone_reach_no_limit(service: Unit) -> None:
     assert seconds(service, "StartLimitBurst") >= most
 
 
-def test_reload_is_there_where_the_service_reloads(service: Unit, readme: list[str]) -> None:
-    assert service.get("ExecReload") == (["/bin/kill -HUP $MAINPID"] if reloads() else None)
-    assert (f"systemctl reload {SLUG}" in readme) == reloads()
+def test_reload_is_there_where_the_service_reloads(
+    service: Unit, production: Settings, readme: list[str]
+) -> None:
+    command = ["/bin/kill -HUP $MAINPID"]
+    assert service.get("ExecReload") == (command if reloads(production) else None)
+    assert (f"systemctl reload {SLUG}" in readme) == reloads(production)
 
 
 def test_paths_are_those_of_the_readme(service: Unit, readme: list[str]) -> None:
