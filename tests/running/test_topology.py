@@ -1,0 +1,99 @@
+"""A project's own tests prove that its deployment agrees, and fail when one place alone changes."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import install
+
+DEPLOYED = ("systemd", "docker", "kubernetes")
+SLUG = "tornado-service"
+ENV, NGINX = "deploy/production.env", f"deploy/nginx/{SLUG}.conf"
+SOCKET, SERVICE = (f"deploy/systemd/{SLUG}.{kind}" for kind in ("socket", "service"))
+COMPOSE, BASE = "deploy/docker/compose.yaml", "deploy/kubernetes/base"
+
+# What is changed in one file, as an expression and what takes its place.
+CHANGES = [
+    ("systemd", ENV, "APP_WORKERS=4", "APP_WORKERS=3"),
+    ("systemd", ENV, "APP_PORT=8000", "APP_PORT=8100"),
+    ("systemd", ENV, "APP_PORT_PER_WORKER=true", "APP_PORT_PER_WORKER=false"),
+    ("systemd", ENV, "APP_ADMIN_PORT=9000", "APP_ADMIN_PORT=8"),
+    ("systemd", ENV, "APP_MAX_BODY_SIZE=1048576", "APP_MAX_BODY_SIZE=1048577"),
+    ("systemd", ENV, "APP_DRAIN_TIMEOUT=25", "APP_DRAIN_TIMEOUT=60"),
+    ("systemd", ENV, "APP_IDLE_TIMEOUT=75", "APP_IDLE_TIMEOUT=60"),
+    ("systemd", ENV, "APP_TRUSTED_PROXIES=127.0.0.1/32", "APP_TRUSTED_PROXIES=10.0.0.0/8"),
+    ("systemd", NGINX, r"\n +server 127.0.0.1:8003 max_fails=0;", ""),
+    ("systemd", NGINX, "127.0.0.1:8002", "127.0.0.1:8004"),
+    ("systemd", NGINX, "127.0.0.1:8000", "127.0.0.1:9000"),
+    ("systemd", NGINX, "client_max_body_size 1048576;", "client_max_body_size 2m;"),
+    ("systemd", SOCKET, r"\nListenStream=127.0.0.1:8001", ""),
+    ("systemd", SOCKET, "127.0.0.1:8003", "127.0.0.1:8004"),
+    ("systemd", SERVICE, "TimeoutStopSec=45", "TimeoutStopSec=25"),
+    ("docker", ENV, "APP_WORKERS=4", "APP_WORKERS=5"),
+    ("docker", ENV, "APP_TRUSTED_PROXIES=172.30.87.3/32", "APP_TRUSTED_PROXIES=172.30.87.2/32"),
+    ("docker", NGINX, "172.30.87.2:8001", "172.30.87.2:9001"),
+    ("docker", COMPOSE, "ipv4_address: 172.30.87.2", "ipv4_address: 172.30.87.4"),
+    ("docker", COMPOSE, "stop_grace_period: 30s", "stop_grace_period: 20s"),
+    ("docker", COMPOSE, r"\}:80\"", '}:8000"'),
+    ("kubernetes", ENV, "APP_PORT=8000", "APP_PORT=8080"),
+    ("kubernetes", ENV, "APP_ADMIN_PORT=9000", "APP_ADMIN_PORT=9001"),
+    ("kubernetes", ENV, "APP_DRAIN_DELAY=10", "APP_DRAIN_DELAY=30"),
+    ("kubernetes", f"{BASE}/deployment.yaml", "containerPort: 8000", "containerPort: 8080"),
+    ("kubernetes", f"{BASE}/service.yaml", "targetPort: http", "targetPort: admin"),
+]
+
+
+@pytest.fixture(scope="module")
+def complete(bake_into: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment in which the tests of every deployment run."""
+    return install(bake_into(tmp_path_factory.mktemp("complete"), deploy="docker"))
+
+
+def failures(python: Path, project: Path) -> int:
+    """Run a project's tests of its deployment and count those that fail."""
+    done = subprocess.run(
+        [python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/deploy"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return sum(line.startswith("FAILED") for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("workers", ["1", "2", "4", "64"])
+@pytest.mark.parametrize("deploy", DEPLOYED)
+def test_all_places_agree(
+    bake: Callable[..., Path], complete: Path, deploy: str, workers: str
+) -> None:
+    assert failures(complete, bake(deploy=deploy, workers=workers)) == 0
+
+
+@pytest.mark.parametrize(
+    ("deploy", "name", "before", "after"),
+    CHANGES,
+    ids=[
+        f"{deploy}-{Path(name).name}-{after or before}" for deploy, name, before, after in CHANGES
+    ],
+)
+def test_a_change_in_one_place_is_noticed(
+    bake: Callable[..., Path],
+    complete: Path,
+    tmp_path: Path,
+    deploy: str,
+    name: str,
+    before: str,
+    after: str,
+) -> None:
+    project = shutil.copytree(bake(deploy=deploy), tmp_path / SLUG)
+    text, count = re.subn(before, after, (project / name).read_text("utf-8"), count=1)
+    assert count == 1
+    (project / name).write_text(text, "utf-8")
+    assert failures(complete, project) >= 1
