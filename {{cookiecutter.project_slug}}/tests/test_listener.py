@@ -1,3 +1,4 @@
+import gc
 import os
 import resource
 import socket
@@ -24,6 +25,7 @@ def listening() -> Iterator[Listener]:
 @contextmanager
 def no_descriptors_left() -> Iterator[None]:
     """Use up what this process may have."""
+    gc.collect()  # which would give some back in the middle
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used: list[int] = []
     try:
