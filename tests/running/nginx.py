@@ -6,7 +6,6 @@ Only ports and places of files are replaced, and what a test names.
 import contextlib
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -25,6 +24,7 @@ from .harness import (
     Service,
     Starter,
     children,
+    free_ports_in_a_row,
     is_open,
     parse,
     read_to_end,
@@ -125,25 +125,6 @@ def production(project: Path) -> dict[str, str]:
     """Read the settings that a project is deployed with."""
     lines = (project / "deploy/production.env").read_text().splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-
-def free_ports_in_a_row(count: int) -> int:
-    """Find the first of some ports in a row that nobody uses.
-
-    Not one of those that the system gives to clients, which come and go by the thousand here.
-    """
-
-    def find() -> int | None:
-        first = random.randrange(10_000, 32_000 - count)
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.create_server(("", port)))
-            except OSError:
-                return None
-        return first
-
-    return until(find, f"{count} free ports in a row")
 
 
 def replace(text: str, changes: Mapping[str, str]) -> str:

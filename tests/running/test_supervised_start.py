@@ -20,7 +20,7 @@ from .harness import (
     Service,
     Starter,
     children,
-    free_ports,
+    free_ports_in_a_row,
     is_open,
     processes_in,
     starter,
@@ -199,19 +199,8 @@ def check_nothing_began(
     assert service.log_path.read_text() == ""
 
 
-def consecutive_ports(count: int) -> int:
-    """Find the first of some ports in a row that nobody listens on."""
-
-    def find() -> int | None:
-        [first] = free_ports(1)
-        free = not any(map(is_open, range(first + 1, first + count)))
-        return first if free and first + count <= 65535 else None
-
-    return until(find, f"{count} free ports in a row")
-
-
 def test_a_port_per_worker(run: Starter) -> None:
-    first = consecutive_ports(2)
+    first = free_ports_in_a_row(2)
     service = run.spawn(APP_WORKERS=2, APP_PORT=first, APP_PORT_PER_WORKER="true")
     service.workers()
     for number in range(2):
@@ -243,7 +232,7 @@ def test_all_workers_share_a_port_otherwise(run: Starter) -> None:
 
 
 def test_one_port_of_several_is_taken(run: Starter) -> None:
-    first = consecutive_ports(2)
+    first = free_ports_in_a_row(2)
     with socket.create_server(("127.0.0.1", first + 1)):
         service, code, seconds = outcome(
             run, APP_WORKERS=2, APP_PORT=first, APP_PORT_PER_WORKER="true"
