@@ -6,7 +6,7 @@ BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format clean
+.PHONY: help demo test quick check format picture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,12 +31,15 @@ quick: check .venv/installed ## whether the template still renders and lints in 
 	@$(PYTEST) --numprocesses=auto tests/test_*.py
 
 check: .venv/installed ## check format and style of the template's own code
-	@$(BIN)/ruff format --check hooks tests
-	@$(BIN)/ruff check hooks tests
+	@$(BIN)/ruff format --check hooks tests docs
+	@$(BIN)/ruff check hooks tests docs
 
 format: .venv/installed ## format the template's own code
-	@$(BIN)/ruff format hooks tests
-	@$(BIN)/ruff check --fix hooks tests
+	@$(BIN)/ruff format hooks tests docs
+	@$(BIN)/ruff check --fix hooks tests docs
+
+picture: .venv/installed ## draw the dashboard of a generated project from real data, into docs/
+	@$(BIN)/python -m docs.draw_dashboard
 
 clean: ## remove everything that is not source
 	rm -rf .venv build .pytest_cache .ruff_cache

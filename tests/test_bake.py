@@ -33,7 +33,11 @@ from .tools import needs
 Bake = Callable[..., Path]
 
 # Where text may look like a tag of Jinja because it is one of somebody else's.
-FOREIGN_TAGS = {".github/workflows/*": r"\$\{\{"}
+FOREIGN_TAGS = {
+    ".github/workflows/*": r"\$\{\{",
+    "deploy/grafana/dashboards/*.json": r"\{\{\w+\}\}",
+    "deploy/prometheus/*.rules.yml": r"\{\{ \$",
+}
 
 YAMLLINT = """
 extends: relaxed

@@ -14,11 +14,13 @@ from .bakes import TREE, choices, configuration, kept, questions
 PACKAGE = TREE / "src/{{cookiecutter.package_name}}"
 
 # The only files of the package whose text depends on an answer.
-SEAMS = {"settings.py", "app.py", "__main__.py"}
+SEAMS = {"settings.py", "app.py", "admin.py", "prefork.py", "__main__.py"}
 
 # Where people import something else than the name of the distribution.
 IMPORTED_AS = {
+    "googleapis_common_protos": {"google"},
     "mypy": {"mypyc"},
+    "opentelemetry_api": {"opentelemetry"},
     "pytest": {"py"},
     "python_dotenv": {"dotenv"},
     "pyyaml": {"yaml"},

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from tornado.routing import Rule
 from tornado.web import RequestHandler
-from tornado_service import app, settings
+from tornado_service import settings
 from tornado_service.__main__ import serve
 from tornado_service.routing import Application, Route
 from tornado_service.web import Handler
@@ -68,6 +68,13 @@ class Fail(Handler):
         raise RuntimeError("the cause, for the log alone")
 
 
+class Status(Handler):
+    """Answers with a status."""
+
+    def get(self, status: str) -> None:
+        self.reply({"status": int(status)}, status=int(status))
+
+
 class Log(Handler):
     """Logs so many numbered lines, a slice at a time, and says when it is done."""
 
@@ -99,6 +106,9 @@ class LongLines(Handler):
 
 def make_app(values: settings.Settings) -> Application:
     """Add the faults to what the service serves anyway."""
+    # In the worker alone: what makes metrics must not be imported twice in a process.
+    from tornado_service import app
+
     if os.environ.get("QUIET"):
         logging.getLogger("access").setLevel(logging.WARNING)
     application = app.make_app(values)
@@ -111,6 +121,7 @@ def make_app(values: settings.Settings) -> Application:
             "/block/{seconds}": Block,
             "/thread/{seconds}": Thread,
             "/fail": Fail,
+            "/status/{status}": Status,
             "/log/{count}": Log,
             "/flood/{count}": Flood,
             "/long/{count}/{size}": LongLines,

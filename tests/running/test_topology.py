@@ -16,6 +16,7 @@ SLUG = "tornado-service"
 ENV, NGINX = "deploy/production.env", f"deploy/nginx/{SLUG}.conf"
 SOCKET, SERVICE = (f"deploy/systemd/{SLUG}.{kind}" for kind in ("socket", "service"))
 COMPOSE, BASE = "deploy/docker/compose.yaml", "deploy/kubernetes/base"
+PROMETHEUS, RULES = "deploy/prometheus/prometheus.yml", f"deploy/prometheus/{SLUG}.rules.yml"
 
 # What is changed in one file, as an expression and what takes its place.
 CHANGES = [
@@ -34,6 +35,14 @@ CHANGES = [
     ("systemd", SOCKET, r"\nListenStream=127.0.0.1:8001", ""),
     ("systemd", SOCKET, "127.0.0.1:8003", "127.0.0.1:8004"),
     ("systemd", SERVICE, "TimeoutStopSec=45", "TimeoutStopSec=25"),
+    ("systemd", ENV, "APP_ADMIN_PORT=9000", "APP_ADMIN_PORT=9001"),
+    ("systemd", ENV, "APP_ADMIN_ADDRESS=127.0.0.1", "APP_ADMIN_ADDRESS=127.0.0.2"),
+    ("systemd", ENV, "APP_WORKERS=4", "APP_WORKERS=1"),
+    ("systemd", PROMETHEUS, "127.0.0.1:9000", "127.0.0.1:8000"),
+    ("systemd", PROMETHEUS, f"job_name: {SLUG}", "job_name: another"),
+    ("systemd", RULES, "workers_ready", "ready_workers"),
+    ("docker", PROMETHEUS, "app:9000", "app:9001"),
+    ("docker", PROMETHEUS, "app:9000", "service:9000"),
     ("docker", ENV, "APP_WORKERS=4", "APP_WORKERS=5"),
     ("docker", ENV, "APP_TRUSTED_PROXIES=172.30.87.3/32", "APP_TRUSTED_PROXIES=172.30.87.2/32"),
     ("docker", NGINX, "172.30.87.2:8001", "172.30.87.2:9001"),
@@ -44,6 +53,8 @@ CHANGES = [
     ("kubernetes", ENV, "APP_ADMIN_PORT=9000", "APP_ADMIN_PORT=9001"),
     ("kubernetes", ENV, "APP_DRAIN_DELAY=10", "APP_DRAIN_DELAY=30"),
     ("kubernetes", f"{BASE}/deployment.yaml", "containerPort: 8000", "containerPort: 8080"),
+    ("kubernetes", f"{BASE}/deployment.yaml", "name: admin", "name: health"),
+    ("kubernetes", PROMETHEUS, r"\[production\]", "[staging]"),
     ("kubernetes", f"{BASE}/service.yaml", "targetPort: http", "targetPort: admin"),
 ]
 

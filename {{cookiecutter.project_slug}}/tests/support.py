@@ -23,6 +23,7 @@ import {{ cookiecutter.package_name }} as package
 from {{ cookiecutter.package_name }}.connections import Server
 from {{ cookiecutter.package_name }}.routing import Application
 from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.state import Vitals
 
 PATIENCE = 30.0
 """Seconds after which a test gives up on what should happen at once."""
@@ -157,6 +158,20 @@ class Client:
 
     def wire(self) -> Wire:
         return Wire(self.port)
+
+
+class Patient:
+    """Stands for the service whose health an admin port tells; a test says how it is."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.workers: list[Vitals] = []
+
+    def why_not_ready(self) -> list[str]:
+        return self.reasons
+
+    def vitals(self) -> list[Vitals]:
+        return self.workers
 
 
 @asynccontextmanager

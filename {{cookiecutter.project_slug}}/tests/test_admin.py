@@ -5,28 +5,29 @@ import pytest
 
 from {{ cookiecutter.package_name }}.admin import make_admin
 from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.state import Vitals
 
-from .support import Client, Record, serving
-
-
-@pytest.fixture
-def reasons() -> list[str]:
-    """Why the service is not ready; a test may change it."""
-    return []
+from .support import Client, Patient, Record, serving
 
 
 @pytest.fixture
-async def admin(reasons: list[str]) -> AsyncIterator[Client]:
+def patient() -> Patient:
+    """The service; a test may say how it is."""
+    return Patient()
+
+
+@pytest.fixture
+async def admin(patient: Patient) -> AsyncIterator[Client]:
     settings = Settings()
-    async with serving(make_admin(settings, lambda: reasons), settings) as client:
+    async with serving(make_admin(settings, patient), settings) as client:
         yield client
 
 
 @pytest.mark.parametrize("reason", [None, "starting", "draining"])
 async def test_it_is_alive_ready_or_not(
-    admin: Client, reasons: list[str], reason: str | None
+    admin: Client, patient: Patient, reason: str | None
 ) -> None:
-    reasons += [reason] if reason else []
+    patient.reasons += [reason] if reason else []
     response = await admin.get("/livez")
     assert (response.code, json.loads(response.body)) == (200, {"live": True})
 
@@ -36,11 +37,34 @@ async def test_a_service_that_is_ready_says_so(admin: Client) -> None:
     assert (response.code, json.loads(response.body)) == (200, {"ready": True})
 
 
-async def test_a_service_that_is_not_says_why(admin: Client, reasons: list[str]) -> None:
-    reasons += ["starting", "no database"]
+async def test_a_service_that_is_not_says_why(admin: Client, patient: Patient) -> None:
+    patient.reasons += ["starting", "no database"]
     response = await admin.get("/readyz")
     assert response.code == 503
     assert json.loads(response.body) == {"ready": False, "reasons": ["starting", "no database"]}
+
+
+async def test_it_tells_how_each_worker_is(admin: Client, patient: Patient) -> None:
+    assert json.loads((await admin.get("/workers")).body) == {"workers": []}
+    patient.workers = [Vitals(0, 4242, True, 3, 0.5, 0), Vitals(1, 0, False, 0, 0.0, 7)]
+    assert json.loads((await admin.get("/workers")).body)["workers"] == [
+        {
+            "worker": 0,
+            "pid": 4242,
+            "ready": True,
+            "requests_in_flight": 3,
+            "event_loop_lag": 0.5,
+            "restarts": 0,
+        },
+        {
+            "worker": 1,
+            "pid": 0,
+            "ready": False,
+            "requests_in_flight": 0,
+            "event_loop_lag": 0.0,
+            "restarts": 7,
+        },
+    ]
 
 
 async def test_the_admin_port_knows_nothing_of_the_service(admin: Client) -> None:
@@ -56,8 +80,8 @@ async def test_probes_are_logged_at_level_debug(admin: Client, log: list[Record]
 
 
 async def test_a_probe_that_finds_it_not_ready_is_no_error(
-    admin: Client, reasons: list[str], log: list[Record]
+    admin: Client, patient: Patient, log: list[Record]
 ) -> None:
-    reasons += ["draining"]
+    patient.reasons += ["draining"]
     await admin.get("/readyz")
     assert [record["level"] for record in log if record["logger"] == "access"] == ["debug"]

@@ -26,7 +26,7 @@ async def test_an_unknown_path_is_a_problem(client: Client) -> None:
     problem(response)
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/workers"])
 async def test_the_public_port_knows_nothing_of_the_admin_port(client: Client, path: str) -> None:
     assert (await client.get(path)).code == HTTPStatus.NOT_FOUND
 

@@ -12,16 +12,16 @@ from {{ cookiecutter.package_name }}.__main__ import main
 from {{ cookiecutter.package_name }}.admin import make_admin
 from {{ cookiecutter.package_name }}.settings import Settings
 
-from .support import serving
+from .support import Patient, serving
 
 
 @pytest.fixture
 async def reasons(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
     """Why the service at APP_ADMIN_PORT is not ready; a test may change it."""
-    values, reasons = Settings(), list[str]()
-    async with serving(make_admin(values, lambda: reasons), values) as admin:
+    values, patient = Settings(), Patient()
+    async with serving(make_admin(values, patient), values) as admin:
         monkeypatch.setenv("APP_ADMIN_PORT", str(admin.port))
-        yield reasons
+        yield patient.reasons
 
 
 async def healthcheck() -> int:

@@ -117,7 +117,7 @@ def told(start: Nursery, work: Work) -> list[object]:
 
 def test_a_process_does_its_work_with_what_it_is_given(start: Nursery) -> None:
     def work(slot: int, row: Row, channel: socket.socket) -> None:
-        row.beat(slot + 100)
+        row.beat(slot + 100, 0)
         channel.sendall(b"done")
 
     process = start(work, slot=2)
@@ -239,7 +239,7 @@ def test_a_process_that_is_killed_is_buried_with_the_signal(start: Nursery) -> N
 def test_a_process_that_was_ready_is_buried_with_its_requests(start: Nursery) -> None:
     process = start(rest)
     process.ready_since = time.monotonic()
-    process.row.beat(3)
+    process.row.beat(3, 0)
     process.send(signal.SIGTERM)
     expected = f"worker 0, pid {process.pid}: killed by SIGTERM, requests in flight: 3"
     assert start.bury(process) == (expected, {})

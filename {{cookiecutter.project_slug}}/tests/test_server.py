@@ -5,14 +5,16 @@ import socket
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tornado.websocket import websocket_connect
 
 from {{ cookiecutter.package_name }}.server import LINGER
+from {{ cookiecutter.package_name }}.state import BEAT
 
 from .conftest import Starter
-from .support import SERVICE, Process, Wire, until
+from .support import PATIENCE, SERVICE, Process, Wire, until
 from .test_systemd import Manager
 
 STAND_IN = "tests.stand_in"
@@ -36,6 +38,13 @@ def accepts(port: int) -> bool:
 async def is_refused(port: int) -> None:
     """Wait until nobody listens any more."""
     await until(lambda: not accepts(port))
+
+
+async def vitals(admin_port: int) -> list[dict[str, Any]]:
+    """Ask how each worker is."""
+    async with Wire(admin_port) as admin:
+        workers: list[dict[str, Any]] = (await admin.get("/workers")).json()["workers"]
+    return workers
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -431,5 +440,62 @@ async def test_until_its_resources_are_there_it_is_not_ready(
         let_go(process)
         await process.ports()
         assert (await admin.get("/readyz")).json() == {"ready": True}
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+
+
+async def test_one_process_alone_is_worker_0(start: Starter) -> None:
+    process = start(STAND_IN, drain_delay=600)
+    port, admin_port = await process.ports()
+    pid = (await process.logged("listening on"))["pid"]
+    [worker] = await vitals(admin_port)
+    assert 0 <= worker.pop("event_loop_lag") < PATIENCE
+    alone = {"worker": 0, "pid": pid, "ready": True, "requests_in_flight": 0, "restarts": 0}
+    assert worker == alone
+    async with Wire(port) as wire:
+        await begin_slow_request(process, wire)
+        [worker] = await vitals(admin_port)
+        assert (worker["ready"], worker["requests_in_flight"]) == (True, 1)
+        process.signal(signal.SIGTERM)
+        await process.logged("draining")
+        [worker] = await vitals(admin_port)
+        assert (worker["ready"], worker["requests_in_flight"]) == (False, 1)
+    process.signal(signal.SIGTERM)
+    assert await process.exit_code() == 1
+
+
+async def test_a_free_event_loop_is_hardly_late(start: Starter) -> None:
+    lag = BEAT
+    for _ in range(5):  # the whole machine may have been late
+        process = start(STAND_IN)
+        _, admin_port = await process.ports()
+        await asyncio.sleep(2 * BEAT)
+        [worker] = await vitals(admin_port)
+        lag = min(lag, worker["event_loop_lag"])
+        process.signal(signal.SIGTERM)
+        assert await process.exit_code() == 0
+        if lag < BEAT:
+            break
+    assert lag < BEAT
+
+
+async def test_a_blocked_event_loop_was_late(start: Starter) -> None:
+    process = start(STAND_IN)
+    port, admin_port = await process.ports()
+    async with Wire(port) as wire:
+        await begin_slow_request(process, wire, "/stuck")
+        await asyncio.sleep(1.5)  # so long it is to be late
+        let_go(process)
+        assert (await wire.answer()).status == 200
+
+    async def lag() -> float:
+        [worker] = await vitals(admin_port)
+        late: float = worker["event_loop_lag"]
+        return late
+
+    async with asyncio.timeout(PATIENCE):
+        while await lag() < 1:
+            pass
+    assert await lag() < PATIENCE
     process.signal(signal.SIGTERM)
     assert await process.exit_code() == 0

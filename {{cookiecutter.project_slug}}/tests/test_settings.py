@@ -133,6 +133,17 @@ def test_credentials_in_a_url_are_not_shown(password: str, monkeypatch: pytest.M
     assert "home" not in complaint()
 
 
+@pytest.mark.parametrize(
+    "value", ["ada:hunter2@db", "http:/ada:hunter2@db", "http://db?key=hunter2"]
+)
+def test_a_secret_under_the_wrong_key_is_not_shown(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_PORT", value)
+    assert "APP_PORT: " in complaint()
+    assert "hunter2" not in complaint()
+
+
 def test_an_env_file_that_is_no_text_is_a_bad_setting() -> None:
     Path(".env").write_bytes(b"APP_PORT=\xff\n")
     assert ".env cannot be read: " in complaint()

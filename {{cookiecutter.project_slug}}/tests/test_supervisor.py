@@ -13,7 +13,14 @@ import pytest
 
 from .conftest import Starter
 from .support import PATIENCE, SERVICE, Process, Record, Wire, until
-from .test_server import STAND_IN, begin_slow_request, handing_over, is_refused, let_go
+from .test_server import (
+    STAND_IN,
+    begin_slow_request,
+    handing_over,
+    is_refused,
+    let_go,
+    vitals,
+)
 from .test_systemd import Manager
 
 ADMIN = "admin process"
@@ -379,6 +386,50 @@ async def test_nobody_is_blamed_when_all_stood_still(start: Starter) -> None:
         os.kill(pid, signal.SIGCONT)
     await stop(process)
     assert failures(process) == []
+
+
+async def restarts(admin_port: int) -> list[int]:
+    """Ask how often each worker has died or not been able to start."""
+    return [worker["restarts"] for worker in await vitals(admin_port)]
+
+
+async def test_deaths_are_counted_and_departures_are_not(start: Starter) -> None:
+    process = start(STAND_IN, workers=2)
+    _, admin_port = await process.ports()
+    counts = dict.fromkeys(EVERYBODY, 1)
+    await all_ready(process)
+    assert await restarts(admin_port) == [0, 0]
+    for name in "worker 1", ADMIN, "worker 1", "worker 0":
+        os.kill(ready(process, name)[-1], signal.SIGKILL)
+        counts[name] += 1
+        await until(partial(have_been_ready, process, [*counts.values()]))
+    assert await restarts(admin_port) == [1, 2]
+    process.signal(signal.SIGHUP)
+    await process.logged("reloaded")
+    os.kill(ready(process, "worker 0")[-1], signal.SIGTERM)
+    await until(lambda: len(ready(process, "worker 0")) == counts["worker 0"] + 2)
+    assert await restarts(admin_port) == [1, 2]
+    await stop(process)
+
+
+async def test_attempts_to_start_are_counted(start: Starter, tmp_path: Path) -> None:
+    write_code(tmp_path, "first")
+    process = start(service(tmp_path, "restarts.FIRST_DELAY = 0.01"), workers=2)
+    _, admin_port = await process.ports()
+    _, first, _ = await all_ready(process)
+    write_code(tmp_path, "broken", "raise ValueError('broken')")
+    os.kill(first, signal.SIGKILL)
+    await until(lambda: len(failures(process)) == 4)
+    write_code(tmp_path, "mended again")
+    await until(lambda: len(ready(process, "worker 0")) == 2)
+    counts = [len(failures(process)), 0]
+    assert await restarts(admin_port) == counts
+    # A reload that is given up has cost nobody anything.
+    write_code(tmp_path, "broken", "raise ValueError('broken')")
+    process.signal(signal.SIGHUP)
+    await process.logged("reload given up")
+    assert await restarts(admin_port) == counts
+    await stop(process)
 
 
 FAILING = f"""

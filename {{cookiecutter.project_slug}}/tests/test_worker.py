@@ -66,7 +66,7 @@ class Place:
             self.rows[slot],
             channel=sockets["admin"],  # which no post uses
             turn=nullcontext(),
-            make_app=make_app,
+            make=make_app,
         )
         self.post = Post(job, self.server)
         self.row = self.rows[slot]
@@ -114,7 +114,7 @@ def accepting(log: list[Record]) -> list[str]:
 async def test_who_answers_needs_nobody_to_accept(
     place: Place, sockets: Sockets, log: list[Record]
 ) -> None:
-    place.post.beat(0)
+    place.post.beat(0, 0)
     for name in "admin", "own", "first", "second":
         assert not await is_accepted(sockets[name])
     assert accepting(log) == []
@@ -128,8 +128,8 @@ async def test_it_accepts_for_a_worker_that_does_not_answer(
         place.set(state, 1)
     else:
         place.scoreboard.release(place.rows[1])
-    place.post.beat(0)
-    place.post.beat(0)
+    place.post.beat(0, 0)
+    place.post.beat(0, 0)
     assert accepting(log) == ["accepting for worker 1"]
     async with Wire(port_of(sockets["first"])) as wire:
         answer = await wire.get("/items/cup")
@@ -142,7 +142,7 @@ async def test_it_accepts_for_a_worker_that_does_not_answer(
 
 async def test_it_accepts_websockets_as_well(place: Place, sockets: Sockets) -> None:
     place.set(State.STARTING, 1)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     websocket = await websocket_connect(f"ws://127.0.0.1:{port_of(sockets['first'])}/socket")
     await close(websocket)
 
@@ -151,13 +151,13 @@ async def test_it_accepts_until_the_worker_answers_again(
     place: Place, sockets: Sockets, log: list[Record]
 ) -> None:
     place.set(State.STARTING, 1, 2)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     place.set(State.READY, 1)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert not await is_accepted(sockets["first"])
     assert await is_accepted(sockets["second"])
     place.set(State.STARTING, 1)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert await is_accepted(sockets["first"])
     assert accepting(log) == [f"accepting for worker {slot}" for slot in (1, 2, 1)]
 
@@ -166,10 +166,10 @@ async def test_it_accepts_for_nobody_before_it_is_ready_itself(
     place: Place, sockets: Sockets
 ) -> None:
     place.set(State.STARTING, 0, 1)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert not await is_accepted(sockets["first"])
     place.set(State.READY, 0)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert await is_accepted(sockets["first"])
 
 
@@ -178,10 +178,10 @@ async def test_it_does_not_accept_where_nobody_has_listened_yet(
 ) -> None:
     place = Place(0, sockets, {0: "own", 1: "closed"})
     place.post.report(State.READY)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert accepting(log) == []
     sockets["closed"].listen()
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert accepting(log) == ["accepting for worker 1"]
     assert await is_accepted(sockets["closed"])
     place.post.report(State.DRAINING)
@@ -194,10 +194,10 @@ async def test_it_accepts_on_a_shared_socket_if_none_of_those_answers_who_share_
     place = Place(0, sockets, {0: "own", 1: "first", 2: "first"})
     place.post.report(State.READY)
     place.set(State.READY, 2)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert not await is_accepted(sockets["first"])
     place.set(State.DRAINING, 2)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert await is_accepted(sockets["first"])
     place.post.report(State.DRAINING)
     await place.server.close_all_connections()
@@ -211,7 +211,7 @@ async def test_some_have_no_neighbours(
 ) -> None:
     place = Place(slot, sockets, names)
     place.post.report(State.READY)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert not await is_accepted(sockets["own"])
     place.post.report(State.DRAINING)
     assert sockets["own"].fileno() > 0
@@ -219,9 +219,9 @@ async def test_some_have_no_neighbours(
 
 async def test_who_drains_leaves_the_sockets_of_the_others(place: Place, sockets: Sockets) -> None:
     place.set(State.STARTING, 1)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     place.post.report(State.DRAINING)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     assert sockets["first"].fileno() == sockets["second"].fileno() == -1
     assert sockets["own"].fileno() > 0
 
@@ -230,7 +230,7 @@ async def test_who_drains_hears_no_more_of_sockets_that_others_have_open(
     place: Place, sockets: Sockets, log: list[Record]
 ) -> None:
     place.set(State.STARTING, 1)
-    place.post.beat(0)
+    place.post.beat(0, 0)
     with sockets["first"].dup() as elsewhere:
         place.post.report(State.DRAINING)
         assert not await is_accepted(elsewhere)
@@ -239,11 +239,11 @@ async def test_who_drains_hears_no_more_of_sockets_that_others_have_open(
 
 async def test_the_scoreboard_is_told(place: Place, signalled: list[tuple[int, int]]) -> None:
     assert place.row.ready
-    place.post.beat(7)
+    place.post.beat(7, 0)
     assert place.row.in_flight == 7
     place.post.report(State.DRAINING)
     assert place.row.draining
-    place.post.beat(3)
+    place.post.beat(3, 0)
     assert place.row.in_flight == 3
     assert signalled == [(os.getppid(), signal.SIGCHLD)] * 2
 

@@ -1,10 +1,15 @@
-"""Health on the admin port, which is for operators and never for the public."""
+"""How the service is, on the admin port, which is for operators and never for the public."""
 
 import logging
-from collections.abc import Callable
 
+{% if cookiecutter.metrics %}
+from prometheus_client.registry import Collector
+
+from .metrics import Exposition, OwnValues, make_registry
+{% endif %}
 from .routing import Application
 from .settings import Settings
+from .state import Watched
 from .web import Handler
 
 
@@ -18,27 +23,52 @@ class Live(Handler):
 class Ready(Handler):
     """Whether traffic should be sent here."""
 
-    def initialize(self, why_not_ready: Callable[[], list[str]]) -> None:
-        self._why_not_ready = why_not_ready
+    def initialize(self, watched: Watched) -> None:
+        self._watched = watched
 
     def get(self) -> None:
-        if reasons := self._why_not_ready():
+        if reasons := self._watched.why_not_ready():
             self.reply({"ready": False, "reasons": reasons}, status=503)
         else:
             self.reply({"ready": True})
 
 
-def make_admin(settings: Settings, why_not_ready: Callable[[], list[str]]) -> Application:
+class Workers(Handler):
+    """How each worker is."""
+
+    def initialize(self, watched: Watched) -> None:
+        self._watched = watched
+
+    def get(self) -> None:
+        self.reply({"workers": self._watched.vitals()})
+
+
+{% if cookiecutter.metrics %}
+def make_admin(
+    settings: Settings, watched: Watched, values: Collector | None = None
+) -> Application:
     """Build what the admin port serves.
 
-    `why_not_ready` returns the reasons, and none when the service is ready. Probes come all day:
-    their access lines are at level debug.
+    Probes come all day: their access lines are at level debug. `values` are those that the metrics
+    have in all processes; this process's own if there is no other.
     """
+    registry = make_registry(watched.vitals, OwnValues() if values is None else values)
+{% else %}
+def make_admin(settings: Settings, watched: Watched) -> Application:
+    """Build what the admin port serves.
+
+    Probes come all day: their access lines are at level debug.
+    """
+{% endif %}
     return Application(
         settings,
         [
             ("/livez", Live),
-            ("/readyz", Ready, {"why_not_ready": why_not_ready}),
+            ("/readyz", Ready, {"watched": watched}),
+            ("/workers", Workers, {"watched": watched}),
+{% if cookiecutter.metrics %}
+            ("/metrics", Exposition, {"registry": registry}),
+{% endif %}
         ],
         access_level=logging.DEBUG,
     )

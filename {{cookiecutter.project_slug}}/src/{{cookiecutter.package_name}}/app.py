@@ -2,8 +2,14 @@
 
 from .echo import Echo
 from .greetings.handlers import Greetings, GreetSomebody, Welcome
+{% if cookiecutter.metrics %}
+from .metrics import Metrics
+{% endif %}
 from .routing import Application
 from .settings import Settings
+{% if cookiecutter.tracing %}
+from .tracing import Tracing
+{% endif %}
 
 
 def make_app(settings: Settings) -> Application:
@@ -19,4 +25,14 @@ def make_app(settings: Settings) -> Application:
             ("/greetings/{name}", GreetSomebody),
             ("/echo", Echo),
         ],
+{% if cookiecutter.metrics or cookiecutter.tracing %}
+        observers=[
+{% if cookiecutter.metrics %}
+            Metrics(),
+{% endif %}
+{% if cookiecutter.tracing %}
+            Tracing(settings),
+{% endif %}
+        ],
+{% endif %}
     )

@@ -21,6 +21,9 @@ from . import logs
 from .scoreboard import ADMIN, Row, Scoreboard
 from .settings import Settings, unknown_names
 from .sharedlog import SupervisorLog, Turn
+{% if cookiecutter.metrics %}
+from .sharedvalues import SharedValues
+{% endif %}
 from .sockets import CannotStart, open_sockets, url
 from .supervisor import Supervisor
 
@@ -50,14 +53,29 @@ def serve_with_workers(settings: Settings, make_app: Callable[[Settings], Applic
     gc.collect()
     gc.freeze()  # or the collector of each worker would touch, and so copy, what they share
     sockets = {ADMIN: admin, **dict(enumerate(public))}
-    # A successor and a predecessor may stand beside the one that serves.
-    scoreboard = Scoreboard(3 * len(sockets))
+    scoreboard = Scoreboard(settings.workers)
+{% if cookiecutter.metrics %}
+    values = SharedValues(scoreboard)
+{% endif %}
+
+    def make_admin(settings: Settings) -> Application:
+        from .admin import make_admin
+
+{% if cookiecutter.metrics %}
+        return make_admin(settings, scoreboard, values)
+{% else %}
+        return make_admin(settings, scoreboard)
+{% endif %}
 
     def work(slot: int, row: Row, channel: socket.socket) -> None:
+{% if cookiecutter.metrics %}
+        values.attach(row)
+{% endif %}
         # Imported in the new process: this is where the code of the day comes in.
         from . import worker
 
-        worker.work(worker.Job(slot, sockets, scoreboard, row, channel, turn, make_app))
+        make = make_admin if slot == ADMIN else make_app
+        worker.work(worker.Job(slot, sockets, scoreboard, row, channel, turn, make))
 
     urls = ", ".join(dict.fromkeys(map(url, public)))
     greeting = f"listening on {urls}, admin on {url(admin)}"

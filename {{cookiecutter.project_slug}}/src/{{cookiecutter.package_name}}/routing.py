@@ -26,6 +26,7 @@ from tornado.routing import PathMatches, Rule
 from .forwarded import TrustedProxies
 from .headers import StandardHeaders
 from .logs import log_access
+from .observer import Observer
 from .request import NO_ROUTE, Request, request_id
 from .settings import Settings
 from .strict import check_request
@@ -67,7 +68,7 @@ class Application(tornado_web.Application):
     `routes` are ``(template, handler)`` or ``(template, handler, arguments of its initialize)``.
     `resources` are functions that return an async context manager. They are entered before the
     service is ready and left after it has drained; handlers find what they yield under the same
-    name in ``self.settings``.
+    name in ``self.settings``. `observers` see every request.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Application(tornado_web.Application):
         routes: Sequence[tuple[Any, ...]],
         *,
         resources: Mapping[str, Resource] | None = None,
+        observers: Sequence[Observer] = (),
         access_level: int = logging.INFO,
     ) -> None:
         super().__init__(
@@ -91,6 +93,7 @@ class Application(tornado_web.Application):
         # Tornado keeps this for the whole process.
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
         self.resources = resources or {}
+        self.observers = observers
         self.in_flight: set[object] = set()
         """The connections that carry a request now."""
         self.websockets: set[WebSocket] = set()
@@ -114,12 +117,18 @@ class Application(tornado_web.Application):
             request.headers["X-Request-ID"] = secrets.token_hex(16)
         request_id.set(request.headers["X-Request-ID"])
         if _body_size(request.headers) > self._max_body_size:
-            return self.get_handler_delegate(request, TooLarge)
-        return super().find_handler(request, **kwargs)
+            delegate: Any = self.get_handler_delegate(request, TooLarge)
+        else:
+            delegate = super().find_handler(request, **kwargs)
+        for observer in self.observers:
+            observer.begin(note)
+        return delegate
 
     def log_request(self, handler: tornado_web.RequestHandler) -> None:
         """Tornado calls this once for each answer."""
         log_access(handler, self._access_level)
+        for observer in self.observers:
+            observer.end(handler)
 
 
 def _body_size(headers: HTTPHeaders) -> int:

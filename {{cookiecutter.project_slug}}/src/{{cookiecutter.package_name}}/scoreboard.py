@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from .state import State
+from .state import BEAT, State, Vitals
 
 ADMIN = -1
 """The slot of the process that serves the admin port; those of the workers count from 0."""
@@ -20,7 +20,7 @@ ADMIN = -1
 SILENCE = 2.0
 
 WORD = 8
-PID, SLOT, STATE, BEAT, IN_FLIGHT, WIDTH = range(6)
+PID, SLOT, STATE, LAST_BEAT, IN_FLIGHT, LAG, WIDTH = range(7)
 
 
 class Row:
@@ -33,7 +33,7 @@ class Row:
         """Give the row to a process that is about to start."""
         self._cells[PID] = 0
         self._cells[SLOT] = slot
-        self.beat(0)
+        self.beat(0, 0)
         self.report(State.STARTING)
 
     def end(self) -> None:
@@ -46,9 +46,10 @@ class Row:
     def report(self, state: State) -> None:
         self._cells[STATE] = state.value
 
-    def beat(self, in_flight: int) -> None:
-        self._cells[BEAT] = time.monotonic_ns()
+    def beat(self, in_flight: int, lag: float) -> None:
+        self._cells[LAST_BEAT] = time.monotonic_ns()
         self._cells[IN_FLIGHT] = in_flight
+        self._cells[LAG] = int(lag * 1e9)
 
     @property
     def taken(self) -> bool:
@@ -79,7 +80,14 @@ class Row:
     @property
     def last_beat(self) -> float:
         """When the event loop last turned, on the clock of `time.monotonic`."""
-        return self._cells[BEAT] / 1e9
+        return self._cells[LAST_BEAT] / 1e9
+
+    @property
+    def lag(self) -> float:
+        """Seconds by which the event loop is late, or was at most in the last while."""
+        if not (self.ready or self.draining):
+            return 0.0  # it may not turn yet
+        return max(self._cells[LAG] / 1e9, time.monotonic() - self.last_beat - BEAT)
 
     @property
     def answers(self) -> bool:
@@ -87,18 +95,21 @@ class Row:
 
 
 class Scoreboard:
-    """The rows, and whether the service as a whole is stopping."""
+    """The rows, whether the service as a whole is stopping, and how often who has died."""
 
-    def __init__(self, rows: int) -> None:
-        self._memory = memoryview(mmap.mmap(-1, (1 + rows * WIDTH) * WORD)).cast("q")
-        self._rows = [
-            Row(self._memory[start : start + WIDTH]) for start in range(1, 1 + rows * WIDTH, WIDTH)
-        ]
-        self._free = self._rows.copy()
+    def __init__(self, workers: int) -> None:
+        # With the admin's process; beside each one may stand a successor and a predecessor.
+        rows = 3 * (1 + workers)
+        cells = memoryview(mmap.mmap(-1, (2 + workers + rows * WIDTH) * WORD)).cast("q")
+        self._stopping, self._deaths = cells[:1], cells[1 : 2 + workers]  # ADMIN's is the last
+        self._workers = workers
+        starts = range(2 + workers, len(cells), WIDTH)
+        self.rows = [Row(cells[start : start + WIDTH]) for start in starts]
+        self._free = self.rows.copy()
 
     def __iter__(self) -> Iterator[Row]:
         """Go through the rows of the processes that there are."""
-        return (row for row in self._rows if row.taken)
+        return (row for row in self.rows if row.taken)
 
     def take(self, slot: int) -> Row:
         """Find a row for a process that is about to start. Only the supervisor does."""
@@ -106,18 +117,19 @@ class Scoreboard:
         row.begin(slot)
         return row
 
-    def release(self, row: Row) -> None:
+    def release(self, row: Row, *, died: bool = False) -> None:
         """Take the row of a process that has ended. Only the supervisor does."""
+        self._deaths[row.slot] += died
         row.end()
         self._free.append(row)
 
     @property
     def stopping(self) -> bool:
-        return bool(self._memory[0])
+        return bool(self._stopping[0])
 
     @stopping.setter
     def stopping(self, value: bool) -> None:
-        self._memory[0] = value
+        self._stopping[0] = value
 
     def answers(self, slot: int) -> bool:
         """Tell whether a worker answers what comes to a slot."""
@@ -131,3 +143,19 @@ class Scoreboard:
         if any(row.answers for row in workers):
             return []
         return ["no worker answers" if any(row.ready for row in workers) else "starting"]
+
+    def vitals(self) -> list[Vitals]:
+        """Tell how each worker is."""
+        return [self._vitals_of(slot) for slot in range(self._workers)]
+
+    def _vitals_of(self, slot: int) -> Vitals:
+        # During a reload there are two: that of those who come is its process.
+        rows = sorted((row for row in self if row.slot == slot), key=lambda row: row.answers)
+        return Vitals(
+            worker=slot,
+            pid=rows[-1].pid if rows else 0,
+            ready=any(row.answers for row in rows),
+            requests_in_flight=sum(row.in_flight for row in rows),
+            event_loop_lag=max((row.lag for row in rows), default=0.0),
+            restarts=self._deaths[slot],
+        )

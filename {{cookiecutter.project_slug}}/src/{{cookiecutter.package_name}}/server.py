@@ -23,11 +23,12 @@ from tornado import autoreload
 from . import logs
 from .admin import make_admin
 from .connections import Server
+from .lag import Lag
 from .logwriter import LogWriter
 from .routing import Application
 from .settings import Settings, unknown_names
 from .sockets import CannotStart, listen, open_sockets, url
-from .state import State, Watcher
+from .state import BEAT, State, Vitals, Watcher
 from .systemd import Systemd
 
 if sys.platform != "win32":
@@ -38,8 +39,6 @@ STOPPING = [signal.SIGTERM, signal.SIGINT]
 LINGER = 0.5
 # Seconds between looks at what is left.
 POLL = 0.02
-# Seconds between two signs of life.
-BEAT = 0.25
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ async def _serve(
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         # A closed terminal stops the service as well, unless it was started with nohup.
         signal.signal(signal.SIGHUP, service.on_signal)
-    health = make_admin(settings, service.why_not_ready)
+    health = make_admin(settings, service)
     health_server = Server(health, settings)
     health_server.add_sockets(admin)
     await service.run(Alone(f"listening on {url(public)}, admin on {url(admin)}"))
@@ -95,7 +94,7 @@ class Alone:
         elif state is State.DRAINING:
             self._systemd.stopping()
 
-    def beat(self, in_flight: int) -> None:
+    def beat(self, in_flight: int, lag: float) -> None:
         self._systemd.beat()
 
 
@@ -128,12 +127,13 @@ class Service:
         self._state = State.STARTING
         self._stopping = False
         self._stop = asyncio.Event()
+        self._lag = Lag()
         self.server = Server(application, settings)
 
     async def run(self, watcher: Watcher) -> None:
         """Serve until `stop`, then drain."""
         self._loop.set_default_executor(ThreadPoolExecutor(self._settings.threads, "blocking-call"))
-        self._beat(watcher)
+        self._beat(watcher, time.monotonic())
         async with AsyncExitStack() as stack:
             await self._enter_resources(stack)
             if not self._stopping:
@@ -149,6 +149,11 @@ class Service:
     def why_not_ready(self) -> list[str]:
         """Say why no traffic should come; nothing if it should."""
         return [] if self._state is State.READY else [self._state.name.lower()]
+
+    def vitals(self) -> list[Vitals]:
+        """Tell how this process is."""
+        ready = self._state is State.READY
+        return [Vitals(0, os.getpid(), ready, len(self._application.in_flight), self._lag.worst, 0)]
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Drain at the first signal, cut what is left at the second."""
@@ -173,11 +178,15 @@ class Service:
         self._state = state
         watcher.report(state)
 
-    def _beat(self, watcher: Watcher) -> None:
-        watcher.beat(len(self._application.in_flight))
-        self._loop.call_later(BEAT, self._beat, watcher)
+    def _beat(self, watcher: Watcher, due: float) -> None:
+        now = time.monotonic()
+        self._lag.note(now - due)
+        watcher.beat(len(self._application.in_flight), self._lag.worst)
+        self._loop.call_later(BEAT, self._beat, watcher, now + BEAT)
 
     async def _enter_resources(self, stack: AsyncExitStack) -> None:
+        for observer in self._application.observers:
+            await stack.enter_async_context(observer.running())
         for name, resource in self._application.resources.items():
             try:
                 value = await stack.enter_async_context(resource())

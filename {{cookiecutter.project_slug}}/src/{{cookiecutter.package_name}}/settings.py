@@ -13,11 +13,14 @@ from typing import Annotated, Any, Literal
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import (
-{% if cookiecutter.processes == "prefork" %}
+{% if cookiecutter.processes == "prefork" or cookiecutter.tracing %}
     AfterValidator,
 {% endif %}
     BeforeValidator,
     Field,
+{% if cookiecutter.tracing %}
+    HttpUrl,
+{% endif %}
     IPvAnyAddress,
     ValidationError,
     ValidationInfo,
@@ -64,6 +67,15 @@ def _zero_or_a_second(value: float) -> float:
 
 
 {% endif %}
+{% if cookiecutter.tracing %}
+def _plain(url: HttpUrl) -> HttpUrl:
+    if url.username or url.password or url.query or url.fragment:
+        # Settings are shown, and so must hold no secret that does not look like one.
+        raise ValueError("must have no user and no query; for keys use OTEL_EXPORTER_OTLP_HEADERS")
+    return url
+
+
+{% endif %}
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(ge=0, le=86400)]
 Timeout = Annotated[float, Field(gt=0, le=86400)]
@@ -73,6 +85,9 @@ Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(
 {% if cookiecutter.processes == "prefork" %}
 Workers = Annotated[int, Field(ge=1, le=256), BeforeValidator(_count)]
 HangTimeout = Annotated[Seconds, AfterValidator(_zero_or_a_second)]
+{% endif %}
+{% if cookiecutter.tracing %}
+PlainUrl = Annotated[HttpUrl, AfterValidator(_plain)]
 {% endif %}
 
 
@@ -113,6 +128,9 @@ class Settings(BaseSettings):
     max_body_size: Annotated[int, Field(ge=1)] = 1048576
     trusted_proxies: Networks = ()
     threads: Annotated[int, Field(ge=1, le=1000)] = 8
+{% if cookiecutter.tracing %}
+    otlp_endpoint: PlainUrl | None = None
+{% endif %}
     debug: bool = False
 
 {% if cookiecutter.processes == "prefork" %}
@@ -205,6 +223,10 @@ def _describe(detail: ErrorDetails) -> str:
     value = repr(detail["input"])
     if "Secret" in str(Settings.model_fields[name].annotation):
         value = "a secret"
-    # A value that ended up under the wrong key may hold credentials, as in scheme://user:password@host.
-    value = re.sub(r"//.*@", "//***@", value)
-    return f"{PREFIX}{name.upper()}: {message[0].lower()}{message[1:]}, got {value}"
+    # A URL may hold credentials, scheme://user:password@host or host?key=..., and any value may
+    # have ended up under the wrong key.
+    value = re.sub(r":.*@", "://***@", value)
+    value = re.sub(r"\?.*(?=['\"])", "?***", value)
+    if not message.startswith("URL"):
+        message = message[0].lower() + message[1:]
+    return f"{PREFIX}{name.upper()}: {message}, got {value}"

@@ -47,8 +47,7 @@ class Supervisor:
         self._sockets = sockets
         self._scoreboard = scoreboard
         self._log = log
-        self._work = work
-        self._greeting = greeting
+        self._work, self._greeting = work, greeting
         self._signals = SignalQueue()
         self._systemd = Systemd()
         self._restarts = Restarts()
@@ -132,7 +131,8 @@ class Supervisor:
 
     def _bury(self, process: Process, code: int) -> None:
         what, more = process.bury(code)
-        self._scoreboard.release(process.row)
+        died = not process.leaving and process is not self._successor
+        self._scoreboard.release(process.row, died=died)
         if self._current.get(process.slot) is process:
             del self._current[process.slot]
         if process is self._successor:

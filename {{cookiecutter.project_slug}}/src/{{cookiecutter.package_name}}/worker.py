@@ -18,7 +18,6 @@ from typing import Any
 from tornado.netutil import add_accept_handler
 
 from . import logs
-from .admin import make_admin
 from .connections import Server
 from .logwriter import LogWriter
 from .process import CUT, DRAIN
@@ -49,7 +48,8 @@ class Job:
     channel: socket.socket
     """Open as long as the supervisor lives, and the way of a stack to it."""
     turn: AbstractContextManager[object]
-    make_app: Callable[[Settings], Application]
+    make: Callable[[Settings], Application]
+    """Makes what the process serves."""
 
 
 def work(job: Job) -> None:
@@ -65,11 +65,7 @@ def work(job: Job) -> None:
     worker = None if job.slot == ADMIN else job.slot
     logs.configure(settings, LogWriter(settings.log_file, job.turn), worker)
     try:
-        if worker is None:
-            application = make_admin(settings, job.scoreboard.why_not_ready)
-        else:
-            application = make(settings, job.make_app)
-        run(_serve(job, settings, application))
+        run(_serve(job, settings, make(settings, job.make)))
         logger.info("stopped")
     finally:
         logging.shutdown()
@@ -130,8 +126,8 @@ class Post:
                 one.close()
             self._neighbours = {}
 
-    def beat(self, in_flight: int) -> None:
-        self._row.beat(in_flight)
+    def beat(self, in_flight: int, lag: float) -> None:
+        self._row.beat(in_flight, lag)
         if not self._row.ready:
             return
         for one, slots in self._neighbours.items():

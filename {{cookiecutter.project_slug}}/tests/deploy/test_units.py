@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from {{ cookiecutter.package_name }} import __main__, server, sockets
+from {{ cookiecutter.package_name }} import __main__, sockets, state
 from {{ cookiecutter.package_name }}.settings import Settings
 
 from ..support import ROOT
@@ -81,7 +81,7 @@ def test_systemd_waits_longer_than_the_service(service: Unit, production: Settin
 
 def test_signs_of_life_come_in_time(service: Unit) -> None:
     assert service["Type"] == ["notify"]
-    assert seconds(service, "WatchdogSec") / 3 > server.BEAT
+    assert seconds(service, "WatchdogSec") / 3 > state.BEAT
 
 
 def test_systemd_deals_with_the_main_process_alone(service: Unit, production: Settings) -> None:

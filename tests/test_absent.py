@@ -1,0 +1,82 @@
+"""What was answered with no leaves no word behind."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .bakes import ALL_OFF, ALL_ON, Answers, choices, label
+
+Bake = Callable[..., Path]
+
+WORDS = {
+    "metrics": r"prometheus|prom(tool|ql)|grafana|dashboard|metric",
+    "tracing": r"opentelemetry|otlp|otel|traceparent|tracing|tracer|\bspans?\b",
+}
+# What is installed for these alone, under whatever names.
+DISTRIBUTIONS = {
+    "metrics": "prometheus-client",
+    "tracing": "opentelemetry-|googleapis-common-protos|protobuf|requests|urllib3",
+}
+
+PROJECTS: list[Answers] = [
+    *({"metrics": False, "tracing": False, "deploy": deploy} for deploy in choices()["deploy"]),
+    {"metrics": True, "tracing": False},
+    {"metrics": False, "tracing": True},
+    ALL_OFF,
+    ALL_ON,
+]
+
+# What has to be called so in any case: the fields of the log, whose names the metrics have too,
+# and the autoscaler of Kubernetes.
+OTHERS = {
+    "src/*/logs.py": "The names of the fields are OpenTelemetry's.",
+    "src/*/metrics.py": "# The names and limits are those of OpenTelemetry's semantic conventions.",
+    "tests/test_logs.py": "async def test_the_access_line_has_opentelemetrys_names(",
+    "deploy/kubernetes/README.md": "- metrics-server, for the autoscaler",
+    "deploy/kubernetes/base/hpa.yaml": "  metrics:",
+}
+
+
+def lines(project: Path) -> Iterator[tuple[str, str]]:
+    """Go through the names of the files and their lines, but for those that are something else."""
+    for path in sorted(path for path in project.rglob("*") if path.is_file()):
+        name = path.relative_to(project).as_posix()
+        # Other tests install the default project and run it in place.
+        if name.startswith(".venv/") or "__pycache__" in name:
+            continue
+        yield name, name
+        for line in path.read_text("utf-8").splitlines():
+            allowed = [start for of, start in OTHERS.items() if Path(name).match(of)]
+            if not any(line.startswith(start) for start in allowed):
+                yield name, line
+
+
+def found(project: Path, question: str) -> list[tuple[str, str]]:
+    """List the lines with a word of a feature, and those of what it would install."""
+    words, pinned = re.compile(WORDS[question], re.I), re.compile(DISTRIBUTIONS[question])
+    return [
+        (name, line)
+        for name, line in lines(project)
+        if words.search(line) or (name == "constraints.txt" and pinned.match(line))
+    ]
+
+
+@pytest.mark.parametrize("question", WORDS)
+@pytest.mark.parametrize("answers", PROJECTS, ids=label)
+def test_words_are_there_for_those_who_want_it_alone(
+    bake: Bake, answers: Answers, question: str
+) -> None:
+    rest = found(bake(**answers), question)
+    if answers[question]:
+        assert {"pyproject.toml", "constraints.txt", "README.md"} <= {name for name, _ in rest}
+    else:
+        assert rest == []
+
+
+def test_what_is_allowed_is_there(bake: Bake) -> None:
+    project = bake(metrics=True, tracing=False, deploy="kubernetes")
+    for pattern, start in OTHERS.items():
+        [path] = project.glob(pattern)
+        assert any(line.startswith(start) for line in path.read_text().splitlines()), path

@@ -1,0 +1,216 @@
+"""Prometheus takes what the projects give it, and the cases of the alert rules are sharp."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .bakes import AWKWARD, LONGEST, Answers
+from .tools import needs
+
+Bake = Callable[..., Path]
+
+PROJECTS: dict[str, Answers] = {
+    "default": {},
+    "docker": {"deploy": "docker"},
+    "kubernetes": {"deploy": "kubernetes"},
+    "none": {"deploy": "none"},
+    "single": {"processes": "single"},
+    "awkward": AWKWARD,
+    "longest": LONGEST,
+}
+
+# What stands in an expression for what somebody chooses, and for what Grafana puts in.
+VARIABLES = {"$__rate_interval": "1m", "$__range": "1h"}
+
+# The limit of each alert, one on the other side of which its quiet case is, and one on the other
+# side of which the case is in which it fires.
+LIMITS = {
+    "ServiceDown": ("== 0", ">= 0", "< 0"),
+    "InstanceDown": ("} == 0", "} >= 0", "} < 0"),
+    "NoReadyWorker": ("== 0", ">= 0", "< 0"),
+    "WorkersMissing": ("< count", "<= count", "> count"),
+    "HighErrorRatio": ("> 0.05", "> 0.048", "> 0.053"),
+    "HighLatency": ("> 1\n", "> 0.98\n", "> 1.8\n"),
+    "WorkersDie": (">= 3", ">= 2", ">= 4"),
+    "ServiceRestarts": (">= 3", ">= 2", ">= 4"),
+    "EventLoopLag": ("> 0.5", "> 0.48", "> 0.52"),
+    "ProcessorSaturated": ("> 0.9", "> 0.88", "> 0.92"),
+    "RequestsPileUp": ("> 100", "> 99", "> 102"),
+    "DescriptorsRunOut": ("> 0.8", "> 0.79", "> 0.82"),
+}
+
+
+@pytest.fixture(params=PROJECTS)
+def project(request: pytest.FixtureRequest, bake: Bake) -> Path:
+    """A project with metrics."""
+    return bake(**PROJECTS[request.param])
+
+
+def complaints(*command: str | Path) -> str:
+    """Say what promtool has against something."""
+    done = subprocess.run(
+        [needs("promtool"), *command], capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def copy(project: Path, folder: Path) -> Path:
+    """Copy what is for Prometheus. Debian's does not know Kubernetes, so it gets addresses."""
+    home = shutil.copytree(project / "deploy/prometheus", folder / "prometheus")
+    content = yaml.safe_load((home / "prometheus.yml").read_text("utf-8"))
+    for job in content["scrape_configs"]:
+        if job.pop("kubernetes_sd_configs", None):
+            job["static_configs"] = [{"targets": ["10.0.0.1:9000"]}]
+    (home / "prometheus.yml").write_text(yaml.safe_dump(content))
+    return home
+
+
+def expressions(project: Path) -> list[str]:
+    """List what the dashboard asks for, with everything put in that it leaves open."""
+    text = (project / f"deploy/grafana/dashboards/{project.name}.json").read_text("utf-8")
+    panels = json.loads(text)["panels"]
+    found = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    for name, value in VARIABLES.items():
+        found = [expression.replace(name, value) for expression in found]
+    return found
+
+
+def as_rules(found: list[str], file: Path) -> Path:
+    """Write expressions into a file of rules, which promtool reads."""
+    rules = [{"record": f"one:{number}", "expr": each} for number, each in enumerate(found)]
+    file.write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
+    return file
+
+
+# Whether Prometheus understands it
+
+
+def test_prometheus_takes_the_configuration(project: Path, tmp_path: Path) -> None:
+    # The rules that it names as well.
+    assert complaints("check", "config", copy(project, tmp_path) / "prometheus.yml") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("prometheus.yml", "scrape_interval", "scrape_intervall"),
+        ("prometheus.yml", "rules.yml", "rule.yml"),
+        ("tornado-service.rules.yml", "for: 1m", "for: 1"),
+        ("tornado-service.rules.yml", "max by (job)", "max by job"),
+        ("tornado-service.rules.yml", "{{ $labels.job }} is", "{{ $label.job }} is"),
+    ],
+)
+def test_prometheus_would_complain(
+    bake: Bake, tmp_path: Path, name: str, before: str, after: str
+) -> None:
+    home = copy(bake(), tmp_path)
+    text = (home / name).read_text("utf-8")
+    assert before in text
+    (home / name).write_text(text.replace(before, after))
+    assert complaints("check", "config", home / "prometheus.yml") != ""
+
+
+def test_prometheus_understands_the_dashboard(project: Path, tmp_path: Path) -> None:
+    found = expressions(project)
+    assert found
+    # Chosen values are in quotes, and anything may stand there.
+    assert not any(re.search(r"\$__", expression) for expression in found)
+    assert complaints("check", "rules", as_rules(found, tmp_path / "dashboard.yml")) == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("sum(", "summe("), ("[1m]", ""), ('job="$job"', "job=$job")]
+)
+def test_prometheus_would_not_understand(
+    bake: Bake, tmp_path: Path, before: str, after: str
+) -> None:
+    [first, *_] = expressions(bake())
+    assert before in first
+    wrong = as_rules([first.replace(before, after)], tmp_path / "dashboard.yml")
+    assert complaints("check", "rules", wrong) != ""
+
+
+# Whether the cases tell when an alert fires
+
+
+@pytest.mark.parametrize("name", ["default", "single"])
+def test_the_rules_pass_their_cases(bake: Bake, tmp_path: Path, name: str) -> None:
+    project = bake(**PROJECTS[name])
+    home = copy(project, tmp_path)
+    assert complaints("test", "rules", home / f"{project.name}.rules.test.yml") == ""
+
+
+def surprises(
+    project: Path, folder: Path, change: Callable[[Any], None]
+) -> tuple[set[str], set[str]]:
+    """Change the rules and run their cases. Lists the alerts that fired in vain, and did not."""
+    home = copy(project, folder)
+    file = home / f"{project.name}.rules.yml"
+    content = yaml.safe_load(file.read_text("utf-8"))
+    for rule in content["groups"][0]["rules"]:
+        change(rule)
+    file.write_text(yaml.safe_dump(content))
+    output = complaints("test", "rules", home / f"{project.name}.rules.test.yml")
+    in_vain, missing = set(), set()
+    for lines in re.findall(r"exp: (.*)\n +got: (.*)", output):
+        expected, got = (set(re.findall(r'{alertname="(\w+)"(.*?)}', line)) for line in lines)
+        in_vain |= {name for name, _ in got - expected}
+        missing |= {name for name, _ in expected - got}
+    return in_vain, missing
+
+
+def alerts(project: Path) -> set[str]:
+    """List the alerts that a project has."""
+    text = (project / f"deploy/prometheus/{project.name}.rules.yml").read_text("utf-8")
+    return set(re.findall(r"- alert: (\w+)", text))
+
+
+def limit(which: int) -> Callable[[Any], None]:
+    """Change the limit of each alert to another one of `LIMITS`."""
+
+    def change(rule: Any) -> None:
+        before, after = LIMITS[rule["alert"]][0], LIMITS[rule["alert"]][which]
+        assert rule["expr"].count(before) == 1
+        rule["expr"] = rule["expr"].replace(before, after)
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["default", "single"])
+def test_the_cases_tell_on_which_side_of_its_limit_an_alert_fires(
+    bake: Bake, tmp_path: Path, name: str
+) -> None:
+    project = bake(**PROJECTS[name])
+    for which in (1, 2):
+        folder = tmp_path / str(which)
+        folder.mkdir()
+        assert surprises(project, folder, limit(which))[which - 1] == alerts(project)
+
+
+def test_the_cases_tell_how_long_an_alert_waits(bake: Bake, tmp_path: Path) -> None:
+    project = bake()
+
+    def waits(seconds: str) -> Callable[[Any], None]:
+        return lambda rule: rule.update({"for": seconds})
+
+    (tmp_path / "short").mkdir()
+    in_vain, _ = surprises(project, tmp_path / "short", waits("15s"))
+    assert in_vain == alerts(project) - {"WorkersDie"}  # which does not wait
+    (tmp_path / "long").mkdir()
+    _, missing = surprises(project, tmp_path / "long", waits("11m"))
+    assert missing == alerts(project)
+
+
+def test_the_cases_tell_how_much_traffic_an_alert_needs(bake: Bake, tmp_path: Path) -> None:
+    def change(rule: Any) -> None:
+        for before, after in ((">= 10\n", ">= 9\n"), (">= 100\n", ">= 70\n")):
+            rule["expr"] = rule["expr"].replace(before, after)
+
+    assert surprises(bake(), tmp_path, change) == ({"HighErrorRatio", "HighLatency"}, set())
