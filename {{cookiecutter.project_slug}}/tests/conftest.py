@@ -8,11 +8,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from {{ cookiecutter.package_name }}.admin import make_admin
 from {{ cookiecutter.package_name }}.logs import JsonFormatter, Scrub
 from {{ cookiecutter.package_name }}.settings import Settings
 
 from .stand_in import make_app
-from .support import Client, Process, Record, serving
+from .support import Client, Patient, Process, Record, serving
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,19 @@ async def client() -> AsyncIterator[Client]:
     """A client of the stand-in, which runs in this process."""
     settings = Settings()
     async with serving(make_app(settings), settings) as client:
+        yield client
+
+
+@pytest.fixture
+def patient() -> Patient:
+    """The service; a test may say how it is."""
+    return Patient()
+
+
+@pytest.fixture
+async def admin(patient: Patient) -> AsyncIterator[Client]:
+    settings = Settings()
+    async with serving(make_admin(settings, patient), settings) as client:
         yield client
 
 

@@ -1,26 +1,10 @@
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
-from {{ cookiecutter.package_name }}.admin import make_admin
-from {{ cookiecutter.package_name }}.settings import Settings
 from {{ cookiecutter.package_name }}.state import Vitals
 
-from .support import Client, Patient, Record, serving
-
-
-@pytest.fixture
-def patient() -> Patient:
-    """The service; a test may say how it is."""
-    return Patient()
-
-
-@pytest.fixture
-async def admin(patient: Patient) -> AsyncIterator[Client]:
-    settings = Settings()
-    async with serving(make_admin(settings, patient), settings) as client:
-        yield client
+from .support import Client, Patient, Record
 
 
 @pytest.mark.parametrize("reason", [None, "starting", "draining"])

@@ -18,16 +18,16 @@ from prometheus_client.registry import Collector
 from tornado.web import RequestHandler
 
 from {{ cookiecutter.package_name }} import metrics
-from {{ cookiecutter.package_name }}.admin import make_admin
 from {{ cookiecutter.package_name }}.metrics import DURATION, Metrics
 from {{ cookiecutter.package_name }}.routing import Application
 from {{ cookiecutter.package_name }}.settings import Settings
 from {{ cookiecutter.package_name }}.state import Vitals
-from {{ cookiecutter.package_name }}.web import Handler, Problem
+from {{ cookiecutter.package_name }}.web import Handler
 from {{ cookiecutter.package_name }}.websocket import WebSocket
 
 from .conftest import Starter
 from .support import SERVICE, Client, Patient, Wire, close, serving, until
+from .test_observer import Fails, Refuses, Slow
 
 NAME = "http_server_request_duration_seconds"
 BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, math.inf]
@@ -68,16 +68,6 @@ class Good(Handler):
         self.reply(x)
 
 
-class Refuses(Handler):
-    def get(self) -> None:
-        raise Problem(409)
-
-
-class Fails(Handler):
-    def get(self) -> None:
-        raise ValueError("a mistake")
-
-
 class Wider(Handler):
     """Has a method that is not in every book."""
 
@@ -85,15 +75,6 @@ class Wider(Handler):
 
     def propfind(self) -> None:
         self.reply("found")
-
-
-class Slow(Handler):
-    def initialize(self, go_on: asyncio.Event) -> None:
-        self._go_on = go_on
-
-    async def get(self) -> None:
-        await self._go_on.wait()
-        raise ValueError("too late")
 
 
 @pytest.fixture
@@ -133,17 +114,9 @@ def before() -> Requests:
     return measured()
 
 
-@pytest.fixture
-def patient() -> Patient:
-    """The service; a test may say how it is."""
-    return Patient()
-
-
-@pytest.fixture
-async def admin(patient: Patient) -> AsyncIterator[Client]:
-    settings = Settings()
-    async with serving(make_admin(settings, patient), settings) as client:
-        yield client
+@pytest.fixture(autouse=True)
+def _created_metrics() -> Iterator[None]:
+    yield
     prometheus_client.enable_created_metrics()  # type: ignore[no-untyped-call]
 
 
