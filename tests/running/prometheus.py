@@ -20,7 +20,12 @@ INTERVAL = "500ms"
 """Between two scrapes, and between two looks at the rules, instead of the project's."""
 
 # What happens in an hour happens here in a minute.
-SHORTER = {r"\bfor: \w+": "for: 1s", r"\[5m\]": "[5s]", r"\[1m\]": "[3s]", r"\[1h\]": "[1m]"}
+SHORTER = {
+    r"\bfor: \w+": "for: 1s",
+    r"\[5m\]": "[5s]",
+    r"\[3m:15s\]": f"[6s:{INTERVAL}]",
+    r"\[1h\]": "[1m]",
+}
 
 Sample = tuple[float, float]
 """When, and what."""

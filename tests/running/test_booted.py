@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -313,6 +314,14 @@ def test_the_service_is_as_safe_as_its_unit_says(server: Server) -> None:
         assert "0" not in status["Uid"].split()
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_the_unit_hides_nothing_that_is_measured(server: Server) -> None:
+    server.four_workers()
+    page = server.run("curl --silent http://127.0.0.1:9000/metrics")
+    workers = dict.fromkeys(map(str, range(4)), 1)
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "start_time_seconds", "open_fds"):
+        assert Counter(re.findall(rf'^process_{name}{{worker="(\d)"}} ', page, re.M)) == workers
 
 
 def test_systemd_hands_each_worker_a_socket_of_its_own(server: Server) -> None:

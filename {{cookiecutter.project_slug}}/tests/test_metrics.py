@@ -8,11 +8,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import prometheus_client
 import pytest
-from prometheus_client import REGISTRY, CollectorRegistry, Gauge, Metric
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, Metric, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from tornado.web import RequestHandler
@@ -277,6 +278,32 @@ async def test_it_tells_what_the_process_of_each_worker_takes(
     assert mine["process_cpu_seconds_total"] == pytest.approx(time.process_time(), abs=2)
     assert 0 < mine["process_open_fds"] <= mine["process_max_fds"]
     assert 0 < time.time() - mine["process_start_time_seconds"] < 24 * 3600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_what_a_process_takes_is_known_where_only_processes_are_to_be_seen(tmp_path: Path) -> None:
+    (tmp_path / "7").symlink_to(f"/proc/{os.getpid()}")
+    start = "process_start_time_seconds"
+    seen, whole = (
+        {one.name: one.samples[0].value for one in collector.collect()}
+        for collector in (
+            metrics.Process(pid=lambda: 7, proc=str(tmp_path), registry=None),
+            ProcessCollector(registry=None),
+        )
+    )
+    assert seen.keys() == whole.keys()
+    assert seen[start] == pytest.approx(whole[start], abs=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+async def test_the_start_of_a_process_stays_when_the_clock_is_set(
+    admin: Client, patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient.workers = [Vitals(0, os.getpid(), True, 0, 0.0, 0)]
+    start = samples(await scrape(admin.port), "process_start_time_seconds")
+    later = {"time": lambda: time.time() + 3600}
+    monkeypatch.setattr(metrics, "time", SimpleNamespace(**vars(time) | later))
+    assert samples(await scrape(admin.port), "process_start_time_seconds") == start
 
 
 @pytest.fixture

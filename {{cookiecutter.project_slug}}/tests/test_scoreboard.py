@@ -220,7 +220,7 @@ def test_deaths_count_for_the_slot() -> None:
         return [one.restarts for one in scoreboard.vitals()]
 
     for slot in 0, 2, 2, ADMIN, ADMIN:
-        scoreboard.release(scoreboard.take(slot), died=True)
+        scoreboard.count_death(slot)
     assert restarts() == [1, 0, 2]
     for slot in 0, 1, ADMIN:
         scoreboard.release(scoreboard.take(slot))
@@ -238,7 +238,7 @@ def test_a_worker_has_room_for_a_predecessor_and_a_successor() -> None:
         row.sign()
         row.beat(5, 1.5)
         row.report(State.READY)
-    scoreboard.release(rows[0], died=True)
+    scoreboard.count_death(ADMIN)
     assert {row.pid for row in scoreboard} == {os.getpid()}
     assert not scoreboard.stopping
     assert [one.requests_in_flight for one in scoreboard.vitals()] == [15, 15]

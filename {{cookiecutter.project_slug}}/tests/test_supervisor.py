@@ -293,6 +293,27 @@ async def test_who_is_killed_is_replaced_and_the_others_stay(start: Starter) -> 
         assert record["worker"] is None
 
 
+LEAVES = """
+    import threading
+    leave = lambda: (wait_for("leave"), os._exit(0))
+    threading.Thread(target=leave, daemon=True).start()
+"""
+
+
+async def test_who_ends_unasked_has_died(start: Starter, tmp_path: Path) -> None:
+    write_code(tmp_path, "first", LEAVES.strip())
+    process = start(service(tmp_path), workers=2)
+    _, admin_port = await process.ports()
+    pids = await all_ready(process)
+    (tmp_path / "leave").touch()
+    for name, pid in zip(EVERYBODY[1:], pids[1:], strict=True):
+        await process.logged(f"{name}, pid {pid}: exit code 0, requests in flight")
+    (tmp_path / "leave").unlink()
+    assert {record["worker"] for record in failures(process)} == {None}
+    assert min(await restarts(admin_port)) >= 1
+    await stop(process)
+
+
 async def test_a_blocked_worker_is_replaced_and_its_stack_is_told(start: Starter) -> None:
     process = start(STAND_IN, workers=2, hang_timeout=1)
     port, _ = await process.ports()
@@ -475,12 +496,14 @@ async def test_without_processes_to_be_had_it_goes_on_with_those_it_has(
 ) -> None:
     write_code(tmp_path, "first")
     process = start(service(tmp_path, NO_FORK), workers=2)
-    port, _ = await process.ports()
+    port, admin_port = await process.ports()
     _, _, second = await all_ready(process)
     (tmp_path / "no fork").touch()
     os.kill(second, signal.SIGKILL)
     record = await process.logged("cannot start a process: Resource temporarily unavailable")
     assert record["level"] == "error"
+    # Once it was killed, and could not start since then.
+    assert (await restarts(admin_port))[1] > 1
     process.signal(signal.SIGHUP)
     await process.logged("reload given up, the old workers go on: no process to be had: Resource")
     assert await version(port) == "first"

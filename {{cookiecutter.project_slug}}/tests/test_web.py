@@ -205,6 +205,15 @@ async def test_a_problem_raised_on_purpose_is_no_error_in_the_log(
     assert {record["level"] for record in log} <= {"debug", "info"}
 
 
+async def test_a_problem_that_is_our_fault_tells_the_log_what_the_client_was_told(
+    client: Client, log: list[Record]
+) -> None:
+    await client.get("/waits")
+    errors = [record["message"] for record in log if record["level"] == "error"]
+    assert errors[0] == "GET /waits: HTTP 503: Service Unavailable (Not yet.)"
+    assert [message for message in errors if "Not yet." in message] == errors[:1]
+
+
 async def test_a_status_that_no_standard_knows_is_a_problem(client: Client) -> None:
     response = await client.get("/unusual")
     assert response.code == 499
@@ -237,6 +246,36 @@ async def test_a_post_from_here_is_answered(client: Client) -> None:
     origin = f"http://127.0.0.1:{client.port}"
     response = await client.post("/items", {"sizes": []}, Origin=origin)
     assert response.code == 200
+
+
+@pytest.mark.parametrize(("leaves", "status"), [(True, 499), (False, 200)])
+async def test_the_log_tells_who_has_gone_before_the_answer(
+    log: list[Record], leaves: bool, status: int
+) -> None:
+    class Answers(Handler):
+        async def get(self) -> None:
+            waiting.set()
+            await go_on.wait()
+            self.reply({"done": True})
+
+        def on_connection_close(self) -> None:
+            go_on.set()
+
+    def statuses() -> list[int]:
+        name = "http.response.status_code"
+        return [record[name] for record in log if name in record]
+
+    waiting, go_on = asyncio.Event(), asyncio.Event()
+    settings = Settings()
+    async with serving(Application(settings, [("/", Answers)]), settings) as client:
+        async with client.wire() as wire:
+            wire.ask("/")
+            await waiting.wait()
+            if not leaves:
+                go_on.set()
+                await wire.answer()
+        await until(statuses)
+    assert statuses() == [status]
 
 
 async def test_a_client_that_has_gone_is_no_error(log: list[Record]) -> None:

@@ -37,7 +37,6 @@ class Session(requests.Session):
     failure = ""
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        self.failure = ""
         try:
             response = super().send(request, **kwargs)
         except requests.RequestException as error:
@@ -79,6 +78,7 @@ class Delivery(SpanExporter):
         self._waiting = 0
         self._lost = 0
         self._lost_before = 0
+        self._why_lost = ""
         self._told = 0
         self._warned = False
         self._quiet_until = 0.0
@@ -102,9 +102,11 @@ class Delivery(SpanExporter):
         delivered = result is SpanExportResult.SUCCESS
         with self._lock:
             self._waiting -= len(spans)
-            self._lost += 0 if delivered else len(spans)
+            if not delivered:
+                self._lost += len(spans)
+                self._why_lost = why
             if not self._closed:
-                self._tell(delivered, "more come than it takes" if delivered else why)
+                self._tell(delivered)
         return result
 
     def shutdown(self) -> None:
@@ -117,15 +119,17 @@ class Delivery(SpanExporter):
             if lost := self._lost - self._told + self._waiting:
                 logger.warning("spans lost at the stop: %d", lost)
 
-    def _tell(self, delivered: bool, why: str) -> None:
+    def _tell(self, delivered: bool) -> None:
         now = time.monotonic()
         lost = self._lost - self._told
         if lost and now >= self._quiet_until:
+            why = self._why_lost or "more come than it takes"
             logger.warning("spans lost: %d, the collector does not take them: %s", lost, why)
             self._warned, self._told, self._quiet_until = True, self._lost, now + QUIET
+            self._why_lost = ""
         elif self._warned and delivered and self._lost == self._lost_before:
             logger.info("the collector takes spans again, lost meanwhile: %d", lost)
-            self._warned, self._told = False, self._lost
+            self._warned, self._told, self._why_lost = False, self._lost, ""
         self._lost_before = self._lost
 
 

@@ -39,7 +39,8 @@ def merge(numbers: Iterable[tuple[Key, int, float]]) -> Iterator[Metric]:
     families: dict[str, Metric] = {}
     merged: defaultdict[str, Samples] = defaultdict(dict)
     for key, worker, number in numbers:
-        families.setdefault(key.metric, Metric(key.metric, key.help, key.kind))
+        if key.metric not in families:
+            families[key.metric] = Metric(key.metric, key.help, key.kind)
         samples = merged[key.metric]
         labels = (*key.labels, ("worker", str(worker))) if key.mode == "all" else key.labels
         known = samples.get((key.sample, labels))

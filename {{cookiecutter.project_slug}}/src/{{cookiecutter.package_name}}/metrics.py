@@ -11,6 +11,7 @@ is shown.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +84,7 @@ class Workers(Collector):
         )
         restarts = CounterMetricFamily(
             "worker_restarts",
-            "Workers that died, were killed or could not start.",
+            "Workers that died, were killed or could not start, a reload or stop aside.",
             labels=["worker"],
         )
         for worker in workers:
@@ -147,7 +148,17 @@ def _processes(workers: list[Vitals]) -> Iterator[Metric]:
     yield from families.values()
 
 
+class Process(ProcessCollector):
+    """What a process uses, read where nothing is to be seen but processes."""
+
+    def _boot_time(self) -> float:
+        # It would look into /proc/stat, which a systemd unit with ProcSubset=pid hides.
+        if sys.platform == "linux":
+            return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        return 0.0  # there is no /proc
+
+
 @lru_cache(1000)
-def _process(pid: int) -> ProcessCollector:
+def _process(pid: int) -> Process:
     # Kept, for it takes the time at which the machine was started from a clock that may be set.
-    return ProcessCollector(pid=lambda: pid, registry=None)
+    return Process(pid=lambda: pid, registry=None)

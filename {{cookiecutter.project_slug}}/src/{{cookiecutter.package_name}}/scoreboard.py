@@ -117,9 +117,12 @@ class Scoreboard:
         row.begin(slot)
         return row
 
-    def release(self, row: Row, *, died: bool = False) -> None:
+    def count_death(self, slot: int) -> None:
+        """Note that a process died, was killed or could not start. Only the supervisor does."""
+        self._deaths[slot] += 1
+
+    def release(self, row: Row) -> None:
         """Take the row of a process that has ended. Only the supervisor does."""
-        self._deaths[row.slot] += died
         row.end()
         self._free.append(row)
 

@@ -23,8 +23,9 @@ from prometheus_client.registry import Collector
 from .merging import Key, merge, read_key
 from .scoreboard import ADMIN, WORD, Row, Scoreboard
 
-# Bytes of a page, which become real memory only as they are used: room for some 10,000 numbers.
-SIZE = 1 << 20
+# Bytes of a page, which become real memory only as they are used. A number takes some 300, and a
+# combination of method, route and status 16 numbers: there is room for more than 1,500 of these.
+SIZE = 1 << 23
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,8 @@ class Numbers:
             if not self._full:
                 self._full = True
                 logger.error(
-                    "too many metrics or labels: %s is not shown before a restart", key.metric
+                    "no room for more labels: new ones, now of %s, do not count before a restart",
+                    key.metric,
                 )
             return memoryview(bytearray(WORD)).cast("d"), 0
         self._places[name] = place

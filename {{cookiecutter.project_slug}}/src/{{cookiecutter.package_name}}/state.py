@@ -28,7 +28,7 @@ class Vitals:
     event_loop_lag: float
     """Seconds by which its event loop is late, or was at most in the last 15 to 30 seconds."""
     restarts: int
-    """How often it has died, been killed or not been able to start."""
+    """How often it has died, been killed or not been able to start, a reload or stop aside."""
 
 
 class Watcher(Protocol):

@@ -131,8 +131,7 @@ class Supervisor:
 
     def _bury(self, process: Process, code: int) -> None:
         what, more = process.bury(code)
-        died = not process.leaving and process is not self._successor
-        self._scoreboard.release(process.row, died=died)
+        self._scoreboard.release(process.row)
         if self._current.get(process.slot) is process:
             del self._current[process.slot]
         if process is self._successor:
@@ -143,12 +142,14 @@ class Supervisor:
             if code < 0 and -code not in LEAVE:
                 logger.error(what, extra=more)
         elif process.ready_since:
-            logger.log(logging.ERROR if code else logging.INFO, what, extra=more)
+            logger.error(what, extra=more)
+            self._scoreboard.count_death(process.slot)
             self._restarts.died(process.slot, self._now - process.ready_since)
         else:
             self._cannot_start(process.slot, what, more)
 
     def _cannot_start(self, slot: int, what: str, more: dict[str, str]) -> None:
+        self._scoreboard.count_death(slot)
         delay = self._restarts.failed(slot)
         known, self._last_failure = more == self._last_failure, more
         logger.error("cannot start %s", what, extra=None if known else more)

@@ -20,7 +20,6 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import (
     NoOpTracer,
-    ProxyTracerProvider,
     Span,
     SpanKind,
     StatusCode,
@@ -28,7 +27,6 @@ from opentelemetry.trace import (
     format_span_id,
     format_trace_id,
     get_current_span,
-    get_tracer_provider,
     set_span_in_context,
     set_tracer_provider,
 )
@@ -88,9 +86,8 @@ class Tracing(Observer):
             raise CannotStart(f"cannot start tracing, see the OTEL_ variables: {error}") from None
         if outbox:
             provider.add_span_processor(outbox)
-        if isinstance(get_tracer_provider(), ProxyTracerProvider):
-            # For spans of the application's own. This can be set but once in a process.
-            set_tracer_provider(provider)
+        # For spans of the application's own. The first one in a process is the one that counts.
+        set_tracer_provider(provider)
         self._tracer = provider.get_tracer(__package__, __version__)
         with _ids_in_log(), _traced_calls(self._tracer):
             try:

@@ -7,6 +7,7 @@ does not expect becomes a 500 whose cause is in the log and not in the answer.
 import logging
 import sys
 import traceback
+from asyncio import Future
 from http import HTTPStatus
 from http.client import responses
 from types import TracebackType
@@ -21,6 +22,8 @@ from tornado.websocket import WebSocketClosedError
 from .request import Request
 
 CLOSED = (StreamClosedError, WebSocketClosedError)
+# The client has gone before its answer came. Nginx has this status for its log, too.
+GONE = 499, "Client Closed Request"
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class Problem(HTTPError):
     ) -> None:
         if not 400 <= status < 600:
             raise ValueError(f"{status} is not the status of an error")
-        super().__init__(status)
+        super().__init__(status, detail)
         self.detail = detail
         self.errors = errors
         self.headers = headers or {}
@@ -60,6 +63,11 @@ class Handler(RequestHandler):
         """Answer with `body` as JSON, or with none: ``self.reply(status=204)``."""
         self.set_status(status)
         self.finish(None if body is None else orjson.dumps(body))
+
+    def finish(self, chunk: Any = None) -> Future[None]:
+        if self._client_has_gone() and not self.request.answer_begun:
+            self.set_status(*GONE)
+        return super().finish(chunk)
 
     def head(self, *args: str, **kwargs: str) -> Any:
         # Tornado leaves the body out of the answer.
@@ -97,8 +105,8 @@ class Handler(RequestHandler):
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         if self._client_has_gone():
-            # Nobody is there to be told; the access line uses the status that Nginx has for this.
-            self.set_status(499, "Client Closed Request")
+            # Nobody is there to be told.
+            self.set_status(*GONE)
             self.finish()
         elif self.request.answer_begun:
             # Half an answer must not look like a whole one.
@@ -115,8 +123,10 @@ class Handler(RequestHandler):
         tb: TracebackType | None,
     ) -> None:
         if isinstance(value, HTTPError):
-            # It was raised on purpose and the access line shows its status.
-            logger.debug("%s", value)
+            # It was raised on purpose and the access line shows its status. If it is our fault, the
+            # log tells the cause as well.
+            level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
+            logger.log(level, "%s %s: %s", self.request.method, self.request.route, value)
         elif isinstance(value, CLOSED) and self._client_has_gone():
             logger.debug("the client has gone")
         else:

@@ -45,17 +45,20 @@ def _series(family: Metric) -> Iterator[tuple[str, set[str]]]:
 
 def names(expression: str) -> set[str]:
     """List the metrics in an expression."""
+    listed = re.findall(r'\{__name__=~"([\w|]+)"', expression)
     text = re.sub(r'"[^"]*"', "", expression)
     text = re.sub(r"\{[^}]*\}|\[[^\]]*\]", "", text)
     text = re.sub(r"\b(by|without|on|ignoring) *\([^)]*\)", "", text)
-    return set(re.findall(r"\b[a-zA-Z_]\w*\b(?! *\()", text)) - WORDS
+    found = {*re.findall(r"\b[a-zA-Z_]\w*\b(?! *\()", text), *"|".join(listed).split("|")}
+    return found - WORDS - {""}
 
 
 def labels(expression: str) -> set[str]:
     """List the labels in an expression."""
     lists = re.findall(r"\b(?:by|without|on|ignoring) *\(([^)]*)\)", expression)
     grouped = [name.strip() for names in lists for name in names.split(",")]
-    return {*grouped, *re.findall(r"(\w+) *(?:=|!=|=~|!~)\"", expression)}
+    matched = re.findall(r"(\w+) *(?:=|!=|=~|!~)\"", expression)
+    return {*grouped, *matched} - {"__name__"}
 
 
 def kept(expression: str) -> set[str]:
