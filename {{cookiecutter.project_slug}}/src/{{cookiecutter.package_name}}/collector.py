@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class Session(requests.Session):
-    """A session that keeps why the last request has failed."""
+    """A session that keeps the reason of its last failure."""
 
     failure = ""
 
