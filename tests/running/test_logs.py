@@ -8,7 +8,9 @@ import socket
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,38 +118,55 @@ def test_rotation_loses_doubles_and_tears_nothing(run: Starter, project: Path, h
     service.log_path = log
     service.wait_until_ready()
     rotate = logrotate(run.folder, folder) if how == "logrotate" else rename(log)
-    rotations = 0
-    requests = 0
 
-    def ask() -> None:
-        nonlocal requests
-        while rotations < 5 or requests < 20:
-            assert service.ask("/log/5000").status == 200
-            requests += 1
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    while rotations < 5:
-        until(lambda: log.exists() and log.stat().st_size > 100_000, "lines in a new file")
-        rotate(rotations)
-        rotations += 1
-    asking.join()
+    for number in range(5):
+        rotate_under_load(service, partial(rotate, number))
+    wait_for_lines(folder, 100_000)
     service.signal()
     assert service.wait() == 0
-    files = sorted(folder.glob("service.log*"))
-    assert len(files) == 6
-    records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    lines = Counter((r["request_id"], r["message"]) for r in records if r["logger"] == "faults")
-    assert len(lines) == 5000 * requests >= 100_000
+    records = [r for r in read_rotated(folder) if r["logger"] == "faults"]
+    lines = Counter((r["request_id"], r["message"]) for r in records)
+    assert len(lines) == 100_000
     assert set(lines.values()) == {1}
 
 
-def rename(log: Path) -> Any:
+def rotate_under_load(service: Service, rotate: Callable[[], object]) -> None:
+    """Rotate while 20,000 lines are logged: should the disk stall, so many have room to wait."""
+    log = service.log_path
+
+    def written() -> int:
+        return sum(file.stat().st_size for file in log.parent.iterdir())
+
+    before = written()
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(service.ask, "/log/5000") for _ in range(4)]
+        until(lambda: log.exists() and written() > before + 100_000, "lines in the file")
+        rotate()
+    assert [answer.result().status for answer in answers] == [200] * 4
+
+
+def wait_for_lines(folder: Path, count: int) -> None:
+    """Wait until the files hold so many numbered lines: at the end, few would have the time."""
+
+    def lines() -> int:
+        return sum(file.read_bytes().count(b'"logger":"faults"') for file in folder.iterdir())
+
+    until(lambda: lines() >= count, f"{count} lines")
+
+
+def read_rotated(folder: Path) -> list[dict[str, Any]]:
+    """Read six files to the last byte and return their records."""
+    files = list(folder.iterdir())
+    assert len(files) == 6
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def rename(log: Path) -> Callable[[int], object]:
     """Rotate by hand."""
     return lambda number: log.rename(f"{log}.{number}")
 
 
-def logrotate(folder: Path, logs: Path) -> Any:
+def logrotate(folder: Path, logs: Path) -> Callable[[int], object]:
     """Rotate with logrotate and the options of the generated configuration."""
     tool = needs("logrotate")
     configuration = folder / "logrotate.conf"

@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ from ..tools import AS_ROOT
 from . import test_logs
 from .harness import ADMIN, FAULTS, READY, Service, Starter, children, until
 from .schema import check_record
-from .test_logs import ask_many, logrotate, rename
+from .test_logs import (
+    ask_many,
+    logrotate,
+    read_rotated,
+    rename,
+    rotate_under_load,
+    wait_for_lines,
+)
 
 small_disk = test_logs.small_disk
 
@@ -95,33 +103,29 @@ def test_rotation_loses_doubles_and_tears_nothing(run: Starter, how: str) -> Non
     service = run.spawn(str(FAULTS), APP_WORKERS=2, APP_LOG_FILE=log)
     service.log_path = log
     service.wait_until_ready()
-    service.workers()
     rotate = logrotate(run.folder, folder) if how == "logrotate" else rename(log)
-    stopping = threading.Event()
-    answers: list[int] = []
+    before = service.workers()
+    for number in range(3):
+        rotate_under_load(service, partial(rotate, number))
+    wait_for_lines(folder, 60_000)
 
-    def ask() -> None:
-        while not stopping.is_set():
-            answers.append(service.ask("/log/5000").status)
+    def rotate_and_reload() -> None:
+        # The supervisor has something to say as well, and the workers change.
+        rotate(3)
+        service.signal(signal.SIGHUP)
 
-    with asked_by_four(ask, stopping):
-        for number in range(5):
-            until(lambda: log.exists() and log.stat().st_size > 100_000, "lines in a new file")
-            rotate(number)
-            if number == 2:
-                # The supervisor has something to say as well, and the workers change.
-                service.signal(signal.SIGHUP)
-        until(lambda: len(answers) >= 20, "100,000 lines")
+    rotate_under_load(service, rotate_and_reload)
+    until(lambda: both_answer(service, before), "new workers")
+    rotate_under_load(service, partial(rotate, 4))
+    wait_for_lines(folder, 100_000)
     service.signal()
     assert service.wait() == 0
-    files = sorted(folder.glob("service.log*"))
-    assert len(files) == 6
-    records = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    lines = Counter((r["request_id"], r["message"]) for r in records if r["logger"] == "faults")
-    assert set(answers) == {200}
-    assert len(lines) == 5000 * len(answers) >= 100_000
+    records = read_rotated(folder)
+    numbered = [r for r in records if r["logger"] == "faults"]
+    lines = Counter((r["request_id"], r["message"]) for r in numbered)
+    assert len(lines) == 100_000
     assert set(lines.values()) == {1}
-    writers = {(r["worker"], r["pid"]) for r in records if r["logger"] == "faults"}
+    writers = {(r["worker"], r["pid"]) for r in numbered}
     assert {worker for worker, _ in writers} == {0, 1}
     assert len(writers) > 2
     assert sum(r["message"] == "SIGHUP: reloading" for r in records) == 1
