@@ -11,11 +11,10 @@ is shown.
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import cache
 from typing import cast
 
 from prometheus_client import (
@@ -27,11 +26,9 @@ from prometheus_client import (
     CollectorRegistry,
     Histogram,
     Metric,
-    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from tornado.web import RequestHandler
 
@@ -39,6 +36,7 @@ from .observer import Observer
 from .request import Request
 from .state import Vitals
 from .web import Handler
+from .workermetrics import Workers
 
 # The names and limits are those of OpenTelemetry's semantic conventions.
 DURATION = Histogram(
@@ -47,8 +45,6 @@ DURATION = Histogram(
     ["http_request_method", "http_route", "http_response_status_code"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
 )
-
-MEMORY = "process_resident_memory_bytes"
 
 _duration_of = cache(DURATION.labels)
 
@@ -62,39 +58,6 @@ class Metrics(Observer):
         method = request.method if request.method in handler.SUPPORTED_METHODS else "_OTHER"
         duration = _duration_of(method, request.route, handler.get_status())
         duration.observe(time.perf_counter() - request.started)
-
-
-class Workers(Collector):
-    """What is known of each worker without asking it: so a blocked one shows as well."""
-
-    def __init__(self, vitals: Callable[[], list[Vitals]]) -> None:
-        self._vitals = vitals
-
-    def collect(self) -> Iterator[Metric]:
-        workers = self._vitals()
-        ready = sum(worker.ready for worker in workers)
-        yield GaugeMetricFamily("workers_ready", "Workers that answer.", ready)
-        active = GaugeMetricFamily(
-            "http_server_active_requests", "Requests in flight.", labels=["worker"]
-        )
-        lag = GaugeMetricFamily(
-            "event_loop_lag_seconds",
-            "How late the event loop is, or was at most in the last 15 to 30 seconds.",
-            labels=["worker"],
-        )
-        restarts = CounterMetricFamily(
-            "worker_restarts",
-            "Workers that died, were killed or could not start, a reload or stop aside.",
-            labels=["worker"],
-        )
-        for worker in workers:
-            labels = [str(worker.worker)]
-            restarts.add_metric(labels, worker.restarts)
-            if worker.pid:
-                active.add_metric(labels, worker.requests_in_flight)
-                lag.add_metric(labels, worker.event_loop_lag)
-        yield from (active, lag, restarts)
-        yield from _processes(workers)
 
 
 class OwnValues(Collector):
@@ -133,32 +96,3 @@ def make_registry(vitals: Callable[[], list[Vitals]], values: Collector) -> Coll
     registry.register(Workers(vitals))
     registry.register(values)
     return registry
-
-
-def _processes(workers: list[Vitals]) -> Iterator[Metric]:
-    families: dict[str, Metric] = {}
-    for worker in workers:
-        found = list(_process(worker.pid).collect())
-        if not any(sample.value for one in found for sample in one.samples if one.name == MEMORY):
-            continue  # it has died
-        for one in found:
-            family = families.setdefault(one.name, Metric(one.name, one.documentation, one.type))
-            for sample in one.samples:
-                family.add_sample(sample.name, {"worker": str(worker.worker)}, sample.value)
-    yield from families.values()
-
-
-class Process(ProcessCollector):
-    """What a process uses, read where nothing is to be seen but processes."""
-
-    def _boot_time(self) -> float:
-        # It would look into /proc/stat, which a systemd unit with ProcSubset=pid hides.
-        if sys.platform == "linux":
-            return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-        return 0.0  # there is no /proc
-
-
-@lru_cache(1000)
-def _process(pid: int) -> Process:
-    # Kept, for it takes the time at which the machine was started from a clock that may be set.
-    return Process(pid=lambda: pid, registry=None)
