@@ -10,12 +10,16 @@ import pytest
 
 from ..tools import needs
 from .harness import Starter, starter
+from .machine import pytest_runtest_setup, run_again_if_disturbed
+
+__all__ = ["pytest_runtest_setup"]  # called by pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
+            run_again_if_disturbed(item)
 
 
 def install(project: Path) -> Path:
