@@ -523,8 +523,8 @@ def test_an_application_that_cannot_start_is_tried_again_and_then_given_up(
     assert 3 <= len(started) <= 10
     times = [at for _, at in started]
     gaps = [later - earlier for earlier, later in pairwise(times)]
-    # Each is twice the one before, give or take a fifth.
-    assert all(later > earlier for earlier, later in zip(gaps, gaps[2:], strict=False)), gaps
+    # Each delay is twice the one before, give or take a fifth; a busy machine only adds to it.
+    assert all(gap > 0.4 * 2**number for number, gap in enumerate(gaps)), gaps
     assert 5 < times[-1] - times[0] < 30
 
 
