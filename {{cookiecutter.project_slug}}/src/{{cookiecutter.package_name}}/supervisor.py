@@ -46,8 +46,7 @@ class Supervisor:
         self._settings = settings
         self._sockets = sockets
         self._scoreboard = scoreboard
-        self._log = log
-        self._work, self._greeting = work, greeting
+        self._log, self._work, self._greeting = log, work, greeting
         self._signals = SignalQueue()
         self._systemd = Systemd()
         self._restarts = Restarts()
