@@ -29,7 +29,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MultipleLocator
 
 from tests.bakes import TEMPLATE
-from tests.running.conftest import install
+from tests.running.environments import environment
 from tests.running.harness import Service, get, starter
 from tests.running.prometheus import Prometheus, prometheus
 
@@ -357,7 +357,7 @@ def main() -> None:
         project = Path(
             cookiecutter(str(TEMPLATE), no_input=True, default_config=True, output_dir=name)
         )
-        python = install(project)
+        python = environment(project, folder)
         with starter(python, folder, project / "src") as run:
             service = run.own(APP, APP_WORKERS=4).wait_until_ready()
             with prometheus(project, folder, service) as source:

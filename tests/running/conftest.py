@@ -1,14 +1,11 @@
 """What the tests of the running service share: an installed environment and a way to start it."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ..tools import needs
+from .environments import environment
 from .harness import Starter, starter
 from .machine import pytest_runtest_setup, run_again_if_disturbed
 
@@ -22,30 +19,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             run_again_if_disturbed(item)
 
 
-def install(project: Path) -> Path:
-    """Install a baked project into a `.venv` of its own, as its Makefile does. Returns its Python.
-
-    uv keeps what it has downloaded, so that only the first of many installs takes long.
-    """
-    uv = needs("uv")
-    python = project / ".venv/bin/python"
-    # The oldest Python that a project asks for may be newer than the one at hand. The code is the
-    # same for all of them; CI runs these tests with each.
-    text = (project / "pyproject.toml").read_text()
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    installable = project / "pyproject.toml"
-    newer = f'requires-python = ">={version}"'
-    lines = [newer if line.startswith("requires-python") else line for line in text.split("\n")]
-    installable.write_text("\n".join(lines))
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    pip = ["pip", "install", "--quiet", "--python", str(python), "-c", "constraints.txt"]
-    for command in (
-        ["venv", "--quiet", "--python", sys.executable, ".venv"],
-        [*pip, "-e", ".[dev]"],
-    ):
-        subprocess.run([uv, *command], cwd=project, env=environment, check=True)
-    installable.write_text(text)
-    return python
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that the processes that run these tests have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +33,9 @@ def project(bake_into: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def python(project: Path) -> Path:
+def python(project: Path, shared: Path) -> Path:
     """The Python of an environment with everything that the default project needs."""
-    return install(project)
+    return environment(project, shared)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ..bakes import ALL_OFF, ALL_ON, ALONE, AWKWARD, label, one_at_a_time
-from .conftest import install
+from ..bakes import ALL_OFF, ALL_ON, AWKWARD, label, one_at_a_time
+from .environments import install, locked
 from .harness import starter
 
 EXECUTED = [
@@ -22,23 +22,14 @@ EXECUTED = [
 ]
 
 
-# These change no code of the service.
-BESIDE_THE_CODE = {*ALONE, "nginx", "deploy", "ci"}
-# What such answers can break. The others run all tests of the project.
-OF_EVERY_ANSWER = ["tests/test_app.py", "tests/deploy", "tests/test_main.py"]
-
-
 @pytest.mark.parametrize("answers", EXECUTED)
 def test_project_works(
-    bake_into: Callable[..., Path], tmp_path: Path, answers: dict[str, Any]
+    bake_into: Callable[..., Path], shared: Path, tmp_path: Path, answers: dict[str, Any]
 ) -> None:
     project = bake_into(tmp_path, **answers)
-    python = install(project)
-    succeed(project, python, "mypy")
-    if answers and answers.keys() <= BESIDE_THE_CODE:
-        succeed(project, python, "pytest", "--quiet", *OF_EVERY_ANSWER)
-    else:
-        succeed(project, python, "pytest", "--quiet", "--cov", "--cov-report=term")
+    python = install(project, shared)
+    check_types(project, python, shared)
+    succeed(project, python, "pytest", "--quiet", "--cov", "--cov-report=term")
     check_command(project, python.with_name(project.name))
     with starter(python, tmp_path, project / "src") as run:
         package = answers.get("package_name", "tornado_service")
@@ -49,6 +40,13 @@ def test_project_works(
         service.signal()
         assert service.wait() == 0
         assert service.errors() == ""
+
+
+def check_types(project: Path, python: Path, shared: Path, **environment: str) -> None:
+    """Run mypy. What it knows of the dependencies and of equal files, it keeps for all projects."""
+    cache = shared / "mypy"
+    with locked(cache):
+        succeed(project, python, "mypy", f"--cache-dir={cache}", **environment)
 
 
 def check_command(project: Path, command: Path) -> None:
@@ -78,19 +76,25 @@ def succeed(project: Path, python: Path, module: str, *arguments: str, **environ
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_failing_project_is_noticed(python: Path, tmp_path: Path) -> None:
-    # The twin of the test above: what it runs can fail.
-    for module, broken in {"mypy": "number: int = 'text'", "pytest": "assert False"}.items():
-        folder = tmp_path / module
+def test_failing_project_is_reported(python: Path, shared: Path, tmp_path: Path) -> None:
+    # The tools that the test above runs can fail, and mypy keeps no result of another project.
+    for name, line in {"good": "number: int = 1", "bad": "number: int = 'text'"}.items():
+        folder = tmp_path / name
         folder.mkdir()
         (folder / "pyproject.toml").write_text('[tool.mypy]\nstrict = true\nfiles = ["."]\n')
-        (folder / "test_broken.py").write_text(broken + "\n")
-        with pytest.raises(AssertionError, match="error"):
-            succeed(folder, python, module)
+        (folder / "test_number.py").write_text(
+            f"{line}\n\n\ndef test_number() -> None:\n    assert number == 1\n"
+        )
+    check_types(tmp_path / "good", python, shared)
+    succeed(tmp_path / "good", python, "pytest")
+    with pytest.raises(AssertionError, match="error: Incompatible types"):
+        check_types(tmp_path / "bad", python, shared)
+    with pytest.raises(AssertionError, match="1 failed"):
+        succeed(tmp_path / "bad", python, "pytest")
 
 
 def test_samples_can_be_deleted(
-    bake_into: Callable[..., Path], python: Path, tmp_path: Path
+    bake_into: Callable[..., Path], python: Path, shared: Path, tmp_path: Path
 ) -> None:
     # As the README says: the folder, the module, their tests, and their routes.
     project = bake_into(tmp_path)
@@ -104,9 +108,7 @@ def test_samples_can_be_deleted(
     text, count = re.subn(r"\[\n( +\(\"/.*\n)+ +\]", "[]", text)
     assert count == 1
     app.write_text(text)
-    for module, *arguments in (
-        ("ruff", "check", "."),
-        ("mypy", "--no-incremental"),
-        ("pytest", "--quiet"),
-    ):
-        succeed(project, python, module, *arguments, PYTHONPATH=str(project / "src"))
+    source = {"PYTHONPATH": str(project / "src")}
+    check_types(project, python, shared, **source)
+    succeed(project, python, "ruff", "check", ".", **source)
+    succeed(project, python, "pytest", "--quiet", **source)

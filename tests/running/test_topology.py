@@ -1,15 +1,16 @@
 """A project's own tests prove that its deployment agrees, and fail when one place alone changes."""
 
-import os
+import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from .conftest import install
+from .environments import environment
 
 DEPLOYED = ("systemd", "docker", "kubernetes")
 SLUG = "tornado-service"
@@ -59,32 +60,56 @@ CHANGES = [
 ]
 
 
+Suite = Callable[[Path], tuple[int, str]]
+
+
 @pytest.fixture(scope="module")
-def complete(bake_into: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment in which the tests of every deployment run."""
-    return install(bake_into(tmp_path_factory.mktemp("complete"), deploy="docker"))
+def suite(bake: Callable[..., Path], shared: Path) -> Iterator[Suite]:
+    """Runs the tests of the deployment of a project. Returns the exit code and the output."""
+    python = environment(bake(deploy="docker"), shared)  # which has all that any of them imports
+    command = [python, Path(__file__).with_name("suites.py")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def run(project: Path) -> tuple[int, str]:
+            print(project, file=process.stdin, flush=True)
+            code, output = json.loads(process.stdout.readline())
+            return code, output
+
+        yield run
+        process.stdin.close()
+        assert process.wait() == 0
 
 
-def failures(python: Path, project: Path) -> int:
-    """Run a project's tests of its deployment and count those that fail."""
-    done = subprocess.run(
-        [python, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "tests/deploy"],
-        cwd=project,
-        env={**os.environ, "PYTHONPATH": str(project / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    return sum(line.startswith("FAILED") for line in done.stdout.splitlines())
+@pytest.fixture(scope="module")
+def copies(bake: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A project for each deployment, to be changed."""
+    folder = tmp_path_factory.mktemp("copies")
+    return {deploy: shutil.copytree(bake(deploy=deploy), folder / deploy) for deploy in DEPLOYED}
 
 
-@pytest.mark.parametrize("workers", ["1", "2", "4", "64"])
+@contextmanager
+def changed(path: Path, before: str, after: str) -> Iterator[None]:
+    """Replace what matches an expression in a file, and restore the file afterwards."""
+    original = path.read_text("utf-8")
+    text, count = re.subn(before, after, original, count=1)
+    assert count == 1, f"{before!r} is not in {path}"
+    path.write_text(text, "utf-8")
+    yield
+    path.write_text(original, "utf-8")
+
+
+# The default number is that of the projects in test_projects.py, which run these tests too.
+@pytest.mark.parametrize("workers", ["1", "2", "64"])
 @pytest.mark.parametrize("deploy", DEPLOYED)
-def test_all_places_agree(
-    bake: Callable[..., Path], complete: Path, deploy: str, workers: str
+def test_unchanged_deployment_is_consistent(
+    bake: Callable[..., Path], suite: Suite, deploy: str, workers: str
 ) -> None:
-    assert failures(complete, bake(deploy=deploy, workers=workers)) == 0
+    code, output = suite(bake(deploy=deploy, workers=workers))
+    assert code == pytest.ExitCode.OK, output
 
 
 @pytest.mark.parametrize(
@@ -94,17 +119,9 @@ def test_all_places_agree(
         f"{deploy}-{Path(name).name}-{after or before}" for deploy, name, before, after in CHANGES
     ],
 )
-def test_a_change_in_one_place_is_noticed(
-    bake: Callable[..., Path],
-    complete: Path,
-    tmp_path: Path,
-    deploy: str,
-    name: str,
-    before: str,
-    after: str,
+def test_change_in_one_place_is_detected(
+    copies: dict[str, Path], suite: Suite, deploy: str, name: str, before: str, after: str
 ) -> None:
-    project = shutil.copytree(bake(deploy=deploy), tmp_path / SLUG)
-    text, count = re.subn(before, after, (project / name).read_text("utf-8"), count=1)
-    assert count == 1
-    (project / name).write_text(text, "utf-8")
-    assert failures(complete, project) >= 1
+    with changed(copies[deploy] / name, before, after):
+        code, output = suite(copies[deploy])
+    assert code == pytest.ExitCode.TESTS_FAILED, output

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import install
+from .environments import environment
 from .harness import Answer, Service, Starter, free_ports, get, starter, until
 from .load import MIX, Load
 
@@ -53,9 +53,9 @@ def traced(bake_into: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def traced_python(traced: Path) -> Path:
+def traced_python(traced: Path, shared: Path) -> Path:
     """The Python of an environment with everything that it needs."""
-    return install(traced)
+    return environment(traced, shared)
 
 
 @pytest.fixture

@@ -1,0 +1,79 @@
+"""Python environments for baked projects: dependencies are installed once, not for each project."""
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..tools import needs
+
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time do something, of all those that run tests."""
+    with path.with_name(f"{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def environment(project: Path, folder: Path) -> Path:
+    """Return the Python of an environment with all that a project depends on, but not the project.
+
+    The environments are in `folder`. Projects with the same dependencies have the same one.
+    """
+    data = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+    constraints = (project / "constraints.txt").read_text("utf-8")
+    wanted = [*data["dependencies"], *data["optional-dependencies"]["dev"], constraints]
+    name = hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:8]
+    place = folder / f"environment-{name}"
+    python = place / "bin/python"
+    complete = place / "complete"
+    with locked(place):
+        if not complete.exists():
+            _uv(project, "venv", "--clear", "--python", sys.executable, str(place))
+            _pip(project, python, "-r", "pyproject.toml", "--extra", "dev")
+            complete.touch()
+    return python
+
+
+def install(project: Path, folder: Path) -> Path:
+    """Install a project with its command into a `.venv` of its own. Return its Python.
+
+    What it depends on is added from the environment that `environment` makes in `folder`.
+    """
+    dependencies = _site_packages(environment(project, folder))
+    python = project / ".venv/bin/python"
+    _uv(project, "venv", "--python", sys.executable, ".venv")
+    (_site_packages(python) / "dependencies.pth").write_text(f"{dependencies}\n")
+    # The oldest Python that a project asks for may be newer than the one at hand. The code is the
+    # same for all of them; CI runs these tests with each.
+    configuration = project / "pyproject.toml"
+    text = configuration.read_text("utf-8")
+    newer = f'requires-python = ">={VERSION}"'
+    lines = [newer if line.startswith("requires-python") else line for line in text.split("\n")]
+    configuration.write_text("\n".join(lines), "utf-8")
+    _pip(project, python, "--no-deps", "--editable", ".")
+    configuration.write_text(text, "utf-8")
+    return python
+
+
+def _site_packages(python: Path) -> Path:
+    return python.parents[1] / f"lib/python{VERSION}/site-packages"
+
+
+def _pip(project: Path, python: Path, *arguments: str) -> None:
+    constraints = ("--constraints", "constraints.txt")
+    _uv(project, "pip", "install", "--python", str(python), *constraints, *arguments)
+
+
+def _uv(project: Path, *arguments: str) -> None:
+    """Run uv, which keeps what it has downloaded."""
+    variables = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    subprocess.run([needs("uv"), "--quiet", *arguments], cwd=project, env=variables, check=True)
