@@ -1,4 +1,4 @@
-"""Several workers under a supervisor: reloaded, killed, blocked and stopped, all under load.
+"""Several workers under a supervisor: reloaded, killed and stopped, under load.
 
 Each test starts a copy of `faults.py`: lines at its end run in a worker only, where it is imported.
 """
@@ -24,13 +24,10 @@ from ..tools import needs
 from .harness import (
     ADMIN,
     FAULTS,
-    Answer,
     Service,
     Starter,
     children,
-    free_ports,
     get,
-    is_open,
     parse,
     read_to_end,
     request,
@@ -41,9 +38,6 @@ from .load import MIX, Load
 MARGIN = 1.0
 """Seconds that the contract allows over the time that is due."""
 
-POLLING = 0.5
-"""Seconds until a test has read in the log what has happened."""
-
 WAITING_APP = """
 import pathlib
 _make_app = make_app
@@ -51,25 +45,6 @@ def make_app(values):
     while pathlib.Path("hold").exists():
         time.sleep(0.02)
     return _make_app(values)
-"""
-
-WAITING_RESOURCE = """
-import contextlib, pathlib
-_make_app = make_app
-@contextlib.asynccontextmanager
-async def pool():
-    while pathlib.Path("hold").exists():
-        await asyncio.sleep(0.02)
-    yield
-def make_app(values):
-    application = _make_app(values)
-    application.resources = {"pool": pool}
-    return application
-"""
-
-FAILING_APP = """
-def make_app(values):
-    raise RuntimeError("no application today")
 """
 
 FAILING_RESOURCE = """
@@ -147,11 +122,10 @@ def ask_without_waiting(service: Service, path: str, count: int = 1) -> contextl
         return stack.pop_all()
 
 
-async def many(service: Service, count: int, path: str) -> list[asyncio.Task[Answer]]:
-    """Send requests and return once the service has all of them in flight."""
-    tasks = [asyncio.create_task(get(service.port, path)) for _ in range(count)]
-    await asyncio.sleep(1)
-    return tasks
+def in_flight(service: Service) -> int:
+    """Count the requests in flight at all workers."""
+    workers = service.ask("/workers", admin=True).json["workers"]
+    return sum(worker["requests_in_flight"] for worker in workers)
 
 
 def post(service: Service, size: int) -> int:
@@ -218,68 +192,50 @@ def test_changed_code_of_the_service_counts_after_a_reload(run: Starter) -> None
     assert {post(service, 900) for _ in range(10)} == {413}
 
 
+BROKEN = {
+    "this is no Python": "SyntaxError",
+    "import not_there_at_all": "not_there_at_all",
+    FAILING_RESOURCE: "cannot start pool: RuntimeError('the pool is empty')",
+}
+"""Lines that a reload cannot start with, and what the error must say."""
+
+
+def test_failed_reloads_under_load_change_nothing(run: Starter) -> None:
+    service = start(run)
+    before = service.processes()
+    with Load(service.port, MIX) as load:
+        for count, (broken, reason) in enumerate(BROKEN.items(), start=1):
+            answered = load.answered
+            until(lambda: load.answered > answered + 500, "requests before the reload")  # noqa: B023
+            script(run, broken)
+            service.signal(signal.SIGHUP)
+            until(lambda: len(errors(service)) == count, "reload given up")  # noqa: B023
+            message = errors(service)[-1]["message"]
+            assert message.startswith("reload given up")
+            assert reason in message
+        answered = load.answered
+        until(lambda: load.answered > answered + 500, "requests after the reloads")
+        assert service.processes() == before
+        assert load.pids <= set(before.values())
+        assert "reloaded" not in service.messages()
+        script(run, "VERSION = 2")
+        reload(service)
+        assert not set(before.values()) & set(service.processes().values())
+        assert service.ask("/who/0").json["version"] == 2
+    assert load.kinds() == {}
+    assert len(errors(service)) == len(BROKEN)
+
+
 def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
 
 
-def test_a_changed_setting_counts_after_a_reload(run: Starter) -> None:
-    (run.folder / ".env").write_text("APP_MAX_BODY_SIZE=1000\n")
-    service = start(run)
-    assert [post(service, size) for size in (900, 1100)] == [400, 413]
-    (run.folder / ".env").write_text("APP_MAX_BODY_SIZE=100\nAPP_WORKERS=3\n")
-    assert {post(service, 900) for _ in range(10)} == {400}
-    with Load(service.port, MIX) as load:
-        reload(service)
-        assert {post(service, 900) for _ in range(10)} == {413}
-        until(lambda: load.answered > 3_000, "requests")
-    assert load.kinds() == {}
-
-
-@pytest.mark.parametrize(
-    ("broken", "why"),
-    [
-        ("this is no Python", "SyntaxError"),
-        ("import not_there_at_all", "not_there_at_all"),
-        (FAILING_APP, "no application today"),
-        (FAILING_RESOURCE, "cannot start pool: RuntimeError('the pool is empty')"),
-        ("", "APP_THREADS"),
-    ],
-    ids=["syntax", "import", "make_app", "resource", "settings"],
-)
-def test_a_reload_onto_something_broken_changes_nothing(
-    run: Starter, broken: str, why: str
-) -> None:
-    service = start(run)
-    before = service.processes()
-    script(run, broken)
-    if not broken:
-        (run.folder / ".env").write_text("APP_THREADS=many\n")
-    with Load(service.port, MIX) as load:
-        until(lambda: load.answered > 500, "requests before the reload")
-        assert load.in_flight > 0
-        service.signal(signal.SIGHUP)
-        service.wait_for_message("reload given up")
-        answered = load.answered
-        until(lambda: load.answered > max(3_000, answered + 500), "requests after it")
-        assert service.processes() == before
-        assert load.pids <= set(before.values())
-        [record] = errors(service)
-        assert why in record["message"]
-        assert "reloaded" not in service.messages()
-        (run.folder / ".env").unlink(missing_ok=True)
-        script(run, "VERSION = 2")
-        reload(service)
-        assert not set(before.values()) & set(service.processes().values())
-        assert service.ask("/who/0").json["version"] == 2
-    assert load.kinds() == {}
-    assert len(errors(service)) == 1
-
-
 # Dying
 
 
+@pytest.mark.seconds
 def test_a_killed_worker_costs_its_own_requests_and_is_replaced(run: Starter) -> None:
     service = start(run)
     seconds = []
@@ -314,116 +270,26 @@ def test_a_killed_worker_costs_its_own_requests_and_is_replaced(run: Starter) ->
     assert len(numbers(service, pattern)) == len(errors(service)) == 20
 
 
-# Blocked
-
-
-def test_a_blocked_worker_is_replaced_while_the_other_serves(run: Starter) -> None:
-    service = start(run, APP_HANG_TIMEOUT=2)
-    before = service.processes()
-    with Load(service.port, MIX) as load:
-        until(lambda: len(load.pids) == 2 and load.answered > 500, "requests to both")
-        blocked = time.monotonic()
-        with ask_without_waiting(service, "/block/60"):
-            service.wait_for_message("blocking")
-            counts = load.by_pid.copy()
-            record = service.wait_for_message("its event loop was blocked")
-            [(slot, pid)] = re.findall(r"worker (\d), pid (\d+): killed", record["message"])
-            slot, victim = int(slot), int(pid)
-            until(lambda: service.processes()[slot] != victim, "a replacement")
-        seconds = time.monotonic() - blocked
-        [other] = set(service.workers()) & set(before.values())
-        # Not many, for soon most of the ten connections wait for the blocked one.
-        assert load.by_pid[other] > counts[other] + 10
-        until(lambda: load.answered > 3_000, "requests after it")
-    print("seconds to replace:", seconds)
-    assert seconds < 3 + POLLING
-    assert before[slot] == victim
-    assert service.processes() == {**before, slot: service.processes()[slot]}
-    assert "faults.py" in record["code.stacktrace"]
-    assert "in get" in record["code.stacktrace"]
-    # As many as there were at its last sign of life.
-    assert len(numbers(service, r".* requests in flight: (\d+)")) == 1
-    assert len(errors(service)) == 1
-    assert load.failures
-    assert {failure.pid for failure in load.failures} <= {victim, 0}
-    assert len(load.failures) <= 10
-
-
-async def test_neighbours_accept_what_comes_to_a_blocked_worker(run: Starter) -> None:
-    service = start(run, APP_HANG_TIMEOUT=60)
-
-    async def ask() -> tuple[Answer, float]:
-        asked = time.monotonic()
-        answer = await get(service.port, "/who/0")
-        return answer, time.monotonic() - asked
-
-    with ask_without_waiting(service, "/block/60"):
-        # What had been accepted before would have to wait for the end.
-        service.wait_for_message("blocking")
-        answers = await asyncio.gather(*(ask() for _ in range(200)))
-    assert [answer.status for answer, _ in answers] == [200] * 200
-    message = service.wait_for_message(r"accepting for worker \d")["message"]
-    blocked = service.processes()[int(message[-1])]
-    # Those that had come to the blocked one waited until it was seen to be.
-    waited = [answer.json["pid"] for answer, seconds in answers if seconds > 1]
-    print("waited for a neighbour:", len(waited))
-    print("longest wait:", max(seconds for _, seconds in answers))
-    assert waited
-    assert blocked not in waited
-    assert max(seconds for _, seconds in answers) < 2 + MARGIN
-    assert errors(service) == []
-
-
-def test_without_a_time_out_a_blocked_worker_lives(run: Starter) -> None:
-    service = start(run, APP_HANG_TIMEOUT=0)
-    before = service.processes()
-    assert service.ask("/block/3").status == 200
-    assert service.processes() == before
-    assert errors(service) == []
-
-
 # Not blocked
 
 
-def stop_the_supervisor(service: Service) -> None:
-    service.signal(signal.SIGSTOP)
-    time.sleep(4)
-    service.signal(signal.SIGCONT)
-
-
-def stop_all(service: Service) -> None:
-    service.signal(signal.SIGSTOP, group=True)
-    time.sleep(4)
-    # The supervisor first, so that it looks before anybody has had a chance to show a sign of life.
-    service.signal(signal.SIGCONT)
-    time.sleep(0.5)
-    service.signal(signal.SIGCONT, group=True)
-
-
-def load_the_machine(service: Service) -> None:
+def test_workers_on_a_busy_machine_are_not_replaced(run: Starter) -> None:
+    service = start(run, APP_HANG_TIMEOUT=2)
+    before = service.processes()
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:
         with Load(service.port, MIX) as load:
-            time.sleep(6)
+            time.sleep(6)  # three times as long as a worker may hang
         assert load.answered > 100
         assert load.kinds() == {}
     finally:
         for process in busy:
             process.kill()
             process.wait()
-
-
-@pytest.mark.parametrize("disturb", [stop_the_supervisor, stop_all, load_the_machine])
-def test_nobody_is_taken_for_blocked_who_is_not(
-    run: Starter, disturb: Callable[[Service], None]
-) -> None:
-    service = start(run, APP_HANG_TIMEOUT=2)
-    before = service.processes()
-    disturb(service)
     check_that_all_live(service, before)
 
 
-def test_nobody_is_taken_for_blocked_when_the_clock_jumps(run: Starter) -> None:
+def test_workers_are_not_replaced_when_the_clock_jumps(run: Starter) -> None:
     faketime = [needs("faketime"), "-m", "-f", "+0", "printenv", "LD_PRELOAD"]
     clock = run.folder / "clock"
 
@@ -459,7 +325,7 @@ def test_nobody_is_taken_for_blocked_when_the_clock_jumps(run: Starter) -> None:
     # And who is blocked is still found.
     with ask_without_waiting(service, "/block/60"):
         service.wait_for_message("blocking")
-        until(lambda: service.processes() != before, "a replacement", 3 + POLLING)
+        until(lambda: service.processes() != before, "a replacement")
 
 
 def check_that_all_live(service: Service, before: dict[int, int]) -> None:
@@ -481,18 +347,14 @@ def check_that_all_live(service: Service, before: dict[int, int]) -> None:
 # Without a supervisor
 
 
-@pytest.mark.parametrize("state", ["idle", "in flight", "blocked"])
-def test_nobody_outlives_the_supervisor(run: Starter, state: str) -> None:
+@pytest.mark.seconds
+def test_workers_exit_when_the_supervisor_is_killed(run: Starter) -> None:
     service = start(run)
     pids = service.processes().values()
-    count, path = {"idle": (0, ""), "in flight": (20, "/sleep/60"), "blocked": (1, "/block/60")}[
-        state
-    ]
-    with ask_without_waiting(service, path, count):
-        time.sleep(0.5)
+    with ask_without_waiting(service, "/sleep/60", 20):
+        until(lambda: in_flight(service) == 20, "requests in flight")
         killed = service.signal(signal.SIGKILL)
-        until(lambda: not any(map(alive, pids)), "everybody gone", patience=2)
-        print("seconds until all are gone:", time.monotonic() - killed)
+        until(lambda: not any(map(alive, pids)), "the end of all processes", patience=2)
         for port in (service.port, service.admin_port):
             until(lambda: can_be_bound(port), "a free port", killed + 3 - time.monotonic())  # noqa: B023
 
@@ -509,18 +371,13 @@ def can_be_bound(port: int) -> bool:
 # Stopping
 
 
-@pytest.mark.parametrize(
-    ("signum", "group"),
-    [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, True)],
-    ids=["SIGTERM", "SIGTERM to all", "Ctrl-C"],
-)
-async def test_requests_in_flight_on_all_workers_are_answered(
-    run: Starter, signum: int, group: bool
-) -> None:
+@pytest.mark.seconds
+async def test_requests_in_flight_are_answered_when_all_processes_get_sigterm(run: Starter) -> None:
     service = start(run)
     workers = service.workers()
-    tasks = await many(service, 50, "/who/2")
-    signalled = service.signal(signum, group=group)
+    tasks = [asyncio.create_task(get(service.port, "/who/2")) for _ in range(50)]
+    await asyncio.to_thread(until, lambda: in_flight(service) == 50, "requests in flight")
+    signalled = service.signal(group=True)
     answers = await asyncio.gather(*tasks)
     code = await asyncio.to_thread(service.wait)
     assert time.monotonic() - signalled < 2 + MARGIN
@@ -528,50 +385,25 @@ async def test_requests_in_flight_on_all_workers_are_answered(
     assert {answer.headers.get("connection") for answer in answers} == {"close"}
     assert {answer.json["pid"] for answer in answers} == set(workers)
     assert code == 0
-    in_flight = numbers(service, r"draining, requests in flight: (\d+)")
-    assert sum(in_flight) == 50
-    assert max(in_flight) < 50
+    assert sum(numbers(service, r"draining, requests in flight: (\d+)")) == 50
     assert service.messages()[-1] == "stopped"
     assert not any("cut" in message for message in service.messages())
     assert errors(service) == []
     assert not any(map(alive, workers))
 
 
-@pytest.mark.parametrize(
-    ("signum", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["SIGTERM", "Ctrl-C"]
-)
-@pytest.mark.parametrize("path", ["/sleep/60", "/block/60"])
-async def test_a_second_signal_stops_all_at_once(
-    run: Starter, path: str, signum: int, group: bool
-) -> None:
+@pytest.mark.seconds
+def test_second_ctrl_c_stops_blocked_workers_immediately(run: Starter) -> None:
     service = start(run)
     pids = service.processes().values()
-    with ask_without_waiting(service, path, 20):
-        await asyncio.sleep(0.5)
-        service.signal(signum, group=group)
-        await asyncio.sleep(0.5)
+    with ask_without_waiting(service, "/block/60", 20):
+        until(lambda: service.messages().count("blocking") == 2, "two blocked workers")
+        service.signal(signal.SIGINT, group=True)
+        service.wait_for_message("SIGINT: stopping")
         assert service.process.poll() is None
-        signalled = service.signal(signum, group=group)
-        code = await asyncio.to_thread(service.wait)
+        signalled = service.signal(signal.SIGINT, group=True)
+        assert service.wait() == 1
     assert time.monotonic() - signalled < MARGIN
-    assert code == 1
-    assert not any(map(alive, pids))
-
-
-@pytest.mark.parametrize("path", ["/sleep/60", "/block/60"])
-async def test_stuck_requests_are_cut_in_time_and_counted(run: Starter, path: str) -> None:
-    service = start(run, APP_DRAIN_TIMEOUT=2)
-    pids = service.processes().values()
-    blocks = "block" in path
-    with ask_without_waiting(service, path, 1 if blocks else 20):
-        await asyncio.sleep(0.5)
-        signalled = service.signal()
-        code = await asyncio.to_thread(service.wait)
-    assert time.monotonic() - signalled == pytest.approx(2, abs=MARGIN)
-    assert code == 0
-    cut = numbers(service, r"2 s after SIGTERM: requests cut: (\d+), WebSockets cut: 0")
-    assert sum(cut) == (1 if blocks else 20)
-    assert len(cut) == (1 if blocks else 2)
     assert not any(map(alive, pids))
 
 
@@ -604,56 +436,7 @@ def test_stopping_under_load_cuts_nothing_that_has_been_accepted(run: Starter) -
     assert errors(service) == []
 
 
-def test_not_ready_first_then_served_by_all_for_the_delay(run: Starter) -> None:
-    service = start(run, APP_DRAIN_DELAY=3)
-    workers = service.workers()
-    with Load(service.port, MIX) as load:
-        until(lambda: load.answered > 500, "requests before")
-        signalled = service.signal()
-        until(lambda: health(service) == (503, ["draining"], 200), "not ready", patience=1)
-        counts = dict(load.by_pid)
-        while time.monotonic() - signalled < 2.5:
-            assert health(service) == (503, ["draining"], 200)
-            assert service.ask("/who/0").status == 200
-        assert all(load.by_pid[pid] > counts[pid] + 100 for pid in workers)
-        load.stopping = True
-        assert service.wait() == 0
-    assert 3 <= time.monotonic() - signalled < 3 + MARGIN
-    assert load.kinds() == {}
-
-
 # Health
-
-
-@pytest.mark.parametrize("waiting", [WAITING_APP, WAITING_RESOURCE], ids=["make_app", "resource"])
-def test_health_while_the_service_starts(run: Starter, waiting: str) -> None:
-    (hold := run.folder / "hold").touch()
-    port, admin_port = free_ports(2)
-    path = str(script(run, waiting))
-    service = run.spawn(path, APP_WORKERS=2, APP_PORT=port, APP_ADMIN_PORT=admin_port)
-    service.port, service.admin_port = port, admin_port
-    until(lambda: is_open(admin_port), "the admin port")
-    for _ in range(20):
-        assert health(service) == (503, ["starting"], 200)
-    # Nobody must be sent here.
-    assert not is_open(port)
-    hold.unlink()
-    service.wait_until_ready()
-    assert health(service) == READY
-    assert len(service.workers()) == 2
-
-
-def test_health_while_requests_are_answered_at_the_end(run: Starter) -> None:
-    service = start(run)
-    before = service.processes()
-    with ask_without_waiting(service, "/sleep/3", 20):
-        time.sleep(0.5)
-        signalled = service.signal()
-        until(lambda: health(service) == (503, ["draining"], 200), "not ready", patience=1)
-        while time.monotonic() - signalled < 2:
-            assert health(service) == (503, ["draining"], 200)
-        assert service.wait() == 0
-    assert service.processes() == before
 
 
 def test_health_while_workers_are_dead(run: Starter) -> None:
@@ -667,7 +450,7 @@ def test_health_while_workers_are_dead(run: Starter) -> None:
         assert health(service) == READY
     assert service.ask("/who/0").json["pid"] == second
     os.kill(second, signal.SIGKILL)
-    until(lambda: health(service) == (503, ["starting"], 200), "not ready", patience=3)
+    until(lambda: health(service) == (503, ["starting"], 200), "not ready")
     service.wait_for_message(f"pid {second}: killed by SIGKILL")
     assert health(service) == (503, ["starting"], 200)
     hold.unlink()
@@ -675,15 +458,14 @@ def test_health_while_workers_are_dead(run: Starter) -> None:
     until(lambda: not {first, second} & set(service.workers()), "replacements")
 
 
-def test_health_while_all_workers_are_blocked(run: Starter) -> None:
+def test_service_is_not_ready_while_all_workers_are_blocked(run: Starter) -> None:
     service = start(run)
-    blocked = time.monotonic()
     with ask_without_waiting(service, "/block/60", 20):
-        until(lambda: health(service) == (503, ["no worker answers"], 200), "not ready", 3)
-        print("seconds until not ready:", time.monotonic() - blocked)
+        until(lambda: health(service) == (503, ["no worker answers"], 200), "not ready")
         assert errors(service) == []
 
 
+@pytest.mark.seconds
 def test_health_while_all_workers_are_saturated(run: Starter) -> None:
     service = start(run)
     slowest = 0.0
