@@ -1,136 +1,324 @@
-"""Starting with what cannot work: a clear word at once, and no process left behind."""
+"""Starting: with bad settings or code, in a control group, as process 1, from a terminal."""
 
+import os
+import pty
+import signal
 import socket
-import time
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from .harness import Service, Starter
+from ..tools import needs
+from .harness import FAULTS, Service, Starter, children, processes_in, starter, until
 
 SECRET = "hunter2-the-secret"
 
-BAD_ENVIRONMENTS = {
-    "port is a word": {"APP_PORT": "eighty"},
-    "port is too high": {"APP_PORT": "65536"},
-    "port is negative": {"APP_PORT": "-1"},
-    "port has a fraction": {"APP_PORT": "80.5"},
-    "port comes from Kubernetes": {"APP_PORT": "tcp://10.0.0.1:80"},
-    "ports are the same": {"APP_PORT": "8000", "APP_ADMIN_PORT": "8000"},
-    "address is a name": {"APP_ADDRESS": "localhost.example"},
-    "address has a port": {"APP_ADMIN_ADDRESS": "127.0.0.1:9000"},
-    "level is unknown": {"APP_LOG_LEVEL": "loud"},
-    "format is unknown": {"APP_LOG_FORMAT": "xml"},
-    "delay is not a number": {"APP_DRAIN_DELAY": "nan"},
-    "delay is infinite": {"APP_DRAIN_DELAY": "inf"},
-    "time-out has a unit": {"APP_DRAIN_TIMEOUT": "25s"},
-    "time-out is negative": {"APP_DRAIN_TIMEOUT": "-5"},
-    "idle time-out is nothing": {"APP_IDLE_TIMEOUT": "0"},
-    "body time-out is a word": {"APP_BODY_TIMEOUT": "never"},
-    "body size is nothing": {"APP_MAX_BODY_SIZE": "0"},
-    "proxy is no network": {"APP_TRUSTED_PROXIES": "127.0.0.1, nginx"},
-    "network has host bits": {"APP_TRUSTED_PROXIES": "10.1.2.3/8"},
-    "no threads": {"APP_THREADS": "0"},
-    "debug is neither": {"APP_DEBUG": "perhaps"},
-    "credentials under the wrong key": {"APP_PORT": f"postgres://app:{SECRET}@db/app"},
-    "everything at once": {
-        "APP_ADDRESS": "x",
-        "APP_PORT": "x",
-        "APP_ADMIN_ADDRESS": "x",
-        "APP_ADMIN_PORT": "x",
-        "APP_LOG_LEVEL": "x",
-        "APP_LOG_FORMAT": "x",
-        "APP_DRAIN_DELAY": "x",
-        "APP_DRAIN_TIMEOUT": "x",
-        "APP_IDLE_TIMEOUT": "x",
-        "APP_BODY_TIMEOUT": "x",
-        "APP_MAX_BODY_SIZE": "x",
-        "APP_TRUSTED_PROXIES": "x",
-        "APP_THREADS": "x",
-        "APP_DEBUG": "x",
+BAD_SETTINGS = [
+    {
+        "APP_ADDRESS": "localhost.example",
+        "APP_PORT": "80.5",
+        "APP_ADMIN_ADDRESS": "127.0.0.1:9000",
+        "APP_ADMIN_PORT": "65536",
+        "APP_WORKERS": "many",
+        "APP_LOG_LEVEL": "loud",
+        "APP_LOG_FORMAT": "xml",
+        "APP_DRAIN_DELAY": "inf",
+        "APP_DRAIN_TIMEOUT": "25s",
+        "APP_IDLE_TIMEOUT": "0",
+        "APP_BODY_TIMEOUT": "never",
+        "APP_MAX_BODY_SIZE": "0",
+        "APP_TRUSTED_PROXIES": "127.0.0.1, nginx",
+        "APP_THREADS": "0",
+        "APP_DEBUG": "perhaps",
     },
+    {
+        "APP_PORT": f"postgres://app:{SECRET}@db/app",
+        "APP_ADMIN_PORT": "tcp://10.0.0.1:80",
+        "APP_WORKERS": "257",
+        "APP_DRAIN_DELAY": "nan",
+        "APP_DRAIN_TIMEOUT": "-5",
+        "APP_TRUSTED_PROXIES": "10.1.2.3/8",
+    },
+]
+
+NOTE_ATTEMPT = """
+import os, time
+from pathlib import Path
+
+with Path(__file__).with_name("attempts").open("a") as file:
+    file.write(f"{os.getpid()} {time.monotonic()}\\n")
+"""
+
+FAULTY_APPLICATIONS = {
+    "raises": ("raise RuntimeError('no luck')", "RuntimeError('no luck')"),
+    "is killed": ("os.kill(os.getpid(), 9)", "killed by SIGKILL"),
 }
+"""What an application does at its import, and what the one line on standard error must say."""
+
+RUN_ORPHANS = """
+import subprocess
+
+from tornado.routing import Rule
+from tornado_service import app
+from tornado_service.routing import Route
+from tornado_service.web import Handler
 
 
-def outcome(run: Starter, *arguments: str, **settings: object) -> tuple[Service, int, float]:
-    """Start what cannot start. Returns it with its exit code and how long it took."""
-    started = time.monotonic()
-    service = run.spawn(*arguments, **settings)
-    return service, service.wait(), time.monotonic() - started
+class Orphans(Handler):
+    def get(self):
+        # The shell ends at once, and what it has left behind is handed to process 1.
+        for _ in range(20):
+            subprocess.run(["sh", "-c", "sleep 2 &"], check=True)
+        self.reply({"left": 20})
+
+
+def make_app(values):
+    application = app.make_app(values)
+    application.wildcard_router.add_rules([Rule(Route("/orphans"), Orphans)])
+    return application
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def faulty_services(
+    python: Path, project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Service]]:
+    """Services that can never start, each of which takes a quarter of a minute to give up.
+
+    All are started before the first test, and looked at by the last.
+    """
+    folder = tmp_path_factory.mktemp("faulty").resolve()
+    with starter(python, folder, project / "src") as run:
+        yield {
+            name: run.own(NOTE_ATTEMPT + source, name, APP_WORKERS=2)
+            for name, (source, _) in FAULTY_APPLICATIONS.items()
+        }
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])
-@pytest.mark.parametrize("name", BAD_ENVIRONMENTS)
-def test_bad_settings(run: Starter, name: str, command: str) -> None:
-    environment = {**BAD_ENVIRONMENTS[name], "APP_UNRELATED_TOKEN": SECRET}
-    service, code, seconds = outcome(run, "-m", "tornado_service", command, **environment)
-    assert code == 78
-    assert seconds < 2
+@pytest.mark.parametrize("settings", BAD_SETTINGS, ids=["all", "more"])
+def test_all_bad_settings_are_reported_together(
+    run: Starter, settings: dict[str, str], command: str
+) -> None:
+    environment = {**settings, "APP_UNRELATED_TOKEN": SECRET}
+    service = run.spawn("-m", "tornado_service", command, **environment)
+    assert service.wait() == 78
     first, *lines = service.errors().splitlines()
     assert first == "Bad settings:"
-    complained = {line.strip().partition(":")[0] for line in lines}
-    expected = {key for key in BAD_ENVIRONMENTS[name] if key != "APP_PORT" or "same" not in name}
-    assert complained == expected
-    assert len(lines) == len(expected)
+    assert sorted(line.strip().partition(":")[0] for line in lines) == sorted(settings)
     assert "Traceback" not in service.errors()
     assert SECRET not in service.errors()
     assert service.log_path.read_text() == ""
 
 
-def test_bad_dotenv(run: Starter) -> None:
-    (run.folder / ".env").write_text("APP_THREADS=many\nAPP_LOG_LEVEL=loud\nOTHER=1\n")
-    service, code, _ = outcome(run)
-    assert code == 78
-    assert "APP_THREADS" in service.errors()
-    assert "APP_LOG_LEVEL" in service.errors()
-    assert "OTHER" not in service.errors()
+def test_port_of_another_instance_is_one_line(run: Starter) -> None:
+    first = run.start(APP_WORKERS=2)
+    folder = run.folder
+    run.folder = folder / "second"
+    run.folder.mkdir()
+    second = run.spawn(APP_WORKERS=2, APP_PORT=first.port)
+    assert second.wait() == 1
+    [line] = second.errors().splitlines()
+    assert line.startswith(f"cannot listen on 127.0.0.1 port {first.port}: ")
+    assert processes_in(run.folder) == []
+    assert second.log_path.read_text() == ""
+    assert first.ask("/").status == 200
 
 
-def test_unreadable_dotenv(run: Starter) -> None:
-    (run.folder / ".env").write_bytes(b"APP_THREADS=\xff\xfe\x00\n")
-    service, code, _ = outcome(run)
-    assert code == 78
-    assert ".env cannot be read" in service.errors()
-    assert "Traceback" not in service.errors()
+@contextmanager
+def control_group(run: Starter, cpus: float) -> Iterator[tuple[str, ...]]:
+    """Make a control group with a quota. Yields the command that runs others in it.
+
+    What was started is ended with it.
+    """
+    version_1 = Path("/sys/fs/cgroup/cpu")
+    group = (version_1 if version_1.is_dir() else version_1.parent) / f"test-{os.getpid()}"
+    quota, period = int(cpus * 100_000), 100_000
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    try:
+        if version_1.is_dir():
+            (group / "cpu.cfs_period_us").write_text(str(period))
+            (group / "cpu.cfs_quota_us").write_text(str(quota))
+        else:
+            (group / "cpu.max").write_text(f"{quota} {period}")
+        # A group within that has no quota of its own: it obeys the one above.
+        (group / "inner").mkdir()
+        yield "sh", "-c", f'echo $$ >{group}/inner/cgroup.procs && exec "$@"', "sh"
+    finally:
+        run.end()
+        for folder in group / "inner", group:
+            until(lambda folder=folder: not folder.is_dir() or is_removed(folder), "an empty group")
 
 
-def test_good_settings_are_no_error(run: Starter) -> None:
-    service, code, _ = outcome(run, "-m", "tornado_service", "check", APP_THREADS=3)
-    assert (code, service.errors()) == (0, "")
-    assert "APP_THREADS=3" in service.log_path.read_text()
+def is_removed(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError:  # the last process has only just ended
+        return False
+    return True
 
 
-@pytest.mark.parametrize("setting", ["APP_PORT", "APP_ADMIN_PORT"])
-def test_port_in_use(run: Starter, setting: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        service, code, seconds = outcome(run, **{setting: port})
-    check_refusal(service, code, seconds, f"cannot listen on 127.0.0.1 port {port}: ")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is only one processor")
+def test_auto_is_two_workers_with_a_quota_of_two_processors(run: Starter) -> None:
+    with control_group(run, 2.5) as wrapper:
+        processors = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
+        wrapper += (needs("taskset"), "-c", processors)
+        service = run.spawn(APP_WORKERS="auto", wrapper=wrapper)
+        assert len(service.workers()) == 2
+        assert len(children(service.process.pid)) == 3
+        service.signal()
+        assert service.wait() == 0
 
 
-@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
-def test_address_that_is_not_local(run: Starter, address: str) -> None:
-    service, code, seconds = outcome(run, APP_ADDRESS=address, APP_PORT=8123)
-    check_refusal(service, code, seconds, f"cannot listen on {address} port 8123: ")
+@pytest.fixture
+def as_process_1() -> tuple[str, ...]:
+    """The command that makes others process 1 of a namespace of their own."""
+    as_root = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    command = (needs("unshare"), *as_root, "--pid", "--fork", "--mount-proc")
+    tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no namespace can be made here: {tried.stderr}")
+    return command
 
 
-def test_log_folder_that_does_not_exist(run: Starter) -> None:
-    path = run.folder / "nowhere/service.log"
-    service, code, seconds = outcome(run, APP_LOG_FILE=path)
-    check_refusal(service, code, seconds, f"'{path}'")
+def the_child(service: Service) -> int:
+    """Wait for the process that `unshare` has started; a signal to itself would not reach it."""
+    [pid] = until(lambda: children(service.process.pid), "process 1")
+    return pid
 
 
-def test_log_folder_that_cannot_be_written(run: Starter) -> None:
-    # Even root may not create a file here.
-    service, code, seconds = outcome(run, APP_LOG_FILE="/proc/service.log")
-    check_refusal(service, code, seconds, "cannot write the log: ", "'/proc/service.log'")
+def test_process_1_drains(run: Starter, as_process_1: tuple[str, ...]) -> None:
+    service = run.spawn(str(FAULTS), wrapper=as_process_1, APP_WORKERS=2).wait_until_ready()
+    service.workers()
+    assert {r["pid"] for r in service.records() if "listening on" in r["message"]} == {1}
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(b"GET /sleep/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: in_flight(service), "the request in flight")
+        os.kill(the_child(service), signal.SIGTERM)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert service.wait() == 0
+    assert service.messages()[-1] == "stopped"
 
 
-def check_refusal(service: Service, code: int, seconds: float, *parts: str) -> None:
-    """Check that one line said what and where."""
-    assert code == 1
-    assert seconds < 2
-    assert len(service.errors().splitlines()) == 1
-    for part in parts:
-        assert part in service.errors()
-    assert not Path(f"/proc/{service.process.pid}").exists()
+def in_flight(service: Service) -> bool:
+    """Tell whether a worker has taken the only connection that there is."""
+    # State 01 is an established connection, whose inode is 0 until somebody has accepted it.
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    port = f":{service.port:04X}"
+    return any(f[1].endswith(port) and f[3] == "01" and f[9] != "0" for f in fields)
+
+
+def test_process_1_waits_for_strangers(run: Starter, as_process_1: tuple[str, ...]) -> None:
+    service = run.own(RUN_ORPHANS, wrapper=as_process_1, APP_WORKERS=2).wait_until_ready()
+    service.workers()
+    process_1 = the_child(service)
+    own = set(children(process_1))
+    assert len(own) == 3
+    assert service.ask("/orphans").json == {"left": 20}
+    until(lambda: len(children(process_1)) > 3, "orphans")
+    # A zombie would count as a child until it is waited for.
+    until(lambda: set(children(process_1)) == own, "the end of the orphans")
+    assert not [m for m in service.messages() if "killed" in m or "exit code" in m]
+    os.kill(process_1, signal.SIGTERM)
+    assert service.wait() == 0
+
+
+TAKE_TERMINAL = """
+import fcntl, os, signal, sys, termios
+
+fcntl.ioctl(int(sys.argv[1]), termios.TIOCSCTTY, 0)
+os.close(int(sys.argv[1]))
+# Whoever runs the tests may have said nohup.
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "nohup" else signal.SIG_DFL)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
+
+
+def start_in_terminal(run: Starter, how: str = "", **settings: object) -> tuple[Service, int]:
+    """Start a service as a shell in a terminal does. Returns it with the terminal's other end."""
+    terminal, inside = pty.openpty()
+    wrapper = (sys.executable, "-c", TAKE_TERMINAL, str(inside), how)
+    service = run.spawn(str(FAULTS), wrapper=wrapper, pass_fds=(inside,), **settings)
+    os.close(inside)
+    service.wait_until_ready()
+    if settings["APP_WORKERS"] != 1:
+        service.workers()
+    return service, terminal
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_closing_the_terminal_stops(run: Starter, workers: int) -> None:
+    service, terminal = start_in_terminal(run, APP_WORKERS=workers)
+    os.close(terminal)
+    assert service.wait() == 0
+    assert service.messages()[-1] == "stopped"
+    assert "reloaded" not in service.messages()
+    assert processes_in(run.folder) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_closing_the_terminal_does_not_stop_what_nohup_started(run: Starter, workers: int) -> None:
+    service, terminal = start_in_terminal(run, "nohup", APP_WORKERS=workers)
+    os.close(terminal)
+    os.killpg(service.process.pid, signal.SIGHUP)  # as the shell of the terminal does as well
+    for _ in range(20):
+        assert service.ask("/sleep/0.05").status == 200
+    assert "SIGTERM: stopping" not in service.messages()
+    assert service.process.poll() is None
+
+
+def test_a_reload_with_an_open_terminal(run: Starter) -> None:
+    service, terminal = start_in_terminal(run, APP_WORKERS=2)
+    before = service.workers()
+    service.signal(signal.SIGHUP)
+    service.wait_for_message("^reloaded$")
+    assert not set(before) & set(service.workers())
+    assert service.ask("/").status == 200
+    os.close(terminal)
+    assert service.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_drains(run: Starter, workers: int) -> None:
+    service, terminal = start_in_terminal(run, APP_WORKERS=workers)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
+        connection.sendall(b"GET /sleep/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: in_flight(service), "the request in flight")
+        os.write(terminal, b"\x03")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert service.wait() == 0
+    assert service.messages()[-1] == "stopped"
+    os.close(terminal)
+
+
+@pytest.mark.parametrize("fault", FAULTY_APPLICATIONS)
+def test_application_that_cannot_start_is_given_up_after_growing_delays(
+    faulty_services: dict[str, Service], fault: str
+) -> None:
+    service, (_, reason) = faulty_services[fault], FAULTY_APPLICATIONS[fault]
+    assert [one.wait() for one in faulty_services.values()] == [1] * len(FAULTY_APPLICATIONS)
+    [line] = service.errors().splitlines()
+    assert line.startswith("no worker can start: worker ")
+    assert reason in line
+    folder = service.log_path.parent / fault
+    started = [line.split() for line in (folder / "attempts").read_text().splitlines()]
+    failures = [r for r in service.records() if "cannot start worker" in r["message"]]
+    assert {record["level"] for record in failures} == {"error"}
+    for (pid, _), record in zip(started, failures, strict=True):
+        assert record["message"].startswith(f"cannot start worker 0, pid {pid}: ")
+        assert reason in record["message"]
+    times = [float(at) for _, at in started]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    # Each delay is twice the one before, give or take a fifth; a busy machine only adds to it.
+    assert all(gap > 0.4 * 2**number for number, gap in enumerate(gaps)), gaps
+    assert 3 <= len(times) <= 10
+    assert processes_in(folder.parent) == []
