@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import select
 import signal
 import socket
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 
 from ..tools import needs
-from .harness import FAULTS, PATIENCE, Service, Starter, children, free_ports, get, is_open, until
+from .harness import FAULTS, PATIENCE, Starter, children, free_ports, get, is_open, until
 
 BOTH = pytest.mark.parametrize("workers", [1, 2])
 
@@ -133,16 +132,12 @@ class Manager:
         return [kind for notice in self.receive() for kind in kinds if kind in notice.values]
 
 
-@pytest.fixture(params=["path", "abstract"])
-def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
-    name = str(tmp_path / "notify") if request.param == "path" else f"\0test-{tmp_path}"[:100]
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        receiver.bind(name)
-        yield Manager(receiver, name.replace("\0", "@"))
-
-
-only_path = pytest.mark.parametrize("manager", ["path"], indirect=True)
+        receiver.bind(address := str(tmp_path / "notify"))
+        yield Manager(receiver, address)
 
 
 @BOTH
@@ -171,7 +166,6 @@ def test_ready_is_told_when_a_worker_is_ready(run: Starter, manager: Manager, wo
     assert {notice.pid for notice in manager.notices} == {service.process.pid}
 
 
-@only_path
 def test_ready_is_not_told_by_a_reload_before_a_worker_is(run: Starter, manager: Manager) -> None:
     service = run.own(
         SLOW,
@@ -214,26 +208,6 @@ def test_a_reload_is_told(run: Starter, manager: Manager) -> None:
     assert {notice.pid for notice in manager.notices} == {service.process.pid}
 
 
-@only_path
-def test_a_reload_that_fails_is_over_as_well(run: Starter, manager: Manager) -> None:
-    (run.folder / "own").mkdir()
-    (run.folder / "own/there").touch()
-    service = run.own(SLOW, APP_WORKERS=2, NOTIFY_SOCKET=manager.address).wait_until_ready()
-    before = service.workers()
-    (run.folder / "own/broken").touch()
-    service.signal(signal.SIGHUP)
-    notice = manager.wait_for("READY", 2)
-    assert "reload given up" in notice.values["STATUS"]
-    assert service.workers() == before
-    assert service.ask("/").status == 200
-    (run.folder / "own/broken").unlink()
-    service.signal(signal.SIGHUP)
-    manager.wait_for("READY", 3)
-    assert not set(before) & set(service.workers())
-    assert manager.states() == ["READY", *["RELOADING", "READY"] * 2]
-
-
-@only_path
 def test_a_stop_during_a_reload_is_told(run: Starter, manager: Manager) -> None:
     (run.folder / "own").mkdir()
     (run.folder / "own/there").touch()
@@ -247,7 +221,6 @@ def test_a_stop_during_a_reload_is_told(run: Starter, manager: Manager) -> None:
     assert manager.states() == ["READY", "RELOADING", "STOPPING"]
 
 
-@only_path
 @BOTH
 def test_stopping_is_told_first_and_life_goes_on(
     run: Starter, manager: Manager, workers: int
@@ -266,68 +239,6 @@ def test_stopping_is_told_first_and_life_goes_on(
     assert len([one for one in manager.all_of("WATCHDOG") if one.at > stopping.at]) >= 4
 
 
-@only_path
-@BOTH
-def test_signs_of_life_come_in_time(run: Starter, manager: Manager, workers: int) -> None:
-    interval = 3.0
-    service = run.spawn(
-        str(FAULTS),
-        **as_systemd(),
-        APP_WORKERS=workers,
-        NOTIFY_SOCKET=manager.address,
-        WATCHDOG_USEC=int(1e6 * interval),
-    ).wait_until_ready()
-    manager.wait_for("WATCHDOG", 5)
-    beats = manager.all_of("WATCHDOG")
-    assert max(later.at - earlier.at for earlier, later in pairwise(beats)) < interval / 2
-    assert {notice.pid for notice in manager.notices} == {service.process.pid}
-    assert all(notice.values == {"WATCHDOG": "1"} for notice in beats)
-
-
-@only_path
-@BOTH
-def test_another_process_watched_instead(run: Starter, manager: Manager, workers: int) -> None:
-    service = run.start(
-        APP_WORKERS=workers,
-        NOTIFY_SOCKET=manager.address,
-        WATCHDOG_USEC=100_000,
-        WATCHDOG_PID=os.getpid(),
-    )
-    for _ in range(20):
-        assert service.ask("/").status == 200
-    service.signal()
-    assert service.wait() == 0
-    assert manager.all_of("WATCHDOG") == []
-    assert manager.states() == ["READY", "STOPPING"]
-
-
-@only_path
-def test_a_supervisor_that_stands_still_gives_no_sign_of_life(
-    run: Starter, manager: Manager
-) -> None:
-    service = run.start(
-        **as_systemd(), APP_WORKERS=2, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC=1_000_000
-    )
-    workers = service.workers()
-    manager.wait_for("WATCHDOG")
-    service.signal(signal.SIGSTOP)
-    until(lambda: is_stopped(service), "a supervisor that stands still")
-    before = len(manager.all_of("WATCHDOG"))
-    deadline = time.monotonic() + 2
-    while time.monotonic() < deadline:
-        assert service.ask("/").status == 200
-    assert len(manager.all_of("WATCHDOG")) == before
-    service.signal(signal.SIGCONT)
-    manager.wait_for("WATCHDOG", before + 3)
-    assert service.workers() == workers
-
-
-def is_stopped(service: Service) -> bool:
-    status = Path(f"/proc/{service.process.pid}/status").read_text()
-    return "State:\tT" in status
-
-
-@only_path
 def test_a_blocked_loop_gives_no_sign_of_life(run: Starter, manager: Manager) -> None:
     service = run.faulty(APP_WORKERS=1, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC=1_000_000)
     manager.wait_for("WATCHDOG")
@@ -341,7 +252,7 @@ def test_a_blocked_loop_gives_no_sign_of_life(run: Starter, manager: Manager) ->
     assert max(later.at - earlier.at for earlier, later in pairwise(beats)) > 2.5
 
 
-@only_path
+@pytest.mark.seconds
 def test_blocked_workers_are_the_supervisors_concern(run: Starter, manager: Manager) -> None:
     service = run.faulty(APP_WORKERS=2, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC=1_000_000)
     manager.wait_for("WATCHDOG")
@@ -356,23 +267,9 @@ def test_blocked_workers_are_the_supervisors_concern(run: Starter, manager: Mana
     assert {notice.pid for notice in manager.notices} == {service.process.pid}
 
 
-@only_path
-@BOTH
-def test_no_service_is_stopped_by_a_manager_that_is_gone(
-    run: Starter, manager: Manager, workers: int
-) -> None:
-    manager.socket.close()
-    Path(manager.address).unlink()
-    service = run.start(APP_WORKERS=workers, NOTIFY_SOCKET=manager.address, WATCHDOG_USEC=100_000)
-    assert service.ask("/").status == 200
-    service.signal()
-    assert service.wait() == 0
-
-
-@BOTH
-def test_the_children_of_handlers_get_no_sockets(run: Starter, workers: int) -> None:
+def test_child_processes_of_handlers_get_no_sockets(run: Starter) -> None:
     with listener() as one, listener() as another:
-        service = run.own(SHOW_PROCESS, **as_systemd(one, another), APP_WORKERS=workers)
+        service = run.own(SHOW_PROCESS, **as_systemd(one, another), APP_WORKERS=2)
         service.port = port_of(one)
         shown = service.ask("/").json["shown"]
     names = {line.partition("=")[0] for line in shown if "=" in line}
@@ -380,26 +277,6 @@ def test_the_children_of_handlers_get_no_sockets(run: Starter, workers: int) -> 
     assert not {name for name in names if name.startswith("LISTEN_")}
     # The fourth is the folder that `ls` lists.
     assert [line for line in shown if line.isdigit()] == ["0", "1", "2", "3"]
-
-
-@only_path
-@BOTH
-def test_the_children_of_handlers_cannot_speak_for_the_service(
-    run: Starter, manager: Manager, workers: int
-) -> None:
-    with listener() as one:
-        service = run.own(
-            SHOW_PROCESS,
-            **as_systemd(one),
-            APP_WORKERS=workers,
-            NOTIFY_SOCKET=manager.address,
-            WATCHDOG_USEC=10_000_000,
-        )
-        service.port = port_of(one)
-        names = {line.partition("=")[0] for line in service.ask("/").json["shown"]}
-    assert "PATH" in names
-    assert not names & {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
-    manager.wait_for("WATCHDOG")
 
 
 def listener(port: int = 0) -> socket.socket:
@@ -438,16 +315,16 @@ class Load:
         until(lambda: self.answered + len(self.failed) >= goal, f"{more} answers")
 
 
-@BOTH
-@pytest.mark.parametrize("sockets", ["one", "three", "one and the admin's"])
-async def test_a_restart_refuses_and_resets_nothing(
-    run: Starter, workers: int, sockets: str
+@pytest.mark.parametrize(
+    ("workers", "count", "admin"), [(1, 1, False), (2, 3, False), (2, 2, True)]
+)
+async def test_restarts_fail_no_connection(
+    run: Starter, workers: int, count: int, admin: bool
 ) -> None:
     with contextlib.ExitStack() as stack:
-        count = {"one": 1, "three": 3}.get(sockets, 2)
         listeners = [stack.enter_context(listener()) for _ in range(count)]
         ports = [port_of(one) for one in listeners]
-        admin_port = ports[-1] if "admin" in sockets else 0
+        admin_port = ports[-1] if admin else 0
         load = Load()
         asking = asyncio.create_task(load.run(*ports))
         await asyncio.to_thread(restart, run, load, listeners, workers, admin_port)
@@ -480,58 +357,7 @@ def restart(
     load.wait_for(100)
 
 
-def test_sockets_that_are_handed_over_are_shared_by_the_workers(run: Starter) -> None:
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(listener()) for _ in range(3)]
-        service = run.spawn(str(FAULTS), **as_systemd(*listeners), APP_WORKERS=2)
-        pids = service.workers()
-
-        def answering(one: socket.socket) -> set[int]:
-            service.port = port_of(one)
-            return {service.ask("/who/0").json["pid"] for _ in range(20)}
-
-        assert [answering(one) for one in listeners] == [{pids[0]}, {pids[1]}, {pids[0]}]
-
-
-def test_one_socket_that_is_handed_over_is_served_by_all(run: Starter) -> None:
-    with listener() as one:
-        service = run.spawn(str(FAULTS), **as_systemd(one), APP_WORKERS=2)
-        pids = service.workers()
-        service.port = port_of(one)
-        found: set[int] = set()
-
-        def all_found() -> bool:
-            found.add(service.ask("/who/0").json["pid"])
-            return found == set(pids)
-
-        until(all_found, "answers of both workers")
-
-
-@BOTH
-def test_sockets_for_another_process_are_left_alone(run: Starter, workers: int) -> None:
-    with listener() as one:
-        service = run.spawn(
-            str(FAULTS),
-            APP_WORKERS=workers,
-            pass_fds=(one.fileno(),),
-            LISTEN_PID=os.getpid(),
-            LISTEN_FDS=1,
-        ).wait_until_ready()
-        assert service.port != port_of(one)
-        assert service.ask("/").status == 200
-
-
-@BOTH
-def test_a_descriptor_that_is_no_socket(run: Starter, workers: int) -> None:
-    with open(os.devnull) as file:
-        service = run.spawn(**as_systemd(file), APP_WORKERS=workers)  # type: ignore[arg-type]
-        assert service.wait() == 1
-    assert service.errors().startswith("descriptor 3, handed over, is no socket: ")
-    assert len(service.errors().splitlines()) == 1
-
-
-@BOTH
-def test_the_first_connection_starts_the_service(run: Starter, workers: int) -> None:
+def test_the_first_connection_starts_the_service(run: Starter) -> None:
     [port] = free_ports(1)
     names = ("APP_WORKERS", "APP_PORT", "APP_ADMIN_PORT", "PYTHONPATH")
     service = run.spawn(
@@ -540,7 +366,6 @@ def test_the_first_connection_starts_the_service(run: Starter, workers: int) -> 
             f"--listen=127.0.0.1:{port}",
             *(f"--setenv={name}" for name in names),
         ),
-        APP_WORKERS=workers,
     )
     until(lambda: f":{port}" in service.errors(), "a listening socket")
     assert service.messages() == []
