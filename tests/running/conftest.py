@@ -7,16 +7,29 @@ import pytest
 
 from .environments import environment
 from .harness import Starter, starter
-from .machine import pytest_runtest_setup, run_again_if_disturbed
+from .machine import pytest_itemcollected, pytest_runtest_setup
 
-__all__ = ["pytest_runtest_setup"]  # called by pytest
+__all__ = ["pytest_itemcollected", "pytest_runtest_setup"]  # called by pytest
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
-            run_again_if_disturbed(item)
+            if group := group_of(item):
+                item.add_marker(pytest.mark.xdist_group(group))
+
+
+def group_of(item: pytest.Item) -> str:
+    """Return the group of tests that one process runs, one after the other.
+
+    Tests that measure seconds or keep all processors busy must not disturb each other. Other tests
+    share what their module starts, except those of the projects.
+    """
+    if item.get_closest_marker("seconds") or item.get_closest_marker("load"):
+        return "load"
+    return "" if item.path.stem == "test_projects" else item.path.stem
 
 
 @pytest.fixture(scope="session")

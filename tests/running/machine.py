@@ -1,9 +1,8 @@
-"""What the machine takes from the tests that run on it: processors that other machines use, a disk
-that stalls.
+"""Tells a slow machine from a slow program.
 
-Many tests measure seconds, and what is taken from them counts against what is tested. Who fails
-while much is taken is run once more, and the report says so; who fails on a machine of one's own
-has failed.
+A test that measures seconds and fails is run once more if the machine has stalled meanwhile: if
+other machines had its processors, or everything waited for the disk. On a machine that has not
+stalled it has failed.
 """
 
 import os
@@ -13,33 +12,33 @@ from pathlib import Path
 
 import pytest
 
-TOO_MUCH = 0.5
-"""Seconds: bounds leave room for less."""
+MAX_STALL = 0.5
+"""Seconds that the bounds of the tests leave room for."""
 
-TAKEN_BEFORE = pytest.StashKey[float]()
+STALLED_BEFORE = pytest.StashKey[float]()
 
 
-def seconds_taken(proc: Path = Path("/proc")) -> float:
-    """Return how much has been taken since the machine was started, as far as the system tells."""
-    taken = 0.0
+def seconds_stalled(proc: Path = Path("/proc")) -> float:
+    """Return how long the machine has stalled since its start, as far as the system counts it."""
+    seconds = 0.0
     with suppress(OSError):  # not Linux
         processors = (proc / "stat").read_text().splitlines()[0].split()
-        taken += int(processors[8]) / os.sysconf("SC_CLK_TCK")
+        seconds += int(processors[8]) / os.sysconf("SC_CLK_TCK")
     with suppress(OSError):  # a kernel without pressure stall information
-        everybody = (proc / "pressure/io").read_text().splitlines()[1]
-        taken += int(everybody.rpartition("=")[2]) / 1e6
-    return taken
+        full = (proc / "pressure/io").read_text().splitlines()[1]
+        seconds += int(full.rpartition("=")[2]) / 1e6
+    return seconds
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.stash[TAKEN_BEFORE] = seconds_taken()
+    item.stash[STALLED_BEFORE] = seconds_stalled()
 
 
-def run_again_if_disturbed(item: pytest.Item) -> None:
-    """Run a test once more that fails while too much is taken."""
-    item.add_marker(pytest.mark.flaky(reruns=1, condition=partial(_was_disturbed, item)))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.get_closest_marker("seconds"):
+        item.add_marker(pytest.mark.flaky(reruns=1, condition=partial(_has_stalled, item)))
 
 
-def _was_disturbed(item: pytest.Item) -> bool:
-    return seconds_taken() - item.stash[TAKEN_BEFORE] > TOO_MUCH
+def _has_stalled(item: pytest.Item) -> bool:
+    return seconds_stalled() - item.stash[STALLED_BEFORE] > MAX_STALL

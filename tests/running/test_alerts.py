@@ -11,9 +11,10 @@ import pytest
 from ..tools import needs
 from .harness import Service, Starter, until
 from .load import MIX, Load
+from .operate import reload, renew, send_requests, start_on_ports
 from .prometheus import prometheus
-from .test_metrics import block, renew, start
-from .test_workers import ask_without_waiting, reload
+
+pytestmark = pytest.mark.load
 
 Trouble = Callable[[Service], AbstractContextManager[None]]
 
@@ -37,26 +38,26 @@ def slow(service: Service) -> Iterator[None]:
 
 @contextmanager
 def lagging(service: Service) -> Iterator[None]:
-    with block(service.port + 1, 1.5):
+    with send_requests(service.port + 1, "/block/1.5"):
         yield
 
 
 @contextmanager
 def blocked(service: Service) -> Iterator[None]:
-    with block(service.port, 20), block(service.port + 1, 20):
+    with send_requests(service.port, "/block/20"), send_requests(service.port + 1, "/block/20"):
         yield
 
 
 @contextmanager
 def dying(service: Service) -> Iterator[None]:
     for slot in (0, 1, 0, 1):
-        renew(service, range(slot, slot + 1), signal.SIGKILL)
+        renew(service, slot)
     yield
 
 
 @contextmanager
 def waiting(service: Service) -> Iterator[None]:
-    with ask_without_waiting(service, "/sleep/20", 120):
+    with send_requests(service.port, "/sleep/20", 120):
         yield
 
 
@@ -83,7 +84,7 @@ TROUBLES: dict[Trouble, set[str]] = {
 def test_trouble_raises_its_alerts_and_no_others(
     run: Starter, project: Path, trouble: Trouble
 ) -> None:
-    service = start(run, APP_HANG_TIMEOUT=0)
+    service = start_on_ports(run, APP_HANG_TIMEOUT=0)
     with prometheus(project, run.folder, service) as watching:
         assert watching.fired() == set()
         with trouble(service):
@@ -93,7 +94,7 @@ def test_trouble_raises_its_alerts_and_no_others(
 
 
 def test_one_instance_that_is_down_is_told_from_the_service(run: Starter, project: Path) -> None:
-    services = [start(run), start(run)]
+    services = [start_on_ports(run), start_on_ports(run)]
     with prometheus(project, run.folder, *services) as watching, gone(services[0]):
         watching.wait_for_alert("InstanceDown")
         assert watching.fired() == {"InstanceDown"}
@@ -103,7 +104,7 @@ def test_connections_that_use_up_the_descriptors_raise_an_alert(
     run: Starter, project: Path
 ) -> None:
     # A worker has some twenty open before anybody comes.
-    service = start(run, wrapper=[needs("prlimit"), "--nofile=100"])
+    service = start_on_ports(run, wrapper=[needs("prlimit"), "--nofile=100"])
     with prometheus(project, run.folder, service) as watching, ExitStack() as connections:
         for _ in range(70):
             to_one = socket.create_connection(("127.0.0.1", service.port))
@@ -113,7 +114,7 @@ def test_connections_that_use_up_the_descriptors_raise_an_alert(
 
 
 def test_nothing_fires_while_all_is_well(run: Starter, project: Path) -> None:
-    service = start(run)
+    service = start_on_ports(run)
     with (
         prometheus(project, run.folder, service) as watching,
         Load(service.port, HEALTHY, 4, pause=0.02) as load,

@@ -251,6 +251,7 @@ def trickle(connection: socket.socket, data: bytes) -> None:
                 continue
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize(
     ("at_once", "slowly"),
     [
@@ -297,6 +298,7 @@ def test_secrets_are_not_logged(run: Starter) -> None:
     assert SECRET not in service.errors()
 
 
+@pytest.mark.seconds
 @pytest.mark.parametrize("workers", [1, 2])
 def test_more_connections_than_descriptors(run: Starter, workers: int) -> None:
     limited = ("bash", "-c", 'ulimit -n 128; exec "$@"', "-")

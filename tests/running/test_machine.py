@@ -1,64 +1,50 @@
-"""Who is run once more, and who is not."""
-
 from pathlib import Path
 
 import pytest
 
-from .machine import seconds_taken
+from . import machine
 
 pytest_plugins = ["pytester"]
 
-PLAIN = ("-p", "no:asyncio")
+TESTS = """
+import pytest
 
-# Takes so many seconds between two looks.
-TAKES = """
-import itertools
+results = iter([False, True])
 
-from tests.running import machine
-from tests.running.machine import pytest_runtest_setup
+@pytest.mark.seconds
+def test_first_too_slow():
+    assert next(results)
 
-looks = itertools.count()
-machine.seconds_taken = lambda: next(looks) * {seconds}
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        machine.run_again_if_disturbed(item)
+def test_no_seconds():
+    assert False
 """
 
 
-@pytest.mark.parametrize(("seconds", "again"), [(0, 0), (0.4, 0), (0.6, 1)])
-def test_who_fails_while_much_is_taken_is_run_once_more(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, seconds: float, again: int
+@pytest.mark.parametrize(("stall", "reruns"), [(0.0, 0), (0.4, 0), (0.6, 1)])
+def test_test_that_measures_seconds_is_repeated_after_a_stall(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, stall: float, reruns: int
 ) -> None:
-    monkeypatch.setattr("tests.running.machine.seconds_taken", seconds_taken)
-    pytester.makeconftest(TAKES.format(seconds=seconds))
-    pytester.makepyfile("def test_good(): pass\n\ndef test_bad(): assert False\n")
-    report = pytester.runpytest_inprocess("-rR", *PLAIN)
-    assert report.parseoutcomes() == {"passed": 1, "failed": 1} | ({"rerun": 1} if again else {})
-    assert sum(line.startswith("RERUN") for line in report.outlines) == again
+    seconds = iter(range(1000))
+    monkeypatch.setattr(machine, "seconds_stalled", lambda: next(seconds) * stall)
+    pytester.makepyprojecttoml('[tool.pytest.ini_options]\nmarkers = ["seconds"]')
+    pytester.makepyfile(TESTS)
+    report = pytester.runpytest_inprocess("-rR", "-p", "no:asyncio", plugins=[machine])
+    expected = {"passed": 1, "failed": 1, "rerun": 1} if reruns else {"failed": 2}
+    assert report.parseoutcomes() == expected
+    assert sum(line.startswith("RERUN") for line in report.outlines) == reruns
 
 
-def test_who_then_passes_has_passed(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tests.running.machine.seconds_taken", seconds_taken)
-    pytester.makeconftest(TAKES.format(seconds=1))
-    pytester.makepyfile("results = iter([False, True])\n\ndef test(): assert next(results)\n")
-    assert pytester.runpytest_inprocess(*PLAIN).parseoutcomes() == {"passed": 1, "rerun": 1}
-
-
-def test_what_the_system_tells(tmp_path: Path) -> None:
-    assert seconds_taken(tmp_path) == 0
+def test_stalls_of_processors_and_disk_are_added(tmp_path: Path) -> None:
+    assert machine.seconds_stalled(tmp_path) == 0
     (tmp_path / "stat").write_text("cpu  9 9 9 9 9 9 9 200 9 9\ncpu0 9 9 9 9 9 9 9 100 9 9\n")
-    assert seconds_taken(tmp_path) == 2
+    assert machine.seconds_stalled(tmp_path) == 2
     (tmp_path / "pressure").mkdir()
     averages = "avg10=0.00 avg60=0.00 avg300=0.00"
     (tmp_path / "pressure/io").write_text(
         f"some {averages} total=9\nfull {averages} total=500000\n"
     )
-    assert seconds_taken(tmp_path) == 2.5
+    assert machine.seconds_stalled(tmp_path) == 2.5
 
 
-def test_this_system_tells() -> None:
-    assert 0 <= seconds_taken() <= seconds_taken()
+def test_stalls_of_this_system_only_grow() -> None:
+    assert 0 <= machine.seconds_stalled() <= machine.seconds_stalled()

@@ -55,6 +55,7 @@ def never_served(made: Front, identifier: str) -> bool:
 # Balance
 
 
+@pytest.mark.load
 @pytest.mark.parametrize(
     ("answers", "workers", "requests"),
     [

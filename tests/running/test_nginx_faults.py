@@ -3,19 +3,22 @@
 import asyncio
 import contextlib
 import http.client
-import os
 import signal
 import threading
 import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from .harness import PATIENCE, Service, Starter, until
+from .harness import PATIENCE, Starter, until
 from .hostile import get
 from .load import MIX, Load
 from .nginx import Front, front
+from .operate import reload, renew
+
+pytestmark = pytest.mark.load
 
 
 class Posts:
@@ -74,13 +77,6 @@ def retried(made: Front) -> list[str]:
     return [record["url.path"][:5] for record in again]
 
 
-def renew(service: Service, slot: int, signum: int) -> None:
-    """Send a signal to a worker and wait for its successor."""
-    victim = service.processes()[slot]
-    os.kill(victim, signum)
-    until(lambda: service.processes()[slot] != victim, "a successor")
-
-
 # Workers
 
 
@@ -91,7 +87,7 @@ def test_killed_workers_cost_no_get_and_repeat_no_post(run: Starter, two: Path) 
             answered = load.answered
             until(lambda: load.answered > answered + 300, "requests before the kill")  # noqa: B023
             # In turn: what the one has accepted for the other meanwhile must not fall with it.
-            renew(made.service, number % 2, signal.SIGKILL)
+            renew(made.service, number % 2)
         # No server is out of Nginx's rotation for that.
         everybody = set(made.service.workers())
         until(lambda: everybody <= load.by_pid.keys(), "requests to the successor", 20)
@@ -112,7 +108,7 @@ def test_drained_workers_cost_no_request(run: Starter, two: Path) -> None:
         for number in range(6):
             answered = load.answered
             until(lambda: load.answered > answered + 300, "requests before the stop")  # noqa: B023
-            renew(made.service, number % 2, signal.SIGTERM)
+            renew(made.service, number % 2, signum=signal.SIGTERM)
         until(lambda: load.answered >= 4_000, "requests")
     counts = posts.check(200)
     print("GET:", load.answered, "POST:", counts)
@@ -127,9 +123,7 @@ def test_reloads_of_the_service_fail_no_request(run: Starter, two: Path) -> None
         for number in range(1, 6):
             until(lambda: load.answered >= 9_000 * number, "requests before the reload")  # noqa: B023
             before = service.processes()
-            reloads = service.messages().count("reloaded")
-            service.signal(signal.SIGHUP)
-            until(lambda: service.messages().count("reloaded") > reloads, "reloaded")  # noqa: B023
+            reload(service)
             assert not set(before.values()) & set(service.processes().values())
         until(lambda: load.answered >= 50_000, "50,000 requests")
     print("GET:", load.answered, "POST:", posts.check(200), "asked again:", Counter(retried(made)))
@@ -208,6 +202,7 @@ async def dawdle(made: Front, source: str, at_once: bytes, slowly: bytes) -> flo
     return seconds
 
 
+@pytest.mark.seconds
 async def test_slow_clients_harm_nobody_and_are_cut(run: Starter, two: Path) -> None:
     shorter = {f"client_{part}_timeout 10s;": f"client_{part}_timeout {TIMEOUT:g}s;"
                for part in ("header", "body")}  # fmt: skip

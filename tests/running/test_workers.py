@@ -4,7 +4,6 @@ Each test starts a copy of `faults.py`: lines at its end run in a worker only, w
 """
 
 import asyncio
-import contextlib
 import os
 import re
 import shutil
@@ -34,6 +33,9 @@ from .harness import (
     until,
 )
 from .load import MIX, Load
+from .operate import reload, send_requests
+
+pytestmark = pytest.mark.load
 
 MARGIN = 1.0
 """Seconds that the contract allows over the time that is due."""
@@ -87,13 +89,6 @@ def start(run: Starter, *lines: str, first: str = "", **settings: object) -> Ser
     return service
 
 
-def reload(service: Service) -> None:
-    """Reload and wait until all is renewed."""
-    before = service.messages().count("reloaded")
-    service.signal(signal.SIGHUP)
-    until(lambda: service.messages().count("reloaded") > before, "reloaded")
-
-
 def errors(service: Service) -> list[dict[str, Any]]:
     return [r for r in service.records() if r["level"] in {"error", "critical"}]
 
@@ -110,16 +105,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def ask_without_waiting(service: Service, path: str, count: int = 1) -> contextlib.ExitStack:
-    """Send a request on each of so many connections. Returns what closes them."""
-    with contextlib.ExitStack() as stack:
-        for _ in range(count):
-            connection = socket.create_connection(("127.0.0.1", service.port))
-            stack.enter_context(connection)
-            connection.sendall(request(path))
-        return stack.pop_all()
 
 
 def in_flight(service: Service) -> int:
@@ -323,7 +308,7 @@ def test_workers_are_not_replaced_when_the_clock_jumps(run: Starter) -> None:
             check_that_all_live(service, before)
     assert probe.kinds() == {}
     # And who is blocked is still found.
-    with ask_without_waiting(service, "/block/60"):
+    with send_requests(service.port, "/block/60"):
         service.wait_for_message("blocking")
         until(lambda: service.processes() != before, "a replacement")
 
@@ -351,7 +336,7 @@ def check_that_all_live(service: Service, before: dict[int, int]) -> None:
 def test_workers_exit_when_the_supervisor_is_killed(run: Starter) -> None:
     service = start(run)
     pids = service.processes().values()
-    with ask_without_waiting(service, "/sleep/60", 20):
+    with send_requests(service.port, "/sleep/60", 20):
         until(lambda: in_flight(service) == 20, "requests in flight")
         killed = service.signal(signal.SIGKILL)
         until(lambda: not any(map(alive, pids)), "the end of all processes", patience=2)
@@ -396,7 +381,7 @@ async def test_requests_in_flight_are_answered_when_all_processes_get_sigterm(ru
 def test_second_ctrl_c_stops_blocked_workers_immediately(run: Starter) -> None:
     service = start(run)
     pids = service.processes().values()
-    with ask_without_waiting(service, "/block/60", 20):
+    with send_requests(service.port, "/block/60", 20):
         until(lambda: service.messages().count("blocking") == 2, "two blocked workers")
         service.signal(signal.SIGINT, group=True)
         service.wait_for_message("SIGINT: stopping")
@@ -460,7 +445,7 @@ def test_health_while_workers_are_dead(run: Starter) -> None:
 
 def test_service_is_not_ready_while_all_workers_are_blocked(run: Starter) -> None:
     service = start(run)
-    with ask_without_waiting(service, "/block/60", 20):
+    with send_requests(service.port, "/block/60", 20):
         until(lambda: health(service) == (503, ["no worker answers"], 200), "not ready")
         assert errors(service) == []
 
