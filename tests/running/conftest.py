@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from .environments import environment
 from .harness import Starter, starter
@@ -12,24 +14,44 @@ from .machine import pytest_itemcollected, pytest_runtest_setup
 __all__ = ["pytest_itemcollected", "pytest_runtest_setup"]  # called by pytest
 
 
-@pytest.hookimpl(tryfirst=True)
+UNDER_LOAD = {
+    "test_alerts",
+    "test_drain",
+    "test_hostile",
+    "test_logs",
+    "test_metrics",
+    "test_nginx_load",
+    "test_systemd",
+    "test_tracing",
+    "test_workers",
+}
+"""Modules with tests that measure seconds or keep the processors busy: they run one by one."""
+
+
+class Groups(LoadScopeScheduling):
+    """Deals out tests to the processes of pytest-xdist in groups.
+
+    Tests of a module stay together, for they share what it starts; each project is on its own.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0])
+        if path.parent.name != "running" or path.stem == "test_projects":
+            return nodeid
+        return "under load" if path.stem in UNDER_LOAD else path.stem
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    return Groups(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.slow)
-            if group := group_of(item):
-                item.add_marker(pytest.mark.xdist_group(group))
-
-
-def group_of(item: pytest.Item) -> str:
-    """Return the group of tests that one process runs, one after the other.
-
-    Tests that measure seconds or keep all processors busy must not disturb each other. Other tests
-    share what their module starts, except those of the projects.
-    """
-    if item.get_closest_marker("seconds") or item.get_closest_marker("load"):
-        return "load"
-    return "" if item.path.stem == "test_projects" else item.path.stem
+            if item.get_closest_marker("seconds") and item.path.stem not in UNDER_LOAD:
+                raise pytest.UsageError(f"{item.path.stem} measures seconds: add it to UNDER_LOAD")
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,6 @@ from .load import MIX, Load
 from .operate import reload, renew, send_requests, start_on_ports
 from .prometheus import prometheus
 
-pytestmark = pytest.mark.load
-
 Trouble = Callable[[Service], AbstractContextManager[None]]
 
 SCRAPES = "count_over_time(up[1h])"

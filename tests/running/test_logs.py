@@ -38,8 +38,6 @@ from .harness import (
 )
 from .schema import check_record
 
-pytestmark = pytest.mark.load
-
 TIMESTAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 LINES_OF_TEXT = (
     rf"{TIMESTAMP} INFO +faults\[\d+\]: line \d+( padding='x+')? request_id='\w+'",

@@ -33,8 +33,6 @@ from .load import MIX, Load
 from .operate import reload, renew, send_requests, start_on_ports
 from .prometheus import Prometheus, prometheus
 
-pytestmark = pytest.mark.load
-
 BUCKETS = "0.005 0.01 0.025 0.05 0.075 0.1 0.25 0.5 0.75 1.0 2.5 5.0 7.5 10.0 +Inf"
 OTHERS = 'http_request_method="_OTHER",http_response_status_code="405",http_route="none"'
 """What is told apart of requests with a made-up method to a made-up path."""

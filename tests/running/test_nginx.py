@@ -1,4 +1,4 @@
-"""Nginx in front of the service: who is reached, what is believed, refused, limited and logged."""
+"""Nginx in front of the service: what is believed, refused, limited and logged."""
 
 import asyncio
 import contextlib
@@ -6,9 +6,8 @@ import itertools
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tornado.httpclient import HTTPClientError, HTTPRequest
@@ -16,7 +15,6 @@ from tornado.websocket import websocket_connect
 
 from .harness import PATIENCE, Answer, Starter, parse, read_to_end, until
 from .hostile import LAST_CHUNK, SECRET, SECRETS, get, head
-from .load import MIX, Load
 from .nginx import Front, check_problem, front, fronted
 
 LIMIT = 1024 * 1024
@@ -50,35 +48,6 @@ def never_served(made: Front, identifier: str) -> bool:
     assert made.ask("/", f"X-Request-ID: {marker}").status == 200
     until(lambda: made.served(marker), f"{marker} in the log of the service")
     return made.served(identifier) == []
-
-
-# Balance
-
-
-@pytest.mark.load
-@pytest.mark.parametrize(
-    ("answers", "workers", "requests"),
-    [
-        ({"workers": "2"}, 2, 20_000),
-        ({"workers": "4"}, 4, 20_000),
-        ({"workers": "1"}, 1, 1_000),
-        ({"processes": "single"}, 1, 1_000),
-    ],
-    ids=["2", "4", "1", "single"],
-)
-def test_every_worker_gets_its_share(
-    run: Starter, bake: Callable[..., Path], answers: Any, workers: int, requests: int
-) -> None:
-    made = front(run, bake(**answers), QUIET=1)
-    # Not all that the machine can do: then the worker that gets less of it would be asked less.
-    with Load(made.port, MIX, 20, pause=0.01) as load:
-        until(lambda: load.answered >= requests, f"{requests} requests")
-    shares = load.by_pid
-    print("requests by worker:", sorted(shares.values()))
-    assert load.kinds() == {}
-    assert sum(shares.values()) >= requests
-    assert len(shares) == workers
-    assert min(shares.values()) >= 0.9 * max(shares.values())
 
 
 def test_connections_to_the_service_are_kept(proxied: Front) -> None:

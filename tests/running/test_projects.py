@@ -37,6 +37,8 @@ def test_project_works(
         assert service.ask("/").json == {"message": "Hello, world!"}
         assert service.ask("/greetings/Zo%C3%AB").json == {"message": "Hello, Zoë!"}
         assert service.ask("/nope").json["status"] == 404
+        metrics = service.ask("/metrics", admin=True)
+        assert metrics.status == (200 if answers.get("metrics", True) else 404)
         service.signal()
         assert service.wait() == 0
         assert service.errors() == ""

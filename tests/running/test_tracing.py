@@ -15,8 +15,6 @@ from .environments import environment
 from .harness import Answer, Service, Starter, free_ports, get, starter, until
 from .load import MIX, Load
 
-pytestmark = pytest.mark.load
-
 SPANS = Path(__file__).with_name("otlp.py")
 
 SENDING = 3.0

@@ -35,8 +35,6 @@ from .harness import (
 from .load import MIX, Load
 from .operate import reload, send_requests
 
-pytestmark = pytest.mark.load
-
 MARGIN = 1.0
 """Seconds that the contract allows over the time that is due."""
 

@@ -1,4 +1,4 @@
-"""Nginx in front of workers that die, drain and reload, of slow clients, and reloaded itself."""
+"""Nginx under load: balance, workers that die, drain and reload, slow clients, its own reload."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,9 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
@@ -17,8 +19,6 @@ from .hostile import get
 from .load import MIX, Load
 from .nginx import Front, front
 from .operate import reload, renew
-
-pytestmark = pytest.mark.load
 
 
 class Posts:
@@ -75,6 +75,34 @@ def retried(made: Front) -> list[str]:
     """List what Nginx has asked a second worker for, by the first letters of its path."""
     again = [r for r in made.records() if "," in r["upstream.address"]]
     return [record["url.path"][:5] for record in again]
+
+
+# Balance
+
+
+@pytest.mark.parametrize(
+    ("answers", "workers", "requests"),
+    [
+        ({"workers": "2"}, 2, 20_000),
+        ({"workers": "4"}, 4, 20_000),
+        ({"workers": "1"}, 1, 1_000),
+        ({"processes": "single"}, 1, 1_000),
+    ],
+    ids=["2", "4", "1", "single"],
+)
+def test_every_worker_gets_its_share(
+    run: Starter, bake: Callable[..., Path], answers: Any, workers: int, requests: int
+) -> None:
+    made = front(run, bake(**answers), QUIET=1)
+    # Not all that the machine can do: then the worker that gets less of it would be asked less.
+    with Load(made.port, MIX, 20, pause=0.01) as load:
+        until(lambda: load.answered >= requests, f"{requests} requests")
+    shares = load.by_pid
+    print("requests by worker:", sorted(shares.values()))
+    assert load.kinds() == {}
+    assert sum(shares.values()) >= requests
+    assert len(shares) == workers
+    assert min(shares.values()) >= 0.9 * max(shares.values())
 
 
 # Workers
