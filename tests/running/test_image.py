@@ -81,6 +81,8 @@ def engine(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield made
     finally:
         made.podman("rm", "--force", "--all", check=False)
+        # podman leaves this mounted if no container could run.
+        run(*AS_ROOT, "umount", f"{made.folder}/storage/overlay", check=False)
         run(*AS_ROOT, "rm", "--recursive", "--force", str(made.folder))
 
 

@@ -19,7 +19,7 @@ SPANS = Path(__file__).with_name("otlp.py")
 
 SENDING = 3.0
 """Seconds that the last spans may take at a stop."""
-MARGIN = 2.0
+MARGIN = 4.0
 
 CALLER = """
 import os
