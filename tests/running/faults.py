@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from tornado.routing import Rule
 from tornado.web import RequestHandler
-from tornado_service import settings
+from tornado_service.runtime import settings
 from tornado_service.__main__ import serve
-from tornado_service.routing import Application, Route
-from tornado_service.web import Handler
+from tornado_service.runtime.http.application import Application, Route
+from tornado_service.runtime.http.handler import Handler
 
 VERSION = 1
 

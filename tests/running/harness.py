@@ -26,7 +26,7 @@ READY = r"(?:admin process|worker (\d+)), pid (\d+): ready"
 MAIN = """\
 import sys
 
-from tornado_service import settings
+from tornado_service.runtime import settings
 from tornado_service.__main__ import serve
 
 

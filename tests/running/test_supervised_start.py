@@ -48,7 +48,7 @@ Order(number="many")
 """
 NO_DATABASE = f"""
 from contextlib import asynccontextmanager
-from tornado_service.routing import Application
+from tornado_service.runtime.http.application import Application
 
 @asynccontextmanager
 async def database():
@@ -84,8 +84,8 @@ import subprocess
 
 from tornado.routing import Rule
 from tornado_service import app
-from tornado_service.routing import Route
-from tornado_service.web import Handler
+from tornado_service.runtime.http.application import Route
+from tornado_service.runtime.http.handler import Handler
 
 
 class Orphans(Handler):

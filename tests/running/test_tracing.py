@@ -26,8 +26,8 @@ CALLER = """
 import os
 from tornado.httpclient import AsyncHTTPClient
 from tornado_service import app
-from tornado_service.routing import Route
-from tornado_service.web import Handler
+from tornado_service.runtime.http.application import Route
+from tornado_service.runtime.http.handler import Handler
 from tornado.routing import Rule
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from {{ cookiecutter.package_name }}.admin import make_admin
-from {{ cookiecutter.package_name }}.logs import JsonFormatter, Scrub
-from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.admin.handlers import make_admin
+from {{ cookiecutter.package_name }}.runtime.logs.formatters import JsonFormatter, Scrub
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
 
 from .stand_in import make_app
 from .support import Client, Patient, Process, Record, serving

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from {{ cookiecutter.package_name }}.__main__ import serve
-from {{ cookiecutter.package_name }}.body import Body
-from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.settings import Settings, load
-from {{ cookiecutter.package_name }}.web import Handler
-from {{ cookiecutter.package_name }}.websocket import WebSocket
+from {{ cookiecutter.package_name }}.runtime.http.body import Body
+from {{ cookiecutter.package_name }}.runtime.http.application import Application
+from {{ cookiecutter.package_name }}.runtime.settings import Settings, load
+from {{ cookiecutter.package_name }}.runtime.http.handler import Handler
+from {{ cookiecutter.package_name }}.runtime.http.websocket import WebSocket
 
 logger = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from tornado.netutil import bind_sockets
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 import {{ cookiecutter.package_name }} as package
-from {{ cookiecutter.package_name }}.connections import Server
-from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.state import Vitals
+from {{ cookiecutter.package_name }}.runtime.http.server import Server
+from {{ cookiecutter.package_name }}.runtime.http.application import Application
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.status import Vitals
 
 PATIENCE = 30.0
 """Seconds after which a test gives up on what should happen at once."""

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from {{ cookiecutter.package_name }}.state import Vitals
+from {{ cookiecutter.package_name }}.runtime.status import Vitals
 
 from .support import Client, Patient, Record
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 import pytest
 
 from {{ cookiecutter.package_name }}.app import make_app
-from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
 
 from .conftest import Starter
 from .support import SERVICE, Client, Wire, problem, serving

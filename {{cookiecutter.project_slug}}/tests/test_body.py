@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import Field
 
-from {{ cookiecutter.package_name }}.body import MAX_ERRORS, Body
-from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.web import Handler
+from {{ cookiecutter.package_name }}.runtime.http.body import MAX_ERRORS, Body
+from {{ cookiecutter.package_name }}.runtime.http.application import Application
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.http.handler import Handler
 
 from .support import Client, problem, serving
 

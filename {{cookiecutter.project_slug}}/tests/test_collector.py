@@ -19,9 +19,9 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from {{ cookiecutter.package_name }} import collector
-from {{ cookiecutter.package_name }}.collector import Delivery, Outbox
-from {{ cookiecutter.package_name }}.settings import BadSettings, load
+from {{ cookiecutter.package_name }}.runtime.tracing import exporter as collector
+from {{ cookiecutter.package_name }}.runtime.tracing.exporter import Delivery, Outbox
+from {{ cookiecutter.package_name }}.runtime.settings import BadSettings, load
 
 from .support import Record, until
 

@@ -1,6 +1,6 @@
 from http import HTTPStatus
 
-from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
 
 from .stand_in import make_app
 from .support import Client, Record, serving, until

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from {{ cookiecutter.package_name }} import cpus
-from {{ cookiecutter.package_name }}.cpus import usable_cpus
+from {{ cookiecutter.package_name }}.runtime import cpus
+from {{ cookiecutter.package_name }}.runtime.cpus import usable_cpus
 
 from .support import SERVICE, SOURCE
 

@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from {{ cookiecutter.package_name }}.app import make_app
-from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
 
 from .support import Client, close, serving, until
 

@@ -3,7 +3,7 @@ from ipaddress import ip_network
 import pytest
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
-from {{ cookiecutter.package_name }}.forwarded import TrustedProxies
+from {{ cookiecutter.package_name }}.runtime.http.forwarded import TrustedProxies
 
 PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 

@@ -1,7 +1,7 @@
 import pytest
 
 from {{ cookiecutter.package_name }} import lag as module
-from {{ cookiecutter.package_name }}.lag import MEMORY, Lag
+from {{ cookiecutter.package_name }}.runtime.process.lag import MEMORY, Lag
 
 from .test_systemd import Clock
 

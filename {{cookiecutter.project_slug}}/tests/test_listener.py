@@ -7,8 +7,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from {{ cookiecutter.package_name }} import listener
-from {{ cookiecutter.package_name }}.listener import Listener
+from {{ cookiecutter.package_name }}.runtime.process import listener
+from {{ cookiecutter.package_name }}.runtime.process.listener import Listener
 
 from .support import PATIENCE, Record
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from {{ cookiecutter.package_name }} import logs
-from {{ cookiecutter.package_name }}.logwriter import LogWriter
-from {{ cookiecutter.package_name }}.request import request_id
-from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.logs import formatters as logs
+from {{ cookiecutter.package_name }}.runtime.logs.writer import LogWriter
+from {{ cookiecutter.package_name }}.runtime.http.request import request_id
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
 
 from .support import Client, Record
 

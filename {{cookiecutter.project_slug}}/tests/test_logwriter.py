@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from {{ cookiecutter.package_name }} import logwriter
-from {{ cookiecutter.package_name }}.logwriter import (
+from {{ cookiecutter.package_name }}.runtime.logs import writer as logwriter
+from {{ cookiecutter.package_name }}.runtime.logs.writer import (
     WHOLE,
     LogWriter,
     whole_lines,

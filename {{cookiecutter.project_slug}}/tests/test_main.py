@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from {{ cookiecutter.package_name }} import __version__, settings
+from {{ cookiecutter.package_name }} import __version__
+from {{ cookiecutter.package_name }}.runtime import settings
 from {{ cookiecutter.package_name }}.__main__ import main
-from {{ cookiecutter.package_name }}.admin import make_admin
-from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.admin.handlers import make_admin
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
 
 from .support import Patient, serving
 

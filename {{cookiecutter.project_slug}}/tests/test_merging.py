@@ -7,7 +7,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from {{ cookiecutter.package_name }}.merging import (
+from {{ cookiecutter.package_name }}.runtime.metrics.merge import (
     Key,
     merge,
     read_key,

@@ -16,13 +16,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from tornado.web import RequestHandler
 
-from {{ cookiecutter.package_name }} import metrics
-from {{ cookiecutter.package_name }}.metrics import DURATION, Metrics
-from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.state import Vitals
-from {{ cookiecutter.package_name }}.web import Handler
-from {{ cookiecutter.package_name }}.websocket import WebSocket
+from {{ cookiecutter.package_name }}.runtime.metrics import requests as metrics
+from {{ cookiecutter.package_name }}.runtime.metrics.requests import DURATION, Metrics
+from {{ cookiecutter.package_name }}.runtime.http.application import Application
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.status import Vitals
+from {{ cookiecutter.package_name }}.runtime.http.handler import Handler
+from {{ cookiecutter.package_name }}.runtime.http.websocket import WebSocket
 
 from .conftest import Starter
 from .support import SERVICE, Client, Patient, Wire, close, serving, until

@@ -10,12 +10,12 @@ import pytest
 from tornado.httpclient import HTTPClientError
 from tornado.web import RequestHandler
 
-from {{ cookiecutter.package_name }}.observer import Observer
-from {{ cookiecutter.package_name }}.request import Request, request_id
-from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.web import Handler, Problem
-from {{ cookiecutter.package_name }}.websocket import WebSocket
+from {{ cookiecutter.package_name }}.runtime.extensions import Observer
+from {{ cookiecutter.package_name }}.runtime.http.request import Request, request_id
+from {{ cookiecutter.package_name }}.runtime.http.application import Application
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.http.handler import Handler, Problem
+from {{ cookiecutter.package_name }}.runtime.http.websocket import WebSocket
 
 from .conftest import Starter
 from .support import SERVICE, Client, Record, Wire, close, serving, until

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from {{ cookiecutter.package_name }}.prefork import import_dependencies
+from {{ cookiecutter.package_name }}.runtime.workers.prefork import import_dependencies
 
 from .conftest import Starter
 from .support import PATIENCE, Process, Record, Wire, until

@@ -15,21 +15,21 @@ from typing import NoReturn
 import pytest
 
 from {{ cookiecutter.package_name }} import process as module
-from {{ cookiecutter.package_name }}.process import (
+from {{ cookiecutter.package_name }}.runtime.workers.process import (
     LONGEST,
     Process,
     fork,
     the_dead,
 )
-from {{ cookiecutter.package_name }}.scoreboard import (
+from {{ cookiecutter.package_name }}.runtime.workers.scoreboard import (
     ADMIN,
     Row,
     Scoreboard,
 )
-from {{ cookiecutter.package_name }}.settings import BadSettings
-from {{ cookiecutter.package_name }}.signals import SignalQueue
-from {{ cookiecutter.package_name }}.sockets import CannotStart
-from {{ cookiecutter.package_name }}.state import State
+from {{ cookiecutter.package_name }}.runtime.settings import BadSettings
+from {{ cookiecutter.package_name }}.runtime.workers.signals import SignalQueue
+from {{ cookiecutter.package_name }}.runtime.process.sockets import CannotStart
+from {{ cookiecutter.package_name }}.runtime.status import State
 
 from .support import PATIENCE, SERVICE
 from .test_logwriter import wait_for

@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from {{ cookiecutter.package_name }} import restarts
-from {{ cookiecutter.package_name }}.restarts import (
+from {{ cookiecutter.package_name }}.runtime.workers import restarts
+from {{ cookiecutter.package_name }}.runtime.workers.restarts import (
     ATTEMPTS,
     FIRST_DELAY,
     LONGEST_DELAY,
@@ -11,7 +11,7 @@ from {{ cookiecutter.package_name }}.restarts import (
     QUICK_DEATHS,
     Restarts,
 )
-from {{ cookiecutter.package_name }}.scoreboard import ADMIN
+from {{ cookiecutter.package_name }}.runtime.workers.scoreboard import ADMIN
 
 from .test_systemd import Clock
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from tornado.web import RequestHandler
 
-from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.web import Handler
+from {{ cookiecutter.package_name }}.runtime.http.application import Application
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.http.handler import Handler
 
 from .support import Client, Record, serving, until
 

@@ -4,13 +4,13 @@ import os
 import pytest
 
 from {{ cookiecutter.package_name }} import scoreboard as module
-from {{ cookiecutter.package_name }}.scoreboard import (
+from {{ cookiecutter.package_name }}.runtime.workers.scoreboard import (
     ADMIN,
     SILENCE,
     Row,
     Scoreboard,
 )
-from {{ cookiecutter.package_name }}.state import BEAT, State, Vitals
+from {{ cookiecutter.package_name }}.runtime.status import BEAT, State, Vitals
 
 from .test_systemd import Clock
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tornado.websocket import websocket_connect
 
-from {{ cookiecutter.package_name }}.server import LINGER
-from {{ cookiecutter.package_name }}.state import BEAT
+from {{ cookiecutter.package_name }}.runtime.process.lifecycle import LINGER
+from {{ cookiecutter.package_name }}.runtime.status import BEAT
 
 from .conftest import Starter
 from .support import PATIENCE, SERVICE, Process, Wire, until

@@ -5,8 +5,8 @@ from typing import Annotated
 import pytest
 from pydantic import Field, SecretStr, ValidationError
 
-from {{ cookiecutter.package_name }} import settings
-from {{ cookiecutter.package_name }}.settings import BadSettings, load
+from {{ cookiecutter.package_name }}.runtime import settings
+from {{ cookiecutter.package_name }}.runtime.settings import BadSettings, load
 
 
 def complaint() -> str:

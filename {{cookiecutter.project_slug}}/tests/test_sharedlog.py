@@ -14,9 +14,10 @@ from typing import Self
 
 import pytest
 
-from {{ cookiecutter.package_name }} import logwriter, sharedlog
-from {{ cookiecutter.package_name }}.logwriter import WHOLE, LogWriter
-from {{ cookiecutter.package_name }}.sharedlog import (
+from {{ cookiecutter.package_name }}.runtime.logs import writer as logwriter
+from {{ cookiecutter.package_name }}.runtime.logs import shared as sharedlog
+from {{ cookiecutter.package_name }}.runtime.logs.writer import WHOLE, LogWriter
+from {{ cookiecutter.package_name }}.runtime.logs.shared import (
     SupervisorLog,
     Turn,
 )

@@ -27,20 +27,20 @@ from prometheus_client import (
     values,
 )
 
-from {{ cookiecutter.package_name }}.merging import Key
-from {{ cookiecutter.package_name }}.metrics import DURATION
-from {{ cookiecutter.package_name }}.scoreboard import (
+from {{ cookiecutter.package_name }}.runtime.metrics.merge import Key
+from {{ cookiecutter.package_name }}.runtime.metrics.requests import DURATION
+from {{ cookiecutter.package_name }}.runtime.workers.scoreboard import (
     ADMIN,
     Row,
     Scoreboard,
 )
-from {{ cookiecutter.package_name }}.sharedvalues import (
+from {{ cookiecutter.package_name }}.runtime.metrics.shared import (
     Numbers,
     Page,
     SharedValue,
     SharedValues,
 )
-from {{ cookiecutter.package_name }}.state import State
+from {{ cookiecutter.package_name }}.runtime.status import State
 
 from .conftest import Starter
 from .support import PATIENCE, SERVICE, Record, Wire, until

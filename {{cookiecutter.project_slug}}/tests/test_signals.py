@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from {{ cookiecutter.package_name }} import signals
-from {{ cookiecutter.package_name }}.signals import (
+from {{ cookiecutter.package_name }}.runtime.workers import signals
+from {{ cookiecutter.package_name }}.runtime.workers.signals import (
     HANDLED,
     SignalQueue,
 )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from {{ cookiecutter.package_name }} import sockets
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.sockets import CannotStart, url
+from {{ cookiecutter.package_name }}.runtime.process import sockets
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.process.sockets import CannotStart, url
 
 Opened = tuple[list[list[socket.socket]], list[socket.socket]]
 Open = Callable[..., Opened]

@@ -1,7 +1,7 @@
 import pytest
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPServerRequest, RequestStartLine
 
-from {{ cookiecutter.package_name }} import strict
+from {{ cookiecutter.package_name }}.runtime.http import validation as strict
 
 from .support import Client
 

@@ -9,8 +9,8 @@ from typing import NoReturn, Self
 
 import pytest
 
-from {{ cookiecutter.package_name }} import systemd
-from {{ cookiecutter.package_name }}.systemd import Systemd
+from {{ cookiecutter.package_name }}.runtime.process import systemd
+from {{ cookiecutter.package_name }}.runtime.process.systemd import Systemd
 
 
 class Manager:

@@ -15,13 +15,13 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.netutil import bind_sockets
 from tornado.web import RequestHandler
 
-from {{ cookiecutter.package_name }}.collector import Delivery, Outbox
-from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.sockets import CannotStart
-from {{ cookiecutter.package_name }}.tracing import Tracing
-from {{ cookiecutter.package_name }}.web import Handler
-from {{ cookiecutter.package_name }}.websocket import WebSocket
+from {{ cookiecutter.package_name }}.runtime.tracing.exporter import Delivery, Outbox
+from {{ cookiecutter.package_name }}.runtime.http.application import Application
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.process.sockets import CannotStart
+from {{ cookiecutter.package_name }}.runtime.tracing.requests import Tracing
+from {{ cookiecutter.package_name }}.runtime.http.handler import Handler
+from {{ cookiecutter.package_name }}.runtime.http.websocket import WebSocket
 
 from .stand_in import OneItem
 from .support import Client, Record, close, serving, until

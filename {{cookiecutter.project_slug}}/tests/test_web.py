@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from tornado.web import HTTPError
 
-from {{ cookiecutter.package_name }}.routing import Application
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.web import Handler, Problem
+from {{ cookiecutter.package_name }}.runtime.http.application import Application
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.http.handler import Handler, Problem
 
 from .support import Client, Record, problem, serving, until
 

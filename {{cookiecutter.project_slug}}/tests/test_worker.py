@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import pytest
 from tornado.websocket import websocket_connect
 
-from {{ cookiecutter.package_name }} import worker
-from {{ cookiecutter.package_name }}.connections import Server
-from {{ cookiecutter.package_name }}.scoreboard import (
+from {{ cookiecutter.package_name }}.runtime.workers import worker
+from {{ cookiecutter.package_name }}.runtime.http.server import Server
+from {{ cookiecutter.package_name }}.runtime.workers.scoreboard import (
     ADMIN,
     Scoreboard,
 )
-from {{ cookiecutter.package_name }}.settings import Settings
-from {{ cookiecutter.package_name }}.state import State
-from {{ cookiecutter.package_name }}.worker import Job, Post
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.status import State
+from {{ cookiecutter.package_name }}.runtime.workers.worker import Job, Post
 
 from .conftest import Starter
 from .stand_in import make_app

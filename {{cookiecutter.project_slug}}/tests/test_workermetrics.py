@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import ProcessCollector
 
-from {{ cookiecutter.package_name }} import workermetrics
-from {{ cookiecutter.package_name }}.state import Vitals
+from {{ cookiecutter.package_name }}.runtime.metrics import workers as workermetrics
+from {{ cookiecutter.package_name }}.runtime.status import Vitals
 
 from .support import Client, Patient
 from .test_metrics import PROCESS, samples, scrape

@@ -1,7 +1,7 @@
 import pytest
 
-from {{ cookiecutter.package_name }} import settings
-from {{ cookiecutter.package_name }}.settings import (
+from {{ cookiecutter.package_name }}.runtime import settings
+from {{ cookiecutter.package_name }}.runtime.settings import (
     BadSettings,
     Settings,
     changed_at_start,

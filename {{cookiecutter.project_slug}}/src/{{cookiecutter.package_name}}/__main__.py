@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import __version__, settings
+from . import __version__
+from .runtime import settings
 
 if TYPE_CHECKING:
-    from .routing import Application
+    from .runtime.http.application import Application
 
 EXIT_UNHEALTHY = 1
 EXIT_CANNOT_START = 1
@@ -62,19 +63,19 @@ def _make_app(values: settings.Settings) -> Application:
 def serve(values: settings.Settings, make_app: Callable[[settings.Settings], Application]) -> int:
     """Serve an application until a signal, and return the exit code."""
 {% if cookiecutter.processes == "prefork" %}
-    from .sockets import CannotStart
+    from .runtime.process.sockets import CannotStart
 
     try:
         if values.workers > 1 and not values.debug and hasattr(os, "fork"):
-            from .prefork import serve_with_workers
+            from .runtime.workers.prefork import serve_with_workers
 
             return serve_with_workers(values, make_app)
-        from .server import serve
+        from .runtime.process.lifecycle import serve
 
         serve(values, make_app)
 {% else %}
-    from .server import serve
-    from .sockets import CannotStart
+    from .runtime.process.lifecycle import serve
+    from .runtime.process.sockets import CannotStart
 
     try:
         serve(values, make_app)

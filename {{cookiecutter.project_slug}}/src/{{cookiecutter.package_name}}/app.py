@@ -3,12 +3,12 @@
 from .echo import Echo
 from .greetings.handlers import Greetings, GreetSomebody, Welcome
 {% if cookiecutter.metrics %}
-from .metrics import Metrics
+from .runtime.metrics.requests import Metrics
 {% endif %}
-from .routing import Application
-from .settings import Settings
+from .runtime.http.application import Application
+from .runtime.settings import Settings
 {% if cookiecutter.tracing %}
-from .tracing import Tracing
+from .runtime.tracing.requests import Tracing
 {% endif %}
 
 

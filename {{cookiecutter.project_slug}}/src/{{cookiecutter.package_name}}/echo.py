@@ -1,6 +1,6 @@
 """The sample WebSocket: it says what it hears. Delete it together with its route in `app.py`."""
 
-from .websocket import WebSocket
+from .runtime.http.websocket import WebSocket
 
 
 class Echo(WebSocket):

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from prometheus_client import Metric
 
-from {{ cookiecutter.package_name }} import metrics
-from {{ cookiecutter.package_name }}.state import Vitals
+from {{ cookiecutter.package_name }}.runtime.metrics import requests as metrics
+from {{ cookiecutter.package_name }}.runtime.status import Vitals
 
 # What Prometheus itself adds: metrics, and labels of every metric.
 OF_PROMETHEUS = {"up": set(), "ALERTS": {"alertname", "alertstate", "severity"}}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from {{ cookiecutter.package_name }} import settings
+from {{ cookiecutter.package_name }}.runtime import settings
 
 from ..support import ROOT
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from {{ cookiecutter.package_name }} import settings
+from {{ cookiecutter.package_name }}.runtime import settings
 
 from ..support import ROOT
 

@@ -5,8 +5,9 @@ from ipaddress import ip_address
 
 import pytest
 
-from {{ cookiecutter.package_name }} import connections, routing
-from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }}.runtime.http import server as connections
+from {{ cookiecutter.package_name }}.runtime.http import application as routing
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
 
 from ..support import ROOT
 from .conftest import ports

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from {{ cookiecutter.package_name }} import settings
+from {{ cookiecutter.package_name }}.runtime import settings
 
 from ..support import ROOT
 from .promql import names, unknown

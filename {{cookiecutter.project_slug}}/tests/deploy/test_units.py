@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from {{ cookiecutter.package_name }} import __main__, sockets, state
-from {{ cookiecutter.package_name }}.settings import Settings
+from {{ cookiecutter.package_name }} import __main__
+from {{ cookiecutter.package_name }}.runtime.process import sockets
+from {{ cookiecutter.package_name }}.runtime import status as state
+from {{ cookiecutter.package_name }}.runtime.settings import Settings
 
 from ..support import ROOT
 from .conftest import ports

@@ -1,7 +1,7 @@
 import pytest
 
 from {{ cookiecutter.package_name }}.greetings.model import Greeting
-from {{ cookiecutter.package_name }}.web import Problem
+from {{ cookiecutter.package_name }}.runtime.http.handler import Problem
 
 
 def test_a_greeting_says_hello() -> None:

@@ -1,6 +1,6 @@
 """Greetings over HTTP."""
 
-from ..web import Handler
+from ..runtime.http.handler import Handler
 from .model import Greeting
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..body import Body
+from ..runtime.http.body import Body
 
 Words = Annotated[str, Field(min_length=1, max_length=100)]
 

@@ -5,12 +5,12 @@ import logging
 {% if cookiecutter.metrics %}
 from prometheus_client.registry import Collector
 
-from .metrics import Exposition, OwnValues, make_registry
+from ..metrics.requests import Exposition, OwnValues, make_registry
 {% endif %}
-from .routing import Application
-from .settings import Settings
-from .state import Watched
-from .web import Handler
+from ..http.application import Application
+from ..settings import Settings
+from ..status import Watched
+from ..http.handler import Handler
 
 
 class Live(Handler):

@@ -6,7 +6,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tornado.httputil import HTTPServerRequest
 
-from .web import Problem
+from .handler import Problem
 
 MAX_ERRORS = 100
 """Errors that an answer lists; a body can have a hundred thousand."""

@@ -20,15 +20,15 @@ from types import FrameType
 
 from tornado import autoreload
 
-from . import logs
-from .admin import make_admin
-from .connections import Server
+from ..logs import formatters as logs
+from ..admin.handlers import make_admin
+from ..http.server import Server
 from .lag import Lag
-from .logwriter import LogWriter
-from .routing import Application
-from .settings import Settings, unknown_names
+from ..logs.writer import LogWriter
+from ..http.application import Application
+from ..settings import Settings, unknown_names
 from .sockets import CannotStart, listen, open_sockets, url
-from .state import BEAT, State, Vitals, Watcher
+from ..status import BEAT, State, Vitals, Watcher
 from .systemd import Systemd
 
 if sys.platform != "win32":

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from .state import BEAT, State, Vitals
+from ..status import BEAT, State, Vitals
 
 ADMIN = -1
 """The slot of the process that serves the admin port; those of the workers count from 0."""

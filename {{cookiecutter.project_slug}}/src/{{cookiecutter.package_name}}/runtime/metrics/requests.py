@@ -32,11 +32,11 @@ from prometheus_client import (
 from prometheus_client.registry import Collector
 from tornado.web import RequestHandler
 
-from .observer import Observer
-from .request import Request
-from .state import Vitals
-from .web import Handler
-from .workermetrics import Workers
+from ..extensions import Observer
+from ..http.request import Request
+from ..status import Vitals
+from ..http.handler import Handler
+from .workers import Workers
 
 # The names and limits are those of OpenTelemetry's semantic conventions.
 DURATION = Histogram(

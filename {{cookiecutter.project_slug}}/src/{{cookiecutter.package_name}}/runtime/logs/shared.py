@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .logwriter import LAST_WORDS, WaitingLines, open_log, whole_lines
+from .writer import LAST_WORDS, WaitingLines, open_log, whole_lines
 
 # Seconds for which the others let somebody go first, and between two looks.
 COURTESY, LOOK = 0.5, 0.005

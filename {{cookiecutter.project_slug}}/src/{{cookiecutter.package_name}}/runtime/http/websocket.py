@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from tornado.websocket import WebSocketHandler
 
-from .logs import log_access
+from ..logs.formatters import log_access
 from .request import is_last
-from .web import Handler, Problem
+from .handler import Handler, Problem
 
 if TYPE_CHECKING:
-    from .routing import Application
+    from .application import Application
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 

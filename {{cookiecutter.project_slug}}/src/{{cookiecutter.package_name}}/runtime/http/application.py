@@ -25,12 +25,12 @@ from tornado.routing import PathMatches, Rule
 
 from .forwarded import TrustedProxies
 from .headers import StandardHeaders
-from .logs import log_access
-from .observer import Observer
+from ..logs.formatters import log_access
+from ..extensions import Observer
 from .request import NO_ROUTE, Request, request_id
-from .settings import Settings
-from .strict import check_request
-from .web import NotFound, TooLarge
+from ..settings import Settings
+from .validation import check_request
+from .handler import NotFound, TooLarge
 from .websocket import WebSocket
 
 _PLACEHOLDER = re.compile(r"\\\{(\w+)(\\\*)?\\\}")  # in a template that `re.escape` has treated

@@ -9,7 +9,7 @@ from prometheus_client import Metric, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from .state import Vitals
+from ..status import Vitals
 
 MEMORY = "process_resident_memory_bytes"
 

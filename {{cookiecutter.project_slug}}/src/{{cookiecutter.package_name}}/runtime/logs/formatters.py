@@ -15,8 +15,8 @@ from typing import Any, cast
 import orjson
 from tornado.web import RequestHandler
 
-from .request import Request, request_id
-from .settings import Settings
+from ..http.request import Request, request_id
+from ..settings import Settings
 
 access = logging.getLogger("access")
 

@@ -9,9 +9,9 @@ from tornado.httputil import HTTPConnection, HTTPMessageDelegate
 from tornado.iostream import IOStream, StreamClosedError
 
 from .request import request_id
-from .routing import Application
-from .settings import Settings
-from .strict import check_head
+from .application import Application
+from ..settings import Settings
+from .validation import check_head
 
 MAX_HEADER_SIZE = 16 * 1024
 

@@ -35,12 +35,12 @@ from tornado.escape import to_unicode
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.web import RequestHandler
 
-from . import __version__
-from .collector import Outbox
-from .observer import Observer
-from .request import NO_ROUTE, Request, request_id
-from .settings import Settings
-from .sockets import CannotStart
+from ... import __version__
+from .exporter import Outbox
+from ..extensions import Observer
+from ..http.request import NO_ROUTE, Request, request_id
+from ..settings import Settings
+from ..process.sockets import CannotStart
 
 # These would write a line for every span or request that is not to their liking: with what a client
 # has sent or what is secret, or once more what `collector` says.
@@ -88,7 +88,7 @@ class Tracing(Observer):
             provider.add_span_processor(outbox)
         # For spans of the application's own. The first one in a process is the one that counts.
         set_tracer_provider(provider)
-        self._tracer = provider.get_tracer(__package__, __version__)
+        self._tracer = provider.get_tracer(__package__.partition(".")[0], __version__)
         with _ids_in_log(), _traced_calls(self._tracer):
             try:
                 yield
@@ -181,7 +181,7 @@ def _check_headers() -> None:
 
 def _resource() -> Resource:
     """Say who the spans are from. The environment has the last word."""
-    own = {"service.name": __package__.replace("_", "-"), "service.version": __version__}
+    own = {"service.name": __package__.partition(".")[0].replace("_", "-"), "service.version": __version__}
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 

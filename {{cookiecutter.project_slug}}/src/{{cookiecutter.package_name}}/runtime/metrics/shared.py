@@ -20,8 +20,8 @@ from threading import RLock
 from prometheus_client import REGISTRY, Metric, values
 from prometheus_client.registry import Collector
 
-from .merging import Key, merge, read_key
-from .scoreboard import ADMIN, WORD, Row, Scoreboard
+from .merge import Key, merge, read_key
+from ..workers.scoreboard import ADMIN, WORD, Row, Scoreboard
 
 # Bytes of a page, which become real memory only as they are used. A number takes some 300, and a
 # combination of method, route and status 16 numbers: there is room for more than 1,500 of these.

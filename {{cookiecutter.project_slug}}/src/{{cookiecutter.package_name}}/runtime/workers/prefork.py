@@ -17,18 +17,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import logs
+from ..logs import formatters as logs
 from .scoreboard import ADMIN, Row, Scoreboard
-from .settings import Settings, unknown_names
-from .sharedlog import SupervisorLog, Turn
+from ..settings import Settings, unknown_names
+from ..logs.shared import SupervisorLog, Turn
 {% if cookiecutter.metrics %}
-from .sharedvalues import SharedValues
+from ..metrics.shared import SharedValues
 {% endif %}
-from .sockets import CannotStart, open_sockets, url
+from ..process.sockets import CannotStart, open_sockets, url
 from .supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from .routing import Application
+    from ..http.application import Application
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def serve_with_workers(settings: Settings, make_app: Callable[[Settings], Applic
     logs.configure(settings, log, worker=None)
     for line in unknown_names():
         logger.warning(line)
-    import_dependencies(Path(__file__).parent)
+    import_dependencies(Path(__file__).parents[2])
     gc.collect()
     gc.freeze()  # or the collector of each worker would touch, and so copy, what they share
     sockets = {ADMIN: admin, **dict(enumerate(public))}
@@ -59,7 +59,7 @@ def serve_with_workers(settings: Settings, make_app: Callable[[Settings], Applic
 {% endif %}
 
     def make_admin(settings: Settings) -> Application:
-        from .admin import make_admin
+        from ..admin.handlers import make_admin
 
 {% if cookiecutter.metrics %}
         return make_admin(settings, scoreboard, values)

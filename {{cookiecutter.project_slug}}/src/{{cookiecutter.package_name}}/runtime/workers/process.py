@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .scoreboard import ADMIN, Row
-from .settings import BadSettings
+from ..settings import BadSettings
 from .signals import SignalQueue
-from .sockets import CannotStart
+from ..process.sockets import CannotStart
 
 # The signals that tell a process to leave.
 LEAVE = DRAIN, CUT = signal.SIGTERM, signal.SIGUSR2
@@ -165,7 +165,7 @@ def the_dead() -> Iterator[tuple[int, int]]:
 
 def forget_own_modules() -> None:
     """Let the package's modules be imported anew, with the code that they have by now."""
-    package = __package__
+    package = __package__.partition(".")[0]
     for name in list(sys.modules):
         if name == package or name.startswith(f"{package}."):
             del sys.modules[name]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pydantic import IPvAnyAddress
 
 from .listener import Listener
-from .settings import Settings
+from ..settings import Settings
 
 # Connections that may wait to be accepted.
 BACKLOG = 1024

@@ -17,15 +17,15 @@ from typing import Any
 
 from tornado.netutil import add_accept_handler
 
-from . import logs
-from .connections import Server
-from .logwriter import LogWriter
+from ..logs import formatters as logs
+from ..http.server import Server
+from ..logs.writer import LogWriter
 from .process import CUT, DRAIN
-from .routing import Application
+from ..http.application import Application
 from .scoreboard import ADMIN, Row, Scoreboard
-from .server import Service, make, run
-from .settings import Settings, load
-from .state import State
+from ..process.lifecycle import Service, make, run
+from ..settings import Settings, load
+from ..status import State
 
 # Seconds that requests get when the supervisor has died: somebody is about to start another.
 ORPHAN = 1.0

@@ -19,11 +19,11 @@ from contextlib import suppress
 from .process import LEAVE, Process, fork, the_dead
 from .restarts import Restarts
 from .scoreboard import ADMIN, Row, Scoreboard
-from .settings import BadSettings, Settings, changed_at_start, load
-from .sharedlog import SupervisorLog
+from ..settings import BadSettings, Settings, changed_at_start, load
+from ..logs.shared import SupervisorLog
 from .signals import SignalQueue
-from .sockets import CannotStart
-from .systemd import Systemd
+from ..process.sockets import CannotStart
+from ..process.systemd import Systemd
 
 # Seconds between two looks. If there are more than so many, the supervisor itself was held up.
 TICK, HELD_UP = 0.1, 1.0

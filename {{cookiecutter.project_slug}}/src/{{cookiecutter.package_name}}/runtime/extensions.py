@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from tornado.web import RequestHandler
 
-from .request import Request
+from .http.request import Request
 
 
 class Observer:
