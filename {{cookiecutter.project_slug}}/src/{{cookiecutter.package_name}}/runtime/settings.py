@@ -1,4 +1,4 @@
-"""The settings: read once from the environment and `.env`, checked as a whole, never changed.
+"""Settings from the environment and `.env`: read once, validated together, immutable.
 
 `.env.example` explains each one. The environment wins over `.env`; empty means the default.
 """
@@ -8,19 +8,14 @@ import os
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import (
-{% if cookiecutter.processes == "prefork" or cookiecutter.tracing %}
     AfterValidator,
-{% endif %}
     BeforeValidator,
     Field,
-{% if cookiecutter.tracing %}
-    HttpUrl,
-{% endif %}
     IPvAnyAddress,
     ValidationError,
     ValidationInfo,
@@ -29,73 +24,82 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-{% if cookiecutter.processes == "prefork" %}
 from .cpus import usable_cpus
+from .errors import SettingsError
 
-{% endif %}
 PREFIX = "APP_"
 ENV_FILE = ".env"
+MAX_PORT = 65535
+
+# The supervisor uses these when it starts; a reload does not apply a change of them.
+RESTART_REQUIRED = frozenset(
+    {
+        "address",
+        "admin_address",
+        "admin_port",
+        "debug",
+        "log_file",
+        "log_format",
+        "port",
+        "port_per_worker",
+        "workers",
+    }
+)
 
 
-class BadSettings(Exception):
-    """The settings cannot be used; the message has one line for each bad key."""
-
-
-def _networks(value: Any) -> Any:
+def _parse_networks(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return tuple(ip_network(item.strip()) for item in value.split(",") if item.strip())
 
 
-def _lower(value: Any) -> Any:
+def _lowercase(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-{% if cookiecutter.processes == "prefork" %}
-def _count(value: Any) -> Any:
-    if _lower(value) == "auto":
+def _parse_worker_count(value: Any) -> Any:
+    if _lowercase(value) == "auto":
         return usable_cpus()
     if isinstance(value, str) and not value.isdecimal():
         raise ValueError("must be a whole number or auto")
     return value
 
 
-def _zero_or_a_second(value: float) -> float:
+def _zero_or_at_least_one_second(value: float) -> float:
     if 0 < value < 1:
         raise ValueError("must be 0 or at least 1")
     return value
 
 
-{% endif %}
-{% if cookiecutter.tracing %}
-def _plain(url: HttpUrl) -> HttpUrl:
-    if url.username or url.password or url.query or url.fragment:
-        # Settings are shown, and so must hold no secret that does not look like one.
-        raise ValueError("must have no user and no query; for keys use OTEL_EXPORTER_OTLP_HEADERS")
-    return url
-
-
-{% endif %}
-Port = Annotated[int, Field(ge=0, le=65535)]
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+"""A TCP port; 0 lets the operating system choose one."""
 Seconds = Annotated[float, Field(ge=0, le=86400)]
+"""A duration in seconds that may be 0."""
 Timeout = Annotated[float, Field(gt=0, le=86400)]
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
-Format = Annotated[Literal["json", "text"], BeforeValidator(_lower)]
-Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
-{% if cookiecutter.processes == "prefork" %}
-Workers = Annotated[int, Field(ge=1, le=256), BeforeValidator(_count)]
-HangTimeout = Annotated[Seconds, AfterValidator(_zero_or_a_second)]
-{% endif %}
-{% if cookiecutter.tracing %}
-PlainUrl = Annotated[HttpUrl, AfterValidator(_plain)]
-{% endif %}
+"""A duration in seconds above 0."""
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_parse_networks)
+]
+"""IP addresses or networks, separated by commas."""
+LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lowercase)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)]
+WorkerCount = Annotated[int, Field(ge=1, le=256), BeforeValidator(_parse_worker_count)]
+"""A number of processes; ``auto`` is one for each CPU that this process may use."""
+HangTimeout = Annotated[Seconds, AfterValidator(_zero_or_at_least_one_second)]
 
 
 class Settings(BaseSettings):
-    """What differs from one deployment to the next.
+    """Base class of the settings: what the runtime needs. A service adds its own fields.
 
-    A new setting is one line here and one in `.env.example`. A secret gets the type
-    `pydantic.SecretStr`, and is then masked wherever settings are shown.
+    The field ``price_list`` is the variable APP_PRICE_LIST. A secret has the type
+    `pydantic.SecretStr` and is masked wherever settings are shown. ::
+
+        class Settings(runtime.Settings):
+            price_list: HttpUrl
+            api_key: SecretStr | None = None
+
+    Raises `pydantic.ValidationError` when it is constructed with invalid values; `load` turns
+    that into a `SettingsError` that a person can read.
     """
 
     model_config = SettingsConfigDict(
@@ -104,109 +108,110 @@ class Settings(BaseSettings):
 
     address: IPvAnyAddress = IPv4Address("127.0.0.1")
     port: Port = 8000
-{% if cookiecutter.processes == "prefork" %}
-    workers: Workers = {{ cookiecutter.workers }}
+    workers: WorkerCount = 1
     port_per_worker: bool = False
-{% endif %}
     admin_address: IPvAnyAddress = IPv4Address("127.0.0.1")
     admin_port: Port = 9000
-    log_level: Level = "info"
-{% if cookiecutter.logging == "plain" %}
-    log_format: Format = "text"
-{% else %}
-    log_format: Format = "json"
-{% endif %}
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "json"
     log_file: Path | None = None
     drain_delay: Seconds = 0
     drain_timeout: Seconds = 25
-{% if cookiecutter.processes == "prefork" %}
     start_timeout: Timeout = 60
     hang_timeout: HangTimeout = 30
-{% endif %}
     idle_timeout: Timeout = 75
     body_timeout: Timeout = 30
     max_body_size: Annotated[int, Field(ge=1)] = 1048576
     trusted_proxies: Networks = ()
     threads: Annotated[int, Field(ge=1, le=1000)] = 8
-{% if cookiecutter.tracing %}
-    otlp_endpoint: PlainUrl | None = None
-{% endif %}
     debug: bool = False
 
-{% if cookiecutter.processes == "prefork" %}
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings. Raises `SettingsError` with every invalid key in one message."""
+        lines = []
+        try:
+            lines += _malformed_lines()
+            settings = cls()
+        except ValidationError as error:
+            lines += [cls._format_error(detail) for detail in error.errors(include_url=False)]
+        except (OSError, UnicodeDecodeError) as error:
+            lines += [f"{ENV_FILE} cannot be read: {error}"]
+        if lines:
+            raise SettingsError("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
+        return settings
+
+    @classmethod
+    def unknown_variables(cls) -> list[str]:
+        """Describe the APP_ variables that match no setting: most likely typos."""
+        known = [PREFIX + name.upper() for name in cls.model_fields]
+        variables = {name.upper() for name in [*os.environ, *dotenv_values(ENV_FILE)]}
+        descriptions = []
+        for name in sorted(variables.difference(known)):
+            if name.startswith(PREFIX):
+                matches = difflib.get_close_matches(name, known, n=1)
+                hint = f", did you mean {matches[0]}?" if matches else ""
+                descriptions.append(f"{name} is not a setting{hint}")
+        return descriptions
+
+    def restart_required(self, after: "Settings") -> list[str]:
+        """Return the variables that have changed and take effect only after a restart."""
+        old, new = self.model_dump(), after.model_dump()
+        return [
+            PREFIX + name.upper()
+            for name in old
+            if name in RESTART_REQUIRED and old[name] != new[name]
+        ]
+
     @field_validator("port_per_worker")
     @classmethod
-    def _has_ports_enough(cls, wanted: bool, info: ValidationInfo) -> bool:
-        ports = _ports(info.data | {"port_per_worker": wanted})
-        if wanted and 0 in ports:
+    def _port_range_fits(cls, enabled: bool, info: ValidationInfo) -> bool:
+        ports = _public_ports(info.data | {"port_per_worker": enabled})
+        if enabled and 0 in ports:
             raise ValueError(f"needs a number as {PREFIX}PORT that is not 0")
-        if 65536 in ports:
-            raise ValueError(f"needs ports up to {ports[-1]}, but the last one is 65535")
-        return wanted
+        if MAX_PORT + 1 in ports:
+            raise ValueError(f"needs ports up to {ports[-1]}, but the last one is {MAX_PORT}")
+        return enabled
 
-{% endif %}
     @field_validator("admin_port")
     @classmethod
-    def _is_a_port_of_its_own(cls, port: int, info: ValidationInfo) -> int:
-        # Port 0 asks the system for a free one, so two of them never clash.
-{% if cookiecutter.processes == "prefork" %}
-        if port and port in _ports(info.data):
+    def _differs_from_public_ports(cls, port: int, info: ValidationInfo) -> int:
+        # Port 0 asks the system for a free port, so two of them never clash.
+        if port and port in _public_ports(info.data):
             raise ValueError(f"must differ from {PREFIX}PORT and from the ports of the workers")
-{% else %}
-        if port and port == info.data.get("port"):
-            raise ValueError(f"must differ from {PREFIX}PORT")
-{% endif %}
         return port
 
+    @classmethod
+    def _format_error(cls, detail: ErrorDetails) -> str:
+        message = detail["msg"].removeprefix("Value error, ")
+        if not message.startswith("URL"):
+            message = message[0].lower() + message[1:]
+        if not detail["loc"]:
+            return message  # from a validator of the whole: its message names the variables
+        name = str(detail["loc"][0])
+        variable = f"{PREFIX}{name.upper()}"
+        if detail["type"] == "missing":
+            return f"{variable}: is required and has no default"
+        field = cls.model_fields.get(name)
+        if field and "Secret" in str(field.annotation):
+            return f"{variable}: {message}, got a secret"
+        return f"{variable}: {message}, got {_redact(repr(detail['input']))}"
 
-{% if cookiecutter.processes == "prefork" %}
-def _ports(data: dict[str, Any]) -> range:
-    """List the public ports; none if they could not be read."""
+
+def _redact(value: str) -> str:
+    # A URL may contain credentials, scheme://user:password@host or host?key=..., and any value may
+    # have been assigned to the wrong key.
+    return re.sub(r"\?.*(?=['\"])", "?***", re.sub(r":.*@", "://***@", value))
+
+
+def _public_ports(data: dict[str, Any]) -> range:
+    """Return the public ports; empty if the settings behind them are invalid."""
     if not {"port", "workers", "port_per_worker"} <= data.keys():
         return range(0)
     return range(data["port"], data["port"] + (data["workers"] if data["port_per_worker"] else 1))
 
 
-{% endif %}
-def load() -> Settings:
-    """Read the settings. Raises `BadSettings` with every bad key in one message."""
-    lines = []
-    try:
-        lines += _bad_lines()
-        settings = Settings()
-    except ValidationError as error:
-        lines += [_describe(detail) for detail in error.errors(include_url=False)]
-    except (OSError, UnicodeDecodeError) as error:
-        lines += [f"{ENV_FILE} cannot be read: {error}"]
-    if lines:
-        raise BadSettings("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
-    return settings
-
-
-def unknown_names() -> list[str]:
-    """Describe the names that look like settings and are none: most likely misspelt."""
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
-    given = {name.upper() for name in [*os.environ, *dotenv_values(ENV_FILE)]}
-    descriptions = []
-    for name in sorted(given.difference(known)):
-        if name.startswith(PREFIX):
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f", did you mean {near[0]}?" if near else ""
-            descriptions.append(f"{name} is not a setting{hint}")
-    return descriptions
-
-
-{% if cookiecutter.processes == "prefork" %}
-def changed_at_start(before: Settings, after: Settings) -> list[str]:
-    """List the settings that have changed and that a supervisor acts on when it starts only."""
-    at_start = {"address", "port", "workers", "port_per_worker", "admin_address", "admin_port"}
-    at_start |= {"log_file", "log_format", "debug"}
-    old, new = before.model_dump(), after.model_dump()
-    return [PREFIX + name.upper() for name in old if name in at_start and old[name] != new[name]]
-
-
-{% endif %}
-def _bad_lines() -> list[str]:
+def _malformed_lines() -> list[str]:
     if not Path(ENV_FILE).is_file():
         return []
     with open(ENV_FILE, encoding="utf-8") as file:
@@ -215,18 +220,3 @@ def _bad_lines() -> list[str]:
             for binding in parse_stream(file)
             if binding.error
         ]
-
-
-def _describe(detail: ErrorDetails) -> str:
-    name = str(detail["loc"][0])
-    message = detail["msg"].removeprefix("Value error, ")
-    value = repr(detail["input"])
-    if "Secret" in str(Settings.model_fields[name].annotation):
-        value = "a secret"
-    # A URL may hold credentials, scheme://user:password@host or host?key=..., and any value may
-    # have ended up under the wrong key.
-    value = re.sub(r":.*@", "://***@", value)
-    value = re.sub(r"\?.*(?=['\"])", "?***", value)
-    if not message.startswith("URL"):
-        message = message[0].lower() + message[1:]
-    return f"{PREFIX}{name.upper()}: {message}, got {value}"

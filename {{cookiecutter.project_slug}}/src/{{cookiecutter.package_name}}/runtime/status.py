@@ -1,15 +1,18 @@
-"""How a process is, and who wants to know."""
+"""States and status of processes, and the interfaces that use them."""
 
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-BEAT = 0.25
-"""Seconds between two signs of life."""
+HEARTBEAT_INTERVAL = 0.25
+"""Seconds between two heartbeats of an event loop."""
+
+ADMIN_SLOT = -1
+"""The slot of the process that serves the admin port; the slots of the workers count from 0."""
 
 
 class State(Enum):
-    """A process is ready for traffic in one of these only."""
+    """Lifecycle states of a serving process."""
 
     STARTING = auto()
     READY = auto()
@@ -17,35 +20,51 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Vitals:
-    """How a worker is. A process that serves alone is worker 0."""
+class WorkerStatus:
+    """Status of one worker. A single-process service is worker 0."""
 
     worker: int
     pid: int
-    """Its process; 0 if there is none just now."""
+    """Process id; 0 while there is no process."""
     ready: bool
     requests_in_flight: int
     event_loop_lag: float
-    """Seconds by which its event loop is late, or was at most in the last 15 to 30 seconds."""
+    """Seconds by which callbacks ran late: the maximum of the last 15 to 30 seconds."""
     restarts: int
-    """How often it has died, been killed or not been able to start, a reload or stop aside."""
+    """Crashes, kills and failed starts; reloads and stops are not counted."""
 
 
-class Watcher(Protocol):
-    """Whoever watches over a process that serves."""
+class ProcessRow(Protocol):
+    """What the scoreboard knows about one process. A row is used by one process after another."""
 
-    def report(self, state: State) -> None:
-        """Hear of a new state."""
+    @property
+    def slot(self) -> int:
+        """The number of the worker, or `ADMIN_SLOT`."""
 
-    def beat(self, in_flight: int, lag: float) -> None:
-        """Hear, several times a second, that the event loop turns."""
+    @property
+    def ready(self) -> bool:
+        """Whether the process is in the state READY."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is in the state DRAINING."""
 
 
-class Watched(Protocol):
-    """What the admin port tells about: one process, or all of them."""
+class StateListener(Protocol):
+    """Receives the state changes and heartbeats of a serving process."""
 
-    def why_not_ready(self) -> list[str]:
-        """Say why no traffic should come; nothing if it should."""
+    def state_changed(self, state: State) -> None:
+        """Called when the process enters a state."""
 
-    def vitals(self) -> list[Vitals]:
-        """Tell how each worker is."""
+    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
+        """Called by the event loop every `HEARTBEAT_INTERVAL`; `lag` is in seconds."""
+
+
+class StatusSource(Protocol):
+    """What the admin port reports: one process, or all workers."""
+
+    def not_ready_reasons(self) -> list[str]:
+        """Return why the service should get no traffic; empty if it is ready."""
+
+    def worker_statuses(self) -> list[WorkerStatus]:
+        """Return the status of each worker."""

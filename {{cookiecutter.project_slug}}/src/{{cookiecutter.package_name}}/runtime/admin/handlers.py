@@ -1,74 +1,58 @@
-"""How the service is, on the admin port, which is for operators and never for the public."""
+"""The handlers of the admin port: health checks and the status of the workers."""
 
 import logging
+from collections.abc import Sequence
 
-{% if cookiecutter.metrics %}
-from prometheus_client.registry import Collector
-
-from ..metrics.requests import Exposition, OwnValues, make_registry
-{% endif %}
+from ..extensions import Extension
 from ..http.application import Application
-from ..settings import Settings
-from ..status import Watched
 from ..http.handler import Handler
+from ..http.routing import Route
+from ..settings import Settings
+from ..status import StatusSource
 
 
-class Live(Handler):
-    """The event loop turns; whoever finds that it does not may restart the process."""
+class LiveHandler(Handler):
+    """``GET /livez``: 200 while the event loop runs."""
 
     def get(self) -> None:
         self.reply({"live": True})
 
 
-class Ready(Handler):
-    """Whether traffic should be sent here."""
+class ReadyHandler(Handler):
+    """``GET /readyz``: 200 if the service is ready for traffic, 503 with the reasons if not."""
 
-    def initialize(self, watched: Watched) -> None:
-        self._watched = watched
+    def initialize(self, status: StatusSource) -> None:
+        self._status = status
 
     def get(self) -> None:
-        if reasons := self._watched.why_not_ready():
+        if reasons := self._status.not_ready_reasons():
             self.reply({"ready": False, "reasons": reasons}, status=503)
         else:
             self.reply({"ready": True})
 
 
-class Workers(Handler):
-    """How each worker is."""
+class WorkersHandler(Handler):
+    """``GET /workers``: the status of each worker."""
 
-    def initialize(self, watched: Watched) -> None:
-        self._watched = watched
+    def initialize(self, status: StatusSource) -> None:
+        self._status = status
 
     def get(self) -> None:
-        self.reply({"workers": self._watched.vitals()})
+        self.reply({"workers": self._status.worker_statuses()})
 
 
-{% if cookiecutter.metrics %}
-def make_admin(
-    settings: Settings, watched: Watched, values: Collector | None = None
+def make_admin_app(
+    settings: Settings, status: StatusSource, extensions: Sequence[Extension] = ()
 ) -> Application:
-    """Build what the admin port serves.
+    """Build the application of the admin port: health, status, and the extensions' routes.
 
-    Probes come all day: their access lines are at level debug. `values` are those that the metrics
-    have in all processes; this process's own if there is no other.
+    Access log lines are at level debug, because probes are frequent.
     """
-    registry = make_registry(watched.vitals, OwnValues() if values is None else values)
-{% else %}
-def make_admin(settings: Settings, watched: Watched) -> Application:
-    """Build what the admin port serves.
-
-    Probes come all day: their access lines are at level debug.
-    """
-{% endif %}
-    return Application(
-        settings,
-        [
-            ("/livez", Live),
-            ("/readyz", Ready, {"watched": watched}),
-            ("/workers", Workers, {"watched": watched}),
-{% if cookiecutter.metrics %}
-            ("/metrics", Exposition, {"registry": registry}),
-{% endif %}
-        ],
-        access_level=logging.DEBUG,
-    )
+    routes = [
+        Route("/livez", LiveHandler),
+        Route("/readyz", ReadyHandler, status=status),
+        Route("/workers", WorkersHandler, status=status),
+    ]
+    for extension in extensions:
+        routes += extension.admin_routes(status)
+    return Application(settings, routes, access_level=logging.DEBUG)

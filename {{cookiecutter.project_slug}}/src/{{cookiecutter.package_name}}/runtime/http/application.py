@@ -1,138 +1,179 @@
-"""From a request to its handler, and what holds for every request, whoever handles it.
+"""The application: what applies to every request, whichever handler gets it.
 
-A request gets its id, its route and its true client here, and counts as in flight from here on
-(`connections.py` says until when). Handlers that do not derive from `web.Handler` are no exception;
-only the bodies of their errors are their own.
+Each request is validated, identified, counted and routed here. Plain Tornado handlers are
+included; only the bodies of their errors differ.
 """
 
 import logging
-import re
-import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import sys
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, cast
 
-from tornado import web as tornado_web
+from tornado import web
+from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
+    HTTPConnection,
     HTTPHeaders,
-    HTTPServerRequest,
-    ParseBodyConfig,
-    ParseMultipartConfig,
-    set_parse_body_config,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
 )
-from tornado.routing import PathMatches, Rule
 
-from .forwarded import TrustedProxies
-from .headers import StandardHeaders
-from ..logs.formatters import log_access
-from ..extensions import Observer
-from .request import NO_ROUTE, Request, request_id
 from ..settings import Settings
+from .access_log import log_access
+from .connections import Connections
+from .forwarded import TrustedProxies
+from .handler import Handler
+from .headers import StandardHeaders
+from .hooks import RequestHooks
+from .problem import Problem
+from .request import Request
+from .resources import Resource, Resources
+from .routing import Route
 from .validation import check_request
-from .handler import NotFound, TooLarge
-from .websocket import WebSocket
 
-_PLACEHOLDER = re.compile(r"\\\{(\w+)(\\\*)?\\\}")  # in a template that `re.escape` has treated
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-
-Resource = Callable[[], AbstractAsyncContextManager[object]]
+WEBSOCKET_PING_INTERVAL = 30
+"""Seconds between two pings of an open WebSocket; without a pong it is closed."""
 
 
-def _group(placeholder: re.Match[str]) -> str:
-    name, rest = placeholder.groups()
-    return f"(?P<{name}>{'.*' if rest else '[^/]+'})"
+class Application(web.Application):
+    """A Tornado application with the conventions of the runtime.
 
+    Arguments:
 
-class Route(PathMatches):
-    """Matches a path template such as ``/greetings/{name}`` and notes it on the request.
+    - `settings`: handlers find it as ``self.config``.
+    - `routes`: the first one that matches counts.
+    - `resources`: pools and clients, opened in this order and closed in the reverse order.
+    - further keyword arguments are settings of `tornado.web.Application`, such as
+      ``static_path=`` or ``log_function=``; they replace the defaults of the runtime.
 
-    Each ``{name}`` stands for one segment, which the handler's method gets as an argument;
-    ``{name*}`` stands for all the rest.
-    """
-
-    def __init__(self, template: str) -> None:
-        super().__init__(_PLACEHOLDER.sub(_group, re.escape(template)))
-        self._template = template
-
-    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        match = super().match(request)
-        if match is not None:
-            cast(Request, request).route = self._template
-        return match
-
-
-class Application(tornado_web.Application):
-    """Tornado's application with this service's conventions.
-
-    `routes` are ``(template, handler)`` or ``(template, handler, arguments of its initialize)``.
-    `resources` are functions that return an async context manager. They are entered before the
-    service is ready and left after it has drained; handlers find what they yield under the same
-    name in ``self.settings``. `observers` see every request.
+    Defaults: cross-origin protection on, WebSocket messages of at most APP_MAX_BODY_SIZE, an
+    access line at level info for each request.
     """
 
     def __init__(
         self,
         settings: Settings,
-        routes: Sequence[tuple[Any, ...]],
+        routes: Sequence[Route],
         *,
-        resources: Mapping[str, Resource] | None = None,
-        observers: Sequence[Observer] = (),
+        resources: Iterable[Resource[Any]] = (),
         access_level: int = logging.INFO,
+        **tornado_settings: Any,
     ) -> None:
-        super().__init__(
-            [Rule(Route(template), *target) for template, *target in routes],
-            default_handler_class=NotFound,
-            transforms=[StandardHeaders],
-            cross_origin_protection=True,
-            serve_traceback=settings.debug,
-            websocket_max_message_size=settings.max_body_size,
-            websocket_ping_interval=30,
-        )
-        # Nothing here takes uploads in this format, whose parser has a history of vulnerabilities.
-        # Tornado keeps this for the whole process.
-        set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
-        self.resources = resources or {}
-        self.observers = observers
-        self.in_flight: set[object] = set()
-        """The connections that carry a request now."""
-        self.websockets: set[WebSocket] = set()
+        defaults: dict[str, Any] = {
+            "default_handler_class": NotFound,
+            "cross_origin_protection": True,
+            "serve_traceback": settings.debug,
+            "websocket_max_message_size": settings.max_body_size,
+            "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
+        }
+        super().__init__(list(routes), **(defaults | tornado_settings))
+        # Behind a compression that `compress_response=True` asks for: it counts what is sent.
+        self.transforms.append(StandardHeaders)
+        self.config = settings
+        self.resources = Resources()
+        self.declared_resources = tuple(resources)
+        """What is opened before the process is ready."""
+        self.hooks: Sequence[RequestHooks] = ()
+        """Called for each request."""
+        self.connections = Connections()
         self._access_level = access_level
         self._max_body_size = settings.max_body_size
         self._proxies = TrustedProxies(settings.trusted_proxies)
 
-    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Any:
-        """Tornado calls this once for each request, when its headers have arrived."""
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        """Tornado calls this when a connection waits for a request."""
+        return RequestDelegate(self, server_conn, request_conn)
+
+    def dispatch(self, request: Request) -> HTTPMessageDelegate:
+        """Return what handles a request whose headers have arrived. Raises `HTTPInputError`."""
         check_request(request)
-        note = cast(Request, request)
-        note.started = time.perf_counter()
-        note.route = NO_ROUTE
-        note.answer_begun = False
-        note.body_size = 0
-        self.in_flight.add(request.server_connection)
+        self.connections.in_flight.add(request.server_connection)
         self._proxies.apply(request)
-        # The id stands in the headers, where a client or proxy puts it: there it is at hand for
-        # handlers of every kind and for calls to other services.
-        if not _SANE_ID.fullmatch(request.headers.get("X-Request-ID", "")):
-            request.headers["X-Request-ID"] = secrets.token_hex(16)
-        request_id.set(request.headers["X-Request-ID"])
-        if _body_size(request.headers) > self._max_body_size:
-            delegate: Any = self.get_handler_delegate(request, TooLarge)
-        else:
-            delegate = super().find_handler(request, **kwargs)
-        for observer in self.observers:
-            observer.begin(note)
+        request.identify()
+        delegate = self._find_handler(request)
+        for hooks in self.hooks:
+            hooks.request_started(request)
         return delegate
 
-    def log_request(self, handler: tornado_web.RequestHandler) -> None:
-        """Tornado calls this once for each answer."""
-        log_access(handler, self._access_level)
-        for observer in self.observers:
-            observer.end(handler)
+    def _find_handler(self, request: Request) -> HTTPMessageDelegate:
+        if _content_length(request.headers) > self._max_body_size:
+            return self.get_handler_delegate(request, ContentTooLarge)
+        return cast(HTTPMessageDelegate, self.find_handler(request))
+
+    def log_request(self, handler: web.RequestHandler) -> None:
+        """Tornado calls this once for each response."""
+        if "log_function" in self.settings:
+            super().log_request(handler)
+        else:
+            log_access(handler, self._access_level)
+        for hooks in self.hooks:
+            hooks.request_finished(handler)
 
 
-def _body_size(headers: HTTPHeaders) -> int:
-    """Read how large a body is announced. What makes no sense Tornado refuses in a moment."""
+# Does nothing: a connection may close before the headers of a request have arrived.
+_NO_DELEGATE = HTTPMessageDelegate()
+
+
+class RequestDelegate(HTTPMessageDelegate):
+    """Receives one request of a connection and passes it to its handler."""
+
+    def __init__(
+        self, application: Application, server_conn: object, request_conn: HTTPConnection
+    ) -> None:
+        self._application = application
+        self._server_conn = server_conn
+        self._request_conn = request_conn
+        self._delegate = _NO_DELEGATE
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        request = Request(
+            connection=self._request_conn,
+            server_connection=self._server_conn,
+            start_line=start_line,
+            headers=headers,
+        )
+        self._delegate = self._application.dispatch(request)
+        return self._delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._delegate.data_received(chunk)
+
+    def finish(self) -> None:
+        self._delegate.finish()
+
+    def on_connection_close(self) -> None:
+        self._delegate.on_connection_close()
+
+
+class NotFound(Handler):
+    """Handles requests that match no route."""
+
+    def prepare(self) -> None:
+        raise Problem(404)
+
+    def check_trusted_origin(self, origin: str) -> bool:
+        # 404 instead of 403 for cross-origin requests.
+        return True
+
+
+@web.stream_request_body
+class ContentTooLarge(NotFound):
+    """Rejects a request whose Content-Length exceeds the limit, without reading the body."""
+
+    def prepare(self) -> None:
+        # Otherwise Tornado sends a bare 400 after this response.
+        connection = cast(HTTP1Connection, self.request.connection)
+        connection.set_max_body_size(sys.maxsize)
+        raise Problem(413)
+
+
+def _content_length(headers: HTTPHeaders) -> int:
+    """Return Content-Length; 0 if missing or invalid, which Tornado rejects itself."""
     length = headers.get("Content-Length", "")
     if "Transfer-Encoding" in headers or not length.isdecimal() or len(length) > 18:
         return 0

@@ -1,7 +1,7 @@
-"""Who the client is when a trusted proxy speaks for it.
+"""Client address and scheme from the X-Forwarded-* headers of trusted proxies.
 
-Tornado's own ``xheaders`` believes these headers from anybody; here they count only
-when the peer's address is in APP_TRUSTED_PROXIES.
+Tornado's own ``xheaders`` trusts these headers from any peer; here they count only if the peer's
+address is in APP_TRUSTED_PROXIES.
 """
 
 from collections.abc import Iterable
@@ -12,18 +12,18 @@ from tornado.httputil import HTTPServerRequest
 
 
 class TrustedProxies:
-    """Applies ``X-Forwarded-For`` and ``X-Forwarded-Proto``, if a proxy of ours sent them."""
+    """Applies ``X-Forwarded-For`` and ``X-Forwarded-Proto`` if a trusted proxy sent them."""
 
     def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
         self._networks = tuple(networks)
         self._trusts = lru_cache(maxsize=1024)(self._look_up)
 
     def apply(self, request: HTTPServerRequest) -> None:
-        """Set the request's ``remote_ip`` and ``protocol`` to what the trusted proxy says."""
+        """Set the request's ``remote_ip`` and ``protocol`` to what the trusted proxy reports."""
         if not self._networks or not self._trusts(request.remote_ip):
             return
         # The nearest proxy appends, so the list is read from the right, and the first address
-        # that is not one of ours is the client. Whatever stands left of it, the client made up.
+        # that is not a trusted proxy is the client. Everything left of it can be spoofed.
         for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
             address = _address(hop)
             if address is None:

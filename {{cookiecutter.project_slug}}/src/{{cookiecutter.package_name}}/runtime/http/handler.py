@@ -1,13 +1,9 @@
-"""What handlers are made of: JSON out, and every error as ``application/problem+json``.
-
-A handler parses, calls and replies. It raises `Problem` for what the client did wrong; what it
-does not expect becomes a 500 whose cause is in the log and not in the answer.
-"""
+"""Base class of handlers: JSON responses, errors as ``application/problem+json``."""
 
 import logging
-import sys
 import traceback
 from asyncio import Future
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import responses
 from types import TracebackType
@@ -16,86 +12,94 @@ from typing import Any, cast
 import orjson
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
+from ..settings import Settings
+from .hooks import RequestHooks
+from .problem import Problem
 from .request import Request
+from .resources import Resources
 
-CLOSED = (StreamClosedError, WebSocketClosedError)
-# The client has gone before its answer came. Nginx has this status for its log, too.
-GONE = 499, "Client Closed Request"
+CONNECTION_CLOSED = (StreamClosedError, WebSocketClosedError)
+CLIENT_CLOSED_REQUEST = 499, "Client Closed Request"
+"""Logged when the client disconnects before the response, as Nginx does."""
 
 logger = logging.getLogger(__name__)
 
 
-class Problem(HTTPError):
-    """An error that the client is told about.
+class Handler(RequestHandler):
+    """Base class of the handlers of a service. A handler parses, calls and replies.
 
-    The answer has the form of RFC 9457. `detail` is a sentence for people; `errors` says what is
-    wrong with which part of the body: ``{"pointer": "/name", "detail": "Field required"}``.
+    A method with the name of an HTTP method, in lower case, answers it; it may be ``async``, and
+    gets what the placeholders of the route matched. HEAD is answered by ``get``. ::
+
+        class ShowOrder(Handler):
+            config: Settings            # your own settings class, for type checkers
+
+            async def get(self, number: str) -> None:
+                order = await self.resources[ORDERS].find(number)
+                if order is None:
+                    raise Problem(404, "No such order.")
+                self.reply({"number": number, "currency": self.config.currency})
+
+    `Problem` is for errors of the client. Any other exception is logged, reported to the
+    extensions, and becomes a 500 without details. Blocking calls hold up every other request of
+    the process: ``await asyncio.to_thread(call)``.
     """
 
-    def __init__(
-        self,
-        status: int,
-        detail: str | None = None,
-        *,
-        errors: list[dict[str, str]] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        if not 400 <= status < 600:
-            raise ValueError(f"{status} is not the status of an error")
-        super().__init__(status, detail)
-        self.detail = detail
-        self.errors = errors
-        self.headers = headers or {}
-
-
-class Handler(RequestHandler):
-    """Base of the service's handlers."""
-
     request: Request
+    config: Settings
+    """The settings of the service."""
+    resources: Resources
+    """What the application has opened: ``self.resources[ORDERS]``."""
+
+    def __init__(self, application: Any, request: Any, **arguments: Any) -> None:
+        # Set first, so that `initialize`, which Tornado calls, can use them.
+        self.config = application.config
+        self.resources = application.resources
+        self._hooks: Sequence[RequestHooks] = application.hooks
+        super().__init__(application, request, **arguments)
 
     def set_default_headers(self) -> None:
         self.set_header("Content-Type", "application/json")
 
     def reply(self, body: object = None, status: int = 200) -> None:
-        """Answer with `body` as JSON, or with none: ``self.reply(status=204)``."""
+        """Respond with `body` as JSON, or without a body: ``self.reply(status=204)``.
+
+        `body` may hold what orjson serialises: dicts, lists, numbers, texts, dataclasses,
+        datetimes, UUIDs. Raises `TypeError` for anything else.
+        """
         self.set_status(status)
         self.finish(None if body is None else orjson.dumps(body))
 
     def finish(self, chunk: Any = None) -> Future[None]:
-        if self._client_has_gone() and not self.request.answer_begun:
-            self.set_status(*GONE)
+        if self._client_disconnected() and not self.request.headers_sent:
+            self.set_status(*CLIENT_CLOSED_REQUEST)
         return super().finish(chunk)
 
     def head(self, *args: str, **kwargs: str) -> Any:
-        # Tornado leaves the body out of the answer.
+        # Tornado leaves the body out of the response.
         return self.get(*args, **kwargs)
 
     def compute_etag(self) -> str | None:
-        # Hashing every answer costs more than it saves. A handler that knows a version returns it.
+        # Hashing every response is not worth it. Override if the version is known.
         return None
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
         if not 400 <= status_code < 600:
-            # Somebody raised an HTTPError whose status is not that of an error.
+            # An HTTPError with a status that is not an error.
             status_code = 500
             self.set_status(status_code)
         problem: dict[str, object] = {
             "type": "about:blank",
             "title": responses.get(status_code, "Unknown"),
             "status": status_code,
-            "request_id": self.request.headers["X-Request-ID"],
+            "request_id": self.request.id,
         }
         if isinstance(error, Problem):
-            if error.detail:
-                problem["detail"] = error.detail
-            if error.errors:
-                problem["errors"] = error.errors
-            for name, value in error.headers.items():
-                self.set_header(name, value)
+            problem |= self._details(error)
         if error and self.settings.get("serve_traceback"):
             problem["traceback"] = "".join(traceback.format_exception(error))
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -103,13 +107,19 @@ class Handler(RequestHandler):
         self.set_header("Content-Type", "application/problem+json")
         self.finish(orjson.dumps(problem))
 
+    def _details(self, error: Problem) -> dict[str, object]:
+        for name, value in error.headers.items():
+            self.set_header(name, value)
+        details = {"detail": error.detail, "errors": error.errors}
+        return {name: value for name, value in details.items() if value}
+
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        if self._client_has_gone():
-            # Nobody is there to be told.
-            self.set_status(*GONE)
+        if self._client_disconnected():
+            # Nothing can be sent.
+            self.set_status(*CLIENT_CLOSED_REQUEST)
             self.finish()
-        elif self.request.answer_begun:
-            # Half an answer must not look like a whole one.
+        elif self.request.headers_sent:
+            # A truncated response must not look complete: close the connection.
             self._stream().close()
             self.set_status(status_code)
             self.finish()
@@ -123,17 +133,19 @@ class Handler(RequestHandler):
         tb: TracebackType | None,
     ) -> None:
         if isinstance(value, HTTPError):
-            # It was raised on purpose and the access line shows its status. If it is our fault, the
-            # log tells the cause as well.
+            # Raised on purpose; the access log has the status. For 5xx log the reason too.
             level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
             logger.log(level, "%s %s: %s", self.request.method, self.request.route, value)
-        elif isinstance(value, CLOSED) and self._client_has_gone():
-            logger.debug("the client has gone")
+        elif isinstance(value, CONNECTION_CLOSED) and self._client_disconnected():
+            logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
+            if value is not None:
+                for hooks in self._hooks:
+                    hooks.request_failed(self, value)
 
-    def _client_has_gone(self) -> bool:
-        # A WebSocket has taken the stream away from its request.
+    def _client_disconnected(self) -> bool:
+        # After a WebSocket upgrade the request has no stream.
         return self._stream() is None or self._stream().closed()
 
     def _stream(self) -> IOStream:
@@ -143,29 +155,7 @@ class Handler(RequestHandler):
         return [
             method
             for method in self.SUPPORTED_METHODS
-            # HEAD is always there, but stands for GET.
+            # HEAD is always implemented, but stands for GET.
             if getattr(type(self), method.replace("HEAD", "GET").lower())
             is not getattr(RequestHandler, method.lower())
         ]
-
-
-class NotFound(Handler):
-    """Answers what no route matched."""
-
-    def prepare(self) -> None:
-        raise Problem(404)
-
-    def check_trusted_origin(self, origin: str) -> bool:
-        # Nothing can be changed here, and 404 tells more than 403.
-        return True
-
-
-@stream_request_body
-class TooLarge(NotFound):
-    """Answers a request whose announced body is over the limit, without reading it."""
-
-    def prepare(self) -> None:
-        # Tornado would answer 400 as well, after this answer and without a word of explanation.
-        connection = cast(HTTP1Connection, self.request.connection)
-        connection.set_max_body_size(sys.maxsize)
-        raise Problem(413)

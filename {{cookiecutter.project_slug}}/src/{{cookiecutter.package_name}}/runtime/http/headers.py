@@ -1,4 +1,4 @@
-"""The headers that every answer has, whichever handler gives it."""
+"""Headers added to every response."""
 
 from http import HTTPStatus
 from typing import cast
@@ -6,7 +6,7 @@ from typing import cast
 from tornado.httputil import HTTPHeaders, HTTPServerRequest
 from tornado.web import OutputTransform
 
-from .request import Request, ends_connection
+from .request import Request, should_close
 
 DEFAULTS = {
     "Cache-Control": "no-store",
@@ -15,10 +15,11 @@ DEFAULTS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+"""Headers that a handler may replace."""
 
 
 class StandardHeaders(OutputTransform):
-    """The headers of every answer: the request's id, and defaults that handlers may replace."""
+    """Adds the request id and the default headers, and counts the bytes of the body."""
 
     def __init__(self, request: HTTPServerRequest) -> None:
         self._request = cast(Request, request)
@@ -26,18 +27,18 @@ class StandardHeaders(OutputTransform):
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, HTTPHeaders, bytes]:
-        self._request.answer_begun = True
+        self._request.headers_sent = True
         headers.pop("Server", None)
         headers["X-Request-ID"] = self._request.headers["X-Request-ID"]
         for name, value in DEFAULTS.items():
             if name not in headers:
                 headers[name] = value
-        if status_code != HTTPStatus.SWITCHING_PROTOCOLS and ends_connection(self._request):
-            # Tornado itself says so only where it was known before the request came.
+        if status_code != HTTPStatus.SWITCHING_PROTOCOLS and should_close(self._request):
+            # Tornado sets this only if it was known before the request was read.
             headers["Connection"] = "close"
         return status_code, headers, self.transform_chunk(chunk, finishing)
 
     def transform_chunk(self, chunk: bytes, finishing: bool) -> bytes:
         if self._request.method != "HEAD":
-            self._request.body_size += len(chunk)
+            self._request.response_size += len(chunk)
         return chunk

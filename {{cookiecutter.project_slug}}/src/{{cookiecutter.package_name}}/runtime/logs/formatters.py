@@ -1,4 +1,4 @@
-"""The log: one line a record, as JSON or as text, each with the id of the request it belongs to.
+"""Log format: one line per record, JSON or text, with the request id.
 
 The names of the fields are OpenTelemetry's. Whatever is passed as ``extra=`` becomes a field too:
 ``logger.info("order placed", extra={"order": 17})``.
@@ -7,18 +7,14 @@ The names of the fields are OpenTelemetry's. Whatever is passed as ``extra=`` be
 import logging
 import re
 import textwrap
-import time
 import traceback
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import orjson
-from tornado.web import RequestHandler
 
-from ..http.request import Request, request_id
 from ..settings import Settings
-
-access = logging.getLogger("access")
+from .context import request_id
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _QUERY = re.compile(r"\?[^\s'\"]*")
@@ -26,9 +22,9 @@ _QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object: the fields that every record has, then its own.
+    """One JSON object: the standard fields, then those of the record.
 
-    `worker` is the number of the worker; the processes that watch over the workers have none.
+    `worker` is the number of the worker; None in the supervisor and the admin process.
     """
 
     def __init__(self, worker: int | None = 0) -> None:
@@ -46,7 +42,7 @@ class JsonFormatter(logging.Formatter):
             "pid": record.process,
             "worker": self._worker,
         }
-        # What is passed as extra comes behind these fields and replaces none.
+        # `extra` comes after the standard fields and cannot replace them.
         entry: dict[str, Any] = standard | extra | standard
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
@@ -56,18 +52,18 @@ class JsonFormatter(logging.Formatter):
         try:
             return orjson.dumps(entry, default=str).decode()
         except orjson.JSONEncodeError:
-            # Half a surrogate pair or a number of more than 64 bits: rare, slower, never lost.
-            return orjson.dumps({name: _plain(value) for name, value in entry.items()}).decode()
+            # Lone surrogates, integers over 64 bits: the slow path, so that no record is lost.
+            return orjson.dumps({name: _json_safe(value) for name, value in entry.items()}).decode()
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people. Line ends are escaped: no message can pose as a second record."""
+    """A line for people. Line ends are escaped: no message can be mistaken for a second record."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = _message(record).replace("\n", "\\n").replace("\r", "\\r")
         source = f"{record.name}[{record.process}]"
         line = f"{_timestamp(record)} {record.levelname:<7} {source}: {message}"
-        # Dotted names repeat, for machines, what the message says.
+        # Dotted (OpenTelemetry) fields only repeat the message.
         fields = {name: value for name, value in _extra(record).items() if "." not in name}
         if request_id.get():
             fields["request_id"] = request_id.get()
@@ -80,8 +76,8 @@ class TextFormatter(logging.Formatter):
         return line
 
 
-class Scrub(logging.Filter):
-    """Removes from Tornado's own messages what a client sent: queries, header and cookie values."""
+class RedactionFilter(logging.Filter):
+    """Removes client data from Tornado's own messages: queries, header and cookie values."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("tornado."):
@@ -90,48 +86,16 @@ class Scrub(logging.Filter):
         return True
 
 
-def configure(settings: Settings, writer: logging.Handler, worker: int | None = 0) -> None:
-    """Send every record of the process to one writer."""
+def configure(settings: Settings, handler: logging.Handler, worker: int | None = 0) -> None:
+    """Configure the root logger with one handler. `worker` is the number of the worker."""
     as_json = settings.log_format == "json"
-    writer.setFormatter(JsonFormatter(worker) if as_json else TextFormatter())
-    writer.addFilter(Scrub())
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[writer], force=True)
+    handler.setFormatter(JsonFormatter(worker) if as_json else TextFormatter())
+    handler.addFilter(RedactionFilter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
 
 
-def log_access(
-    handler: RequestHandler, level: int = logging.INFO, more: dict[str, object] | None = None
-) -> None:
-    """Write the access line of a request that has been answered, with `more` fields."""
-    status = handler.get_status()
-    if status >= 500 and level == logging.INFO:
-        level = logging.ERROR
-    if not access.isEnabledFor(level):
-        return
-    request = cast(Request, handler.request)
-    headers = request.headers
-    access.log(
-        level,
-        "%s %s %d",
-        request.method,
-        request.path,
-        status,
-        extra={
-            "request_id": headers["X-Request-ID"],
-            "http.request.method": request.method,
-            "url.path": request.path,
-            "http.route": request.route,
-            "http.response.status_code": status,
-            "http.response.body.size": request.body_size,
-            "client.address": request.remote_ip,
-            "user_agent.original": headers.get("User-Agent"),
-            "duration_ms": round(1000 * (time.perf_counter() - request.started), 3),
-            **(more or {}),
-        },
-    )
-
-
-def _plain(value: Any) -> Any:
+def _json_safe(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     try:
@@ -144,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def _indented(text: str) -> str:
-    # So that an exception cannot pose as a record either.
+    # Indented, so that a traceback cannot be mistaken for a record.
     return "\n" + textwrap.indent(text.rstrip(), "    ")
 
 
@@ -152,7 +116,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:
-        # Arguments that do not fit the message: a mistake, but no reason to lose the record.
+        # Arguments that do not fit the message: a bug, but no reason to lose the record.
         return f"{record.msg} {record.args!r}"
 
 

@@ -1,7 +1,7 @@
-"""One log for several processes: they write in turns, and the supervisor never waits for its own.
+"""One log for several processes, serialised by a lock.
 
-Workers write with a thread (`logwriter.py`). The supervisor, which forks, must have none: its lines
-wait in memory, and each round of its loop writes what can be written at once.
+Workers write from a thread (`writer.ThreadedHandler`). The supervisor must not have threads,
+because it forks, so it buffers, and flushes without blocking in each iteration of its loop.
 """
 
 import fcntl
@@ -14,92 +14,106 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .writer import LAST_WORDS, WaitingLines, open_log, whole_lines
+from .writer import FLUSH_TIMEOUT, PIPE_BUF, BufferedHandler, end_of_lines, open_log
 
-# Seconds for which the others let somebody go first, and between two looks.
-COURTESY, LOOK = 0.5, 0.005
+YIELD_TIMEOUT = 0.5
+"""Seconds that workers yield to the supervisor."""
+POLL_INTERVAL = 0.005
+"""Seconds between two checks while waiting."""
 
 
-class Turn:
-    """A lock between processes. The system opens it when the process that holds it dies."""
+class ProcessLock:
+    """An inter-process lock; the kernel releases it when its holder dies.
+
+    As a context manager it blocks, and first yields to a process that has failed to acquire it
+    without blocking.
+    """
 
     def __init__(self) -> None:
-        # Inherited by every process that is forked, and reachable for no other.
+        # Inherited by every forked process, and unreachable for all others.
         if sys.platform == "linux":
-            self._fd = os.memfd_create("turn")
+            self._fd = os.memfd_create("log-lock")
         else:
             with tempfile.TemporaryFile() as file:
                 self._fd = os.dup(file.fileno())
-        self._somebody_first = mmap.mmap(-1, 1)
+        self._supervisor_waits = mmap.mmap(-1, 1)
 
     def __enter__(self) -> None:
-        deadline = time.monotonic() + COURTESY
-        while self._somebody_first[0] and time.monotonic() < deadline:
-            time.sleep(LOOK)
+        deadline = time.monotonic() + YIELD_TIMEOUT
+        while self._supervisor_waits[0] and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
         fcntl.lockf(self._fd, fcntl.LOCK_EX)
 
     def __exit__(self, *error: object) -> None:
-        fcntl.lockf(self._fd, fcntl.LOCK_UN)
+        self.release()
 
-    def take(self) -> bool:
-        """Take the turn, or keep it, if it is free; otherwise the next one."""
+    def try_acquire(self) -> bool:
+        """Acquire without blocking, or keep it; on failure ask the workers to yield."""
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            # Those who wait for the lock get it before those who only try.
-            self._somebody_first[0] = 1
+            # Blocking waiters always win over a non-blocking attempt.
+            self._supervisor_waits[0] = 1
             return False
-        self._somebody_first[0] = 0
+        self._supervisor_waits[0] = 0
         return True
 
-    def give(self) -> None:
-        self.__exit__()
+    def release(self) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
 
-class SupervisorLog(WaitingLines):
-    """Writes to `path` or to standard output what can be written without waiting."""
+class NonBlockingHandler(BufferedHandler):
+    """Writes to `path` or to stdout without ever blocking. For the supervisor.
 
-    def __init__(self, path: Path | None, turn: Turn) -> None:
+    Raises `OSError` if the file cannot be opened.
+    """
+
+    def __init__(self, path: Path | None, lock: ProcessLock) -> None:
         super().__init__(path)
-        self._turn = turn
-        self._rest = b""
-        self._torn = False
-        self._owner = os.getpid()
+        self._lock = lock
+        self._pending = b""
+        self._mid_line = False
+        self._pid = os.getpid()
         if path:
-            os.close(open_log(path))  # now is the time to complain
+            os.close(open_log(path))  # fail now if it cannot be opened
 
-    def write(self) -> bool:
-        """Write what can be written now; tell whether that was all."""
-        if os.getpid() != self._owner:
-            return True  # a forked process has a copy of the lines, which are not its own
-        # What waits is taken only when the rest is out: so its limit holds for all there is.
-        while (rest := self._rest or self.take()) and self._turn.take():
-            self._rest = rest
-            with suppress(OSError):  # a full disk, say: next time
-                self._write()
-            if not self._torn:
-                self._turn.give()
-            if self._rest:
+    def flush(self) -> None:
+        """Write what can be written without blocking."""
+        self._flush()
+
+    def close(self) -> None:
+        """Flush, for at most `FLUSH_TIMEOUT` seconds."""
+        deadline = time.monotonic() + FLUSH_TIMEOUT
+        while not self._flush() and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+        super().close()
+
+    def _flush(self) -> bool:
+        """Return whether everything was written."""
+        if os.getpid() != self._pid:
+            return True  # a forked child has a copy of the parent's lines
+        # New lines are taken only when the pending ones are written, so that BUFFER_LIMIT applies.
+        self._pending = self._pending or self.pop_all()
+        while self._pending and self._lock.try_acquire():
+            with suppress(OSError):  # for example a full disk: next time
+                self._write_pending()
+            if self._mid_line:
+                return False  # keep the lock until the line is complete
+            self._lock.release()
+            if self._pending:
                 return False
-        self._rest = rest
-        return not rest
+            self._pending = self.pop_all()
+        return not self._pending
 
-    def _write(self) -> None:
+    def _write_pending(self) -> None:
         fd = open_log(self._path) if self._path else 1
         try:
-            while self._rest and select.select([], [fd], [], 0)[1]:
+            while self._pending and select.select([], [fd], [], 0)[1]:
                 # No more than a pipe takes at once if it takes anything.
-                piece = self._rest[: min(whole_lines(self._rest, 0), select.PIPE_BUF)]
+                piece = self._pending[: min(end_of_lines(self._pending, 0), PIPE_BUF)]
                 piece = piece[: os.write(fd, piece)]
-                self._rest = self._rest[len(piece) :]
-                self._torn = not piece.endswith(b"\n")
+                self._pending = self._pending[len(piece) :]
+                self._mid_line = not piece.endswith(b"\n")
         finally:
             if self._path:
                 os.close(fd)
-
-    def close(self) -> None:
-        """Write what still waits, for at most `LAST_WORDS` seconds."""
-        deadline = time.monotonic() + LAST_WORDS
-        while not self.write() and time.monotonic() < deadline:
-            time.sleep(LOOK)
-        super().close()

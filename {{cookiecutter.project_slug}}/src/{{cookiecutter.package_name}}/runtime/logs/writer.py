@@ -1,36 +1,37 @@
-"""Writes log lines from a thread of its own: no full disk and no stalled reader stops the service.
+"""A log handler with a background thread: a full disk or a blocked pipe never blocks the service.
 
-Lines wait in memory until the thread has written them, a few milliseconds later and many at once.
-When the other end takes none, `LIMIT` bytes are kept and what comes after is dropped and counted;
-the count is logged as soon as lines flow again.
+Lines are buffered, up to `BUFFER_LIMIT` bytes, and written in batches; beyond that they are dropped
+and counted, and the count is logged as soon as lines can be written again.
 """
 
 import logging
 import os
+import select
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-# Bytes that may wait.
-LIMIT = 32 * 1024 * 1024
-# Bytes that a pipe takes as a whole: a process that is killed leaves no half a line.
-WHOLE = 4096
-# Seconds to collect lines, so that many are written at once.
-GATHER = 0.02
-# Seconds between attempts to write.
-RETRY = 0.5
-# Seconds to write the rest at the end.
-LAST_WORDS = 1.0
+BUFFER_LIMIT = 32 * 1024 * 1024
+"""Bytes that may be buffered."""
+PIPE_BUF = getattr(select, "PIPE_BUF", 512)
+"""Bytes. Writes up to this size are atomic on a pipe: a killed process leaves no partial line."""
+BATCH_DELAY = 0.02
+"""Seconds to collect lines, so that many are written at once."""
+RETRY_DELAY = 0.5
+"""Seconds between attempts to write."""
+FLUSH_TIMEOUT = 1.0
+"""Seconds to write the rest when the process exits."""
+LOG_FILE_MODE = 0o640
 
 
-class WaitingLines(logging.Handler):
-    """Lines in memory, on their way to `path` or to standard output."""
+class BufferedHandler(logging.Handler):
+    """Buffers formatted lines; subclasses write them to `path`, or to stdout without one."""
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
         self._path = path
-        # Not the handler's own lock: `logging.shutdown` holds that one while it waits in `close`.
-        self._waiting = threading.Lock()
+        # Not the handler's own lock: `logging.shutdown` holds that while it waits in `close`.
+        self._buffer_lock = threading.Lock()
         self._lines: list[bytes] = []
         self._size = 0
         self._dropped = 0
@@ -41,77 +42,78 @@ class WaitingLines(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        with self._waiting:
-            if self._size + len(line) > LIMIT:
+        with self._buffer_lock:
+            if self._size + len(line) > BUFFER_LIMIT:
                 self._dropped += 1
             else:
                 self._lines.append(line)
                 self._size += len(line)
 
-    def take(self) -> bytes:
-        """Take the lines that wait, and a note of those that had to be dropped."""
-        with self._waiting:
+    def pop_all(self) -> bytes:
+        """Remove and return the buffered lines, and a note of dropped ones."""
+        with self._buffer_lock:
             lines, self._lines, self._size = self._lines, [], 0
             dropped, self._dropped = self._dropped, 0
         if dropped:
             message = f"log records dropped: {dropped}"
-            note = {"name": __name__, "levelname": "WARNING", "msg": message}
-            lines.append(self.format(logging.makeLogRecord(note)).encode() + b"\n")
+            record = {"name": __name__, "levelname": "WARNING", "msg": message}
+            lines.append(self.format(logging.makeLogRecord(record)).encode() + b"\n")
         return b"".join(lines)
 
 
-class LogWriter(WaitingLines):
-    """Writes to `path`, which may be rotated at any time, or to standard output.
+class ThreadedHandler(BufferedHandler):
+    """Writes from a thread to `path`, which may be rotated at any time, or to stdout.
 
-    Processes that write to the same place do so inside `turn`, a lock between them.
+    `lock` serialises the writes of several processes to the same place. Raises `OSError` if the
+    file cannot be opened.
     """
 
     def __init__(
-        self, path: Path | None = None, turn: AbstractContextManager[object] | None = None
+        self, path: Path | None = None, lock: AbstractContextManager[object] | None = None
     ) -> None:
         super().__init__(path)
-        self._turn = turn or nullcontext()
+        self._lock = lock or nullcontext()
         self._fd = 1 if path is None else open_log(path)
-        self._something_to_write = threading.Event()
+        self._wakeup = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
-        self._something_to_write.set()
+        self._wakeup.set()
 
     def close(self) -> None:
-        """Write what still waits, for at most `LAST_WORDS` seconds."""
+        """Flush, for at most `FLUSH_TIMEOUT` seconds."""
         super().close()
         self._closing.set()
-        self._something_to_write.set()
-        self._thread.join(LAST_WORDS)
+        self._wakeup.set()
+        self._thread.join(FLUSH_TIMEOUT)
 
     def _run(self) -> None:
         while not self._closing.is_set() or self._lines:
-            self._something_to_write.wait()
-            self._closing.wait(GATHER)
-            self._something_to_write.clear()
-            self._write(self.take())
+            self._wakeup.wait()
+            self._closing.wait(BATCH_DELAY)
+            self._wakeup.clear()
+            self._write(self.pop_all())
 
     def _write(self, batch: bytes) -> None:
         written = 0
         while written < len(batch):
-            with self._turn:
-                written = self._write_lines(batch, written, whole_lines(batch, written))
+            with self._lock:
+                written = self._write_lines(batch, written, end_of_lines(batch, written))
 
     def _write_lines(self, batch: bytes, written: int, end: int) -> int:
         while written < end:
             path = self._path
             if path and _was_rotated(path, self._fd) and self._reopen(path):
-                # The line that the old file holds in part is written whole into the new one.
+                # The line of which the old file contains a part is written whole to the new one.
                 written = batch.rfind(b"\n", 0, written) + 1
             try:
                 written += os.write(self._fd, batch[written:end])
             except OSError:
-                # A full disk, say. The lines are tried again, unless the service is leaving.
-                if self._closing.wait(RETRY):
+                # For example a full disk: retry, unless shutting down.
+                if self._closing.wait(RETRY_DELAY):
                     return len(batch)
         return written
 
@@ -126,13 +128,13 @@ class LogWriter(WaitingLines):
 
 
 def open_log(path: Path) -> int:
-    """Open a log file to append to it."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    """Open a log file to append to it. Returns a descriptor; raises `OSError`."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, LOG_FILE_MODE)
 
 
-def whole_lines(batch: bytes, start: int) -> int:
-    """Return where the lines end that a pipe takes as a whole: at least one, however long."""
-    return batch.rfind(b"\n", start, start + WHOLE) + 1 or batch.find(b"\n", start) + 1
+def end_of_lines(batch: bytes, start: int) -> int:
+    """Return where the last complete line within PIPE_BUF bytes ends: at least one line's end."""
+    return batch.rfind(b"\n", start, start + PIPE_BUF) + 1 or batch.find(b"\n", start) + 1
 
 
 def _was_rotated(path: Path, fd: int) -> bool:

@@ -1,98 +1,73 @@
-"""Metrics for Prometheus: what is measured, and how the admin port shows it.
+"""The extension: records the duration of every request, and shows all metrics."""
 
-A metric of your own is made once, at the top of the module that uses it, as `DURATION` is. With
-several workers, what they count is added up; a gauge gets a label `worker` unless its
-`multiprocess_mode` is livesum, livemax or livemin.
-
-Not for several workers are `Info`, `Enum`, `set_function`, `remove`, the mode mostrecent,
-exemplars, collectors of your own, and what a library makes when it is imported. What becomes
-another kind of metric needs another name, or a restart: until then all that has ever been measured
-is shown.
-"""
-
-import asyncio
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import cast
 
-from prometheus_client import (
-    CONTENT_TYPE_PLAIN_0_0_4,
-    GC_COLLECTOR,
-    PLATFORM_COLLECTOR,
-    PROCESS_COLLECTOR,
-    REGISTRY,
-    CollectorRegistry,
-    Histogram,
-    Metric,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.registry import Collector
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from tornado.web import RequestHandler
 
-from ..extensions import Observer
+from ..extensions import Extension, ServiceInfo
 from ..http.request import Request
-from ..status import Vitals
-from ..http.handler import Handler
-from .workers import Workers
+from ..http.routing import Route
+from ..settings import Settings
+from ..status import ProcessRow, StatusSource
+from .page import LocalMetrics, MetricsHandler, make_registry
+from .shared import SharedMetrics
 
-# The names and limits are those of OpenTelemetry's semantic conventions.
-DURATION = Histogram(
-    "http_server_request_duration_seconds",
-    "Time from a request's headers to the end of its answer.",
-    ["http_request_method", "http_route", "http_response_status_code"],
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
-)
+# Source: OpenTelemetry's semantic conventions for HTTP metrics.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+"""Upper bounds in seconds."""
+OTHER_METHOD = "_OTHER"
 
-_duration_of = cache(DURATION.labels)
-
-
-class Metrics(Observer):
-    """Measures every request."""
-
-    def end(self, handler: RequestHandler) -> None:
-        request = cast(Request, handler.request)
-        # No label may be a client's choice: each new value is one more series for ever.
-        method = request.method if request.method in handler.SUPPORTED_METHODS else "_OTHER"
-        duration = _duration_of(method, request.route, handler.get_status())
-        duration.observe(time.perf_counter() - request.started)
+Observe = Callable[[float], None]
 
 
-class OwnValues(Collector):
-    """What this process alone has measured."""
+class Metrics(Extension):
+    """Prometheus metrics: ``Service(..., extensions=[Metrics()])`` and ``GET /metrics``.
 
-    def __init__(self) -> None:
-        # Those that the library measures by itself have no label `worker`.
-        unasked = GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
-        self._unasked = {family.name for one in unasked for family in one.collect()}
+    `registry` is where metrics are created; tests may give one of their own.
+    """
 
-    def collect(self) -> Iterator[Metric]:
-        yield from (one for one in REGISTRY.collect() if one.name not in self._unasked)
+    _observe_with: Callable[[str, str, int], Observe]
+    """Returns what records a duration with these labels. Set by `lifespan`."""
 
-
-class Exposition(Handler):
-    """``GET /metrics``"""
-
-    def initialize(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
+        self._shared: SharedMetrics | None = None
 
-    async def get(self) -> None:
-        # There may be much to add up, and the threads for the application's blocking calls may all
-        # be busy just when somebody has to look.
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1) as thread:
-            page = await loop.run_in_executor(thread, generate_latest, self._registry)
-        self.set_header("Content-Type", CONTENT_TYPE_PLAIN_0_0_4)
-        self.finish(page)
+    def before_fork(self, rows: Sequence[ProcessRow]) -> None:
+        self._shared = SharedMetrics(rows, self._registry)
 
+    def after_fork(self, row: ProcessRow) -> None:
+        # Before the first metric is created: that of a module of the service, or the one below.
+        if self._shared:
+            self._shared.attach(row)
 
-def make_registry(vitals: Callable[[], list[Vitals]], values: Collector) -> CollectorRegistry:
-    """Put together what is shown: how the workers are, and the values that they have measured."""
-    # A series more for each counter and histogram, which nobody asks for.
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    registry.register(Workers(vitals))
-    registry.register(values)
-    return registry
+    def admin_routes(self, status: StatusSource) -> Sequence[Route]:
+        metrics = self._shared or LocalMetrics(self._registry)
+        registry = make_registry(status.worker_statuses, metrics)
+        return [Route("/metrics", MetricsHandler, registry=registry)]
+
+    @asynccontextmanager
+    async def lifespan(self, service: ServiceInfo, settings: Settings) -> AsyncIterator[None]:
+        # Not on import: with several workers a metric is created after the fork.
+        histogram = Histogram(
+            "http_server_request_duration_seconds",
+            "Duration of HTTP requests.",
+            ["http_request_method", "http_route", "http_response_status_code"],
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._observe_with = cache(lambda *labels: histogram.labels(*labels).observe)
+        yield
+
+    def request_finished(self, handler: RequestHandler) -> None:
+        request = cast(Request, handler.request)
+        # Never use client input as a label: unbounded cardinality.
+        is_known = request.method in handler.SUPPORTED_METHODS
+        method = request.method if is_known else OTHER_METHOD
+        observe = self._observe_with(method, request.route, handler.get_status())
+        observe(time.perf_counter() - request.start_time)

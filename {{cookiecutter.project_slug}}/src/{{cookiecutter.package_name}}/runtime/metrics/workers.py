@@ -1,4 +1,4 @@
-"""Metrics of each worker: how it is, and what its process takes."""
+"""Metrics of each worker: status and process resources."""
 
 import sys
 import time
@@ -9,32 +9,34 @@ from prometheus_client import Metric, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ..status import Vitals
+from ..status import WorkerStatus
 
-MEMORY = "process_resident_memory_bytes"
+RESIDENT_MEMORY = "process_resident_memory_bytes"
+MAX_COLLECTORS = 1000
+"""Collectors to keep: one for each pid of the recent past."""
 
 
-class Workers(Collector):
-    """What is known of each worker without asking it: so a blocked one shows as well."""
+class WorkerCollector(Collector):
+    """Collected without contacting the workers, so that a blocked one is included."""
 
-    def __init__(self, vitals: Callable[[], list[Vitals]]) -> None:
-        self._vitals = vitals
+    def __init__(self, worker_statuses: Callable[[], list[WorkerStatus]]) -> None:
+        self._worker_statuses = worker_statuses
 
     def collect(self) -> Iterator[Metric]:
-        workers = self._vitals()
+        workers = self._worker_statuses()
         ready = sum(worker.ready for worker in workers)
-        yield GaugeMetricFamily("workers_ready", "Workers that answer.", ready)
+        yield GaugeMetricFamily("workers_ready", "Workers that are ready.", ready)
         active = GaugeMetricFamily(
             "http_server_active_requests", "Requests in flight.", labels=["worker"]
         )
         lag = GaugeMetricFamily(
             "event_loop_lag_seconds",
-            "How late the event loop is, or was at most in the last 15 to 30 seconds.",
+            "Event loop lag, maximum of the last 15 to 30 seconds.",
             labels=["worker"],
         )
         restarts = CounterMetricFamily(
             "worker_restarts",
-            "Workers that died, were killed or could not start, a reload or stop aside.",
+            "Worker crashes, kills and failed starts (reloads and stops excluded).",
             labels=["worker"],
         )
         for worker in workers:
@@ -44,33 +46,43 @@ class Workers(Collector):
                 active.add_metric(labels, worker.requests_in_flight)
                 lag.add_metric(labels, worker.event_loop_lag)
         yield from (active, lag, restarts)
-        yield from _processes(workers)
+        yield from _process_metrics(workers)
 
 
-class Process(ProcessCollector):
-    """What a process uses, read where nothing is to be seen but processes."""
+class ProcessMetrics(ProcessCollector):
+    """Works with ProcSubset=pid of a systemd unit, where /proc/stat is hidden."""
 
     def _boot_time(self) -> float:
-        # It would look into /proc/stat, which a systemd unit with ProcSubset=pid hides.
         if sys.platform == "linux":
             return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         return 0.0  # there is no /proc
 
 
-@lru_cache(1000)
-def _process(pid: int) -> Process:
-    # Kept, for it takes the time at which the machine was started from a clock that may be set.
-    return Process(pid=lambda: pid, registry=None)
+@lru_cache(MAX_COLLECTORS)
+def _collector(pid: int) -> ProcessMetrics:
+    # Cached: the boot time comes from the wall clock, which may be adjusted.
+    return ProcessMetrics(pid=lambda: pid, registry=None)
 
 
-def _processes(workers: list[Vitals]) -> Iterator[Metric]:
+def _process_metrics(workers: list[WorkerStatus]) -> Iterator[Metric]:
     families: dict[str, Metric] = {}
     for worker in workers:
-        found = list(_process(worker.pid).collect())
-        if not any(sample.value for one in found for sample in one.samples if one.name == MEMORY):
-            continue  # it has died
-        for one in found:
-            family = families.setdefault(one.name, Metric(one.name, one.documentation, one.type))
-            for sample in one.samples:
+        found = list(_collector(worker.pid).collect())
+        if not _has_memory(found):
+            continue  # the process has exited
+        for metric in found:
+            family = families.setdefault(
+                metric.name, Metric(metric.name, metric.documentation, metric.type)
+            )
+            for sample in metric.samples:
                 family.add_sample(sample.name, {"worker": str(worker.worker)}, sample.value)
     yield from families.values()
+
+
+def _has_memory(metrics: list[Metric]) -> bool:
+    return any(
+        sample.value
+        for metric in metrics
+        for sample in metric.samples
+        if metric.name == RESIDENT_MEMORY
+    )

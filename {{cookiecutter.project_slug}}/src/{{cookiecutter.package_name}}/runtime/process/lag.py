@@ -1,26 +1,25 @@
-"""How late the event loop is: what a call that blocks does to everybody else."""
+"""Event loop lag: how late callbacks run because something blocks the loop."""
 
 import time
 
-# Seconds. What the loop was late by is remembered for one to two of these: long enough for
-# whoever looks every 15 seconds to see each peak.
-MEMORY = 15.0
+WINDOW = 15.0
+"""Seconds. The maximum covers one to two windows, so that a scrape every 15 s sees each peak."""
 
 
 class Lag:
-    """The worst of the last while."""
+    """The maximum lag of a sliding window, in seconds."""
 
     def __init__(self) -> None:
-        self._worst = self._worst_before = 0.0
-        self._since = time.monotonic()
+        self._current = self._previous = 0.0
+        self._window_start = time.monotonic()
 
-    def note(self, seconds: float) -> None:
-        """Note how late the loop came just now."""
+    def record(self, lag: float) -> None:
+        """Record how late a callback ran, in seconds."""
         now = time.monotonic()
-        if now - self._since >= MEMORY:
-            self._worst_before, self._worst, self._since = self._worst, 0.0, now
-        self._worst = max(self._worst, seconds)
+        if now - self._window_start >= WINDOW:
+            self._previous, self._current, self._window_start = self._current, 0.0, now
+        self._current = max(self._current, lag)
 
     @property
-    def worst(self) -> float:
-        return max(self._worst, self._worst_before)
+    def maximum(self) -> float:
+        return max(self._current, self._previous)

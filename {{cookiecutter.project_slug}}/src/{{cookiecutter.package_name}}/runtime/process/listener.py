@@ -1,6 +1,6 @@
-"""A listening socket that survives the day when the process has no descriptor left.
+"""A listening socket that survives EMFILE.
 
-Tornado would then find the same connection waiting, and fail, and log that, as fast as it can turn.
+Tornado would retry accept() in a busy loop and log each failure.
 """
 
 import errno
@@ -12,24 +12,24 @@ from contextlib import suppress
 from typing import Any
 
 EXHAUSTED = {errno.EMFILE, errno.ENFILE}
-# Seconds between two records about it.
-PAUSE = 1.0
+LOG_INTERVAL = 1.0
+"""Seconds between two log records about it."""
 
 logger = logging.getLogger(__name__)
 
 
 class Listener(socket.socket):
-    """Keeps a descriptor in reserve, to accept and close what there is none left for.
+    """Keeps a spare descriptor, to accept and close connections when none is left.
 
-    So a client, or a proxy with other workers to ask, learns at once that it has to try again.
+    So the client, or a proxy with other workers to ask, can retry at once.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._reserve: int | None = None
+        self._spare: int | None = None
         self._refused = 0
-        self._told = 0.0
-        self._renew()
+        self._logged_at = 0.0
+        self._open_spare()
 
     def accept(self) -> tuple[socket.socket, Any]:
         try:
@@ -38,32 +38,33 @@ class Listener(socket.socket):
             if error.errno not in EXHAUSTED:
                 raise
         self._refuse()
-        # One at a time: Tornado comes again, and in between requests end, which frees descriptors.
+        # One per call: Tornado calls again, and finished requests free descriptors.
         raise BlockingIOError
 
     def close(self) -> None:
-        self._release()
+        self._close_spare()
         super().close()
 
     def _refuse(self) -> None:
-        self._release()
-        with suppress(OSError):  # another thread was faster, or the client has gone
+        self._close_spare()
+        with suppress(OSError):  # another thread was faster, or the client has disconnected
             connection, _ = super().accept()
             connection.close()
             self._refused += 1
-        self._renew()
-        if time.monotonic() - self._told > PAUSE:
-            self._told = time.monotonic()
+        self._open_spare()
+        if time.monotonic() - self._logged_at > LOG_INTERVAL:
+            self._logged_at = time.monotonic()
             logger.error(
-                "no descriptors left, connections refused so far: %d (see LimitNOFILE, ulimit -n)",
+                "out of file descriptors, connections refused so far: %d"
+                " (see LimitNOFILE, ulimit -n)",
                 self._refused,
             )
 
-    def _renew(self) -> None:
+    def _open_spare(self) -> None:
         with suppress(OSError):
-            self._reserve = os.open(os.devnull, os.O_RDONLY)
+            self._spare = os.open(os.devnull, os.O_RDONLY)
 
-    def _release(self) -> None:
-        if self._reserve is not None:
-            os.close(self._reserve)
-            self._reserve = None
+    def _close_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None

@@ -1,4 +1,4 @@
-"""The sockets that the service listens on: opened here, or handed over by systemd."""
+"""The sockets that the service listens on: opened here, or inherited from systemd."""
 
 import os
 import socket
@@ -6,52 +6,52 @@ from collections.abc import Sequence
 
 from pydantic import IPvAnyAddress
 
-from .listener import Listener
+from ..errors import StartupError
 from ..settings import Settings
+from .listener import Listener
 
-# Connections that may wait to be accepted.
 BACKLOG = 1024
-FIRST_INHERITED = 3
-
-
-class CannotStart(Exception):
-    """The service cannot start; the message is one line that says what and where."""
+"""Connections that the kernel queues for each socket."""
+SD_LISTEN_FDS_START = 3
+"""The first descriptor that systemd passes."""
 
 
 def open_sockets(
     settings: Settings, ports: Sequence[int]
 ) -> tuple[list[list[socket.socket]], list[socket.socket]]:
-    """Open a socket for each of `ports`, which may repeat, and one for the admin port.
+    """Bind a socket for each entry of `ports` (duplicates share the port) and for the admin port.
 
-    Returns the sockets by place in `ports`, bound but not yet listening, and those of the admin
-    port, listening. What systemd hands over comes first: a socket on the admin port is the admin's,
-    and the others are dealt out in turn. Raises `CannotStart`.
+    Returns the public sockets by index in `ports`, bound but not yet listening, and those of the
+    admin port, listening. Inherited sockets take precedence: those on the admin port go to the
+    admin server, the others are assigned round-robin. Raises `StartupError`.
     """
     inherited = _inherited()
-    admin = [one for one in inherited if _port(one) == settings.admin_port]
-    public = [one for one in inherited if one not in admin]
+    admin = [sock for sock in inherited if _port(sock) == settings.admin_port]
+    public = [sock for sock in inherited if sock not in admin]
     if public:
-        dealt = [public[place :: len(ports)] for place in range(len(ports))]
-        shared = [hand or [public[place % len(public)]] for place, hand in enumerate(dealt)]
+        assigned = [public[index :: len(ports)] for index in range(len(ports))]
+        # With fewer sockets than ports, several of them share one.
+        groups = [group or [public[index % len(public)]] for index, group in enumerate(assigned)]
     else:
-        shared = [[one] for one in _bind_all(settings.address, ports)]
+        groups = [[sock] for sock in _bind_all(settings.address, ports)]
     if not admin:
         admin = [_bind(settings.admin_address, settings.admin_port)]
         listen(admin)
-    return shared, admin
+    return groups, admin
 
 
 def listen(sockets: Sequence[socket.socket]) -> None:
-    """Let connections come. Before, they are refused."""
-    for one in sockets:
+    """Start listening. Until then connections are refused. Raises `StartupError`."""
+    for sock in sockets:
         try:
-            one.listen(BACKLOG)
+            sock.listen(BACKLOG)
         except OSError as error:
-            raise CannotStart(f"cannot listen on {url(sockets)}: {error.strerror}") from error
+            url = listening_url(sockets)
+            raise StartupError(f"cannot listen on {url}: {error.strerror}") from error
 
 
-def url(sockets: Sequence[socket.socket]) -> str:
-    """Return where the first of some sockets listens."""
+def listening_url(sockets: Sequence[socket.socket]) -> str:
+    """Return the URL of the first socket."""
     name = sockets[0].getsockname()
     if not isinstance(name, tuple):
         return f"unix:{name}"
@@ -63,52 +63,53 @@ def _bind_all(address: IPvAnyAddress, ports: Sequence[int]) -> list[socket.socke
     sockets: list[socket.socket] = []
     bound: dict[int, int] = {}
     for port in ports:
-        one = _bind(address, bound.get(port, port), reuse=port in bound)
+        sock = _bind(address, bound.get(port, port), reuse=port in bound)
         if len(ports) > 1:
-            # Only now: the first socket of a port must not share it with another service.
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound[port] = one.getsockname()[1]
-        sockets.append(one)
+            # Set after bind, so that a port used by another service is an error.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound[port] = sock.getsockname()[1]
+        sockets.append(sock)
     return sockets
 
 
 def _bind(address: IPvAnyAddress, port: int, reuse: bool = False) -> socket.socket:
-    one = Listener(socket.AF_INET if address.version == 4 else socket.AF_INET6)
-    one.setblocking(False)
+    sock = Listener(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+    sock.setblocking(False)
     try:
         if os.name != "nt":
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.version == 6:
-            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.bind((str(address), port))
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((str(address), port))
     except OSError as error:
-        one.close()
-        raise CannotStart(f"cannot listen on {address} port {port}: {error.strerror}") from error
-    return one
+        sock.close()
+        raise StartupError(f"cannot listen on {address} port {port}: {error.strerror}") from error
+    return sock
 
 
 def _inherited() -> list[socket.socket]:
-    # Source: sd_listen_fds(3). The variables are for this process and not for its children.
+    # Source: sd_listen_fds(3). Removed from the environment, so that children do not inherit them.
     pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "0")
     os.environ.pop("LISTEN_FDNAMES", "")
     if pid != str(os.getpid()) or not count.isdecimal():
         return []
-    sockets: list[socket.socket] = []
-    for fd in range(FIRST_INHERITED, FIRST_INHERITED + int(count)):
-        try:
-            one = Listener(fileno=fd)
-        except OSError as error:
-            raise CannotStart(
-                f"descriptor {fd}, handed over, is no socket: {error.strerror}"
-            ) from error
-        one.setblocking(False)
-        one.set_inheritable(False)
-        sockets.append(one)
-    return sockets
+    return [_inherit(fd) for fd in range(SD_LISTEN_FDS_START, SD_LISTEN_FDS_START + int(count))]
 
 
-def _port(one: socket.socket) -> int | None:
-    name = one.getsockname()
+def _inherit(fd: int) -> socket.socket:
+    try:
+        sock = Listener(fileno=fd)
+    except OSError as error:
+        raise StartupError(
+            f"inherited descriptor {fd} is not a socket: {error.strerror}"
+        ) from error
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return sock
+
+
+def _port(sock: socket.socket) -> int | None:
+    name = sock.getsockname()
     return name[1] if isinstance(name, tuple) else None

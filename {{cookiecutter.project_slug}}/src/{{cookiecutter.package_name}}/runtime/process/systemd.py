@@ -1,7 +1,7 @@
-"""systemd's protocol for services: what it is told, and that the service is alive.
+"""Notifications to systemd (sd_notify): ready, reloading, stopping, watchdog.
 
-Without systemd, or with a unit that is not of type notify, nothing here does anything. The sockets
-that systemd may hand over are taken in `sockets.py`. Source: sd_notify(3), sd_watchdog_enabled(3).
+Does nothing without NOTIFY_SOCKET. The sockets that systemd may pass are inherited in `sockets`.
+Source: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 import os
@@ -9,37 +9,39 @@ import socket
 import time
 
 
-class Systemd:
-    """Tells systemd what happens."""
+class SystemdNotifier:
+    """Sends sd_notify messages."""
 
     def __init__(self) -> None:
-        # The variables are for this process and not for its children.
+        # Removed from the environment, so that children do not inherit them.
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
         if self._address.startswith("@"):
             self._address = "\0" + self._address[1:]
         pid, microseconds = os.environ.pop("WATCHDOG_PID", ""), os.environ.pop("WATCHDOG_USEC", "")
         self._interval = 0.0
-        self._next_beat = 0.0
+        self._next_ping = 0.0
         if microseconds.isdecimal() and pid in ("", str(os.getpid())):
             # Three times as often as systemd asks for.
             self._interval = int(microseconds) / 1e6 / 3
 
     def ready(self, status: str) -> None:
-        """Say that the service is ready, at the start and after each reload."""
+        """Send READY=1: at the start, and after each reload."""
         self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
+        """Send RELOADING=1."""
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={now}", "STATUS=reloading")
 
     def stopping(self) -> None:
+        """Send STOPPING=1."""
         self._send("STOPPING=1", "STATUS=stopping")
 
-    def beat(self) -> None:
-        """Say that the service is alive. May be called as often as one likes."""
+    def ping_watchdog(self) -> None:
+        """Send WATCHDOG=1 when it is due. Cheap to call often."""
         now = time.monotonic()
-        if self._interval and now >= self._next_beat:
-            self._next_beat = now + self._interval
+        if self._interval and now >= self._next_ping:
+            self._next_ping = now + self._interval
             self._send("WATCHDOG=1")
 
     def _send(self, *assignments: str) -> None:
@@ -50,5 +52,5 @@ class Systemd:
                 sender.setblocking(False)
                 sender.sendto("\n".join(assignments).encode(), self._address)
         except OSError:
-            # systemd restarts a service that it does not hear from; there is no better cure.
+            # Nothing to do: without pings the watchdog restarts the service.
             return

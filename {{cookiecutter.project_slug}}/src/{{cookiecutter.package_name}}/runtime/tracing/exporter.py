@@ -1,10 +1,8 @@
-"""How spans get to the collector: from a thread of their own, which holds up no answer and no stop.
+"""Export spans from a background thread, without delaying responses or shutdown.
 
-What the collector does not take is lost, and counted. The log gets one warning when that begins, at
-most one a minute while it goes on, and a line when all is well again.
+Undeliverable spans are dropped and counted: a warning at first, then at most one per minute, and a
+line on recovery.
 """
-
-from __future__ import annotations
 
 import asyncio
 import logging
@@ -13,152 +11,167 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-# Seconds that a stop may wait for the last spans to be sent.
-STOP_TIMEOUT = 3.0
-# Seconds between two warnings.
-QUIET = 60.0
-# So many spans are encoded, in less than a millisecond, before the event loop gets so many seconds.
-TURN = 8
-PAUSE = 0.0001
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+SHUTDOWN_TIMEOUT = 3.0
+"""Seconds that a stop may wait for the last spans to be sent."""
+WARNING_INTERVAL = 60.0
+"""Seconds between two warnings."""
+SPANS_PER_SLICE = 8
+"""Spans encoded without a pause, in less than a millisecond."""
+SLICE_PAUSE = 0.0001
+"""Seconds for which the thread yields the GIL after each slice."""
+DEFAULT_QUEUE_SIZE = 2048
+"""Spans; the default of OTEL_BSP_MAX_QUEUE_SIZE."""
 
 logger = logging.getLogger(__name__)
 
 
-class Session(requests.Session):
+class RecordingSession(requests.Session):
     """A session that keeps the reason of its last failure."""
 
-    failure = ""
+    last_error = ""
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         try:
             response = super().send(request, **kwargs)
         except requests.RequestException as error:
-            self.failure = str(error)
+            self.last_error = str(error)
             raise
         if response.status_code >= 300:
-            self.failure = f"it answers {response.status_code} {response.reason}"
+            self.last_error = f"HTTP {response.status_code} {response.reason}"
         if 300 <= response.status_code < 400:
             # Redirects are not followed, and the exporter would take this for a success.
-            raise requests.RequestException(self.failure)
+            raise requests.RequestException(self.last_error)
         return response
 
 
-class InTurns(list[ReadableSpan]):
-    """Spans that are read, and so encoded, with a pause after every few.
+class SlicedSpans(list[ReadableSpan]):
+    """Yields the GIL after every few spans.
 
-    A batch takes tens of milliseconds, and Python lets a thread compute for 5 before another has a
-    turn. Without the pauses the slowest answer in a hundred would take twice as long.
+    Encoding a batch takes tens of milliseconds, and Python lets a thread compute for 5 ms before
+    another one runs. Without the pauses the slowest response in a hundred would take twice as long.
     """
 
     def __iter__(self) -> Iterator[ReadableSpan]:
         for number, span in enumerate(super().__iter__(), 1):
             yield span
-            if number % TURN == 0:
-                time.sleep(PAUSE)
+            if number % SPANS_PER_SLICE == 0:
+                time.sleep(SLICE_PAUSE)
 
 
-class Delivery(SpanExporter):
-    """Hands spans to an exporter and keeps count of them. Says in the log, seldom, what is lost.
+class CountingExporter(SpanExporter):
+    """Bounds the queue, counts dropped spans, logs them at a limited rate.
 
-    No more than `limit` spans wait. `why` says why the exporter has failed.
+    At most `limit` spans are queued. `last_error` returns why the exporter has failed.
     """
 
-    def __init__(self, exporter: SpanExporter, why: Callable[[], str], limit: int) -> None:
+    def __init__(self, exporter: SpanExporter, last_error: Callable[[], str], limit: int) -> None:
         self._exporter = exporter
-        self._why = why
+        self._last_error = last_error
         self._limit = limit
         self._lock = threading.Lock()
-        self._waiting = 0
-        self._lost = 0
-        self._lost_before = 0
-        self._why_lost = ""
-        self._told = 0
-        self._warned = False
-        self._quiet_until = 0.0
+        self._queued = 0
+        self._dropped = 0
+        self._dropped_before = 0
+        """At the last export."""
+        self._reported = 0
+        """How many of the dropped spans the log has reported."""
+        self._reason = ""
+        self._has_warned = False
+        self._next_warning = 0.0
         self._closed = False
 
-    def admit(self) -> bool:
-        """Tell whether one more span may wait. It is lost if not."""
+    def reserve(self) -> bool:
+        """Return whether the queue has room; otherwise count the span as dropped."""
         with self._lock:
-            if self._waiting >= self._limit:
-                self._lost += 1
+            if self._queued >= self._limit:
+                self._dropped += 1
                 return False
-            self._waiting += 1
+            self._queued += 1
             return True
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
-            result = self._exporter.export(InTurns(spans))
-            why = self._why() or "no request could be made, see OTEL_EXPORTER_OTLP_HEADERS"
+            result = self._exporter.export(SlicedSpans(spans))
+            reason = self._last_error() or "no request sent, see OTEL_EXPORTER_OTLP_HEADERS"
         except Exception as error:
-            result, why = SpanExportResult.FAILURE, repr(error)
+            result, reason = SpanExportResult.FAILURE, repr(error)
         delivered = result is SpanExportResult.SUCCESS
         with self._lock:
-            self._waiting -= len(spans)
+            self._queued -= len(spans)
             if not delivered:
-                self._lost += len(spans)
-                self._why_lost = why
+                self._dropped += len(spans)
+                self._reason = reason
             if not self._closed:
-                self._tell(delivered)
+                self._log(delivered)
         return result
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
 
     def close(self) -> None:
-        """Count what still waits as lost, and be silent from now on."""
+        """Count queued spans as dropped and stop logging."""
         with self._lock:
             self._closed = True
-            if lost := self._lost - self._told + self._waiting:
-                logger.warning("spans lost at the stop: %d", lost)
+            if dropped := self._dropped - self._reported + self._queued:
+                logger.warning("spans dropped at shutdown: %d", dropped)
 
-    def _tell(self, delivered: bool) -> None:
+    def _log(self, delivered: bool) -> None:
         now = time.monotonic()
-        lost = self._lost - self._told
-        if lost and now >= self._quiet_until:
-            why = self._why_lost or "more come than it takes"
-            logger.warning("spans lost: %d, the collector does not take them: %s", lost, why)
-            self._warned, self._told, self._quiet_until = True, self._lost, now + QUIET
-            self._why_lost = ""
-        elif self._warned and delivered and self._lost == self._lost_before:
-            logger.info("the collector takes spans again, lost meanwhile: %d", lost)
-            self._warned, self._told, self._why_lost = False, self._lost, ""
-        self._lost_before = self._lost
+        dropped = self._dropped - self._reported
+        if dropped and now >= self._next_warning:
+            logger.warning(
+                "spans dropped: %d (collector: %s)", dropped, self._reason or "queue full"
+            )
+            self._has_warned, self._reported = True, self._dropped
+            self._next_warning = now + WARNING_INTERVAL
+            self._reason = ""
+        elif self._has_warned and delivered and self._dropped == self._dropped_before:
+            logger.info("collector is back, spans dropped meanwhile: %d", dropped)
+            self._has_warned, self._reported, self._reason = False, self._dropped, ""
+        self._dropped_before = self._dropped
 
 
-class Outbox(BatchSpanProcessor):
-    """Spans on their way to a collector, from when they end.
+class BoundedSpanProcessor(BatchSpanProcessor):
+    """A BatchSpanProcessor with a counted queue of at most `limit` spans.
 
-    Raises `ValueError` if the environment's OTEL_BSP_... make no sense.
+    Raises `ValueError` if the OTEL_BSP_ variables are invalid.
     """
 
-    def __init__(self, delivery: Delivery, limit: int) -> None:
-        super().__init__(delivery, limit)
-        self._delivery = delivery
+    def __init__(self, exporter: CountingExporter, limit: int) -> None:
+        super().__init__(exporter, limit)
+        self._exporter = exporter
 
     @classmethod
-    def to(cls, endpoint: str) -> Outbox:
-        """Make one for the collector at this URL."""
-        session = Session()
-        exporter = OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", session=session)
-        # Beyond its own limit the processor drops spans as well, but it counts none of them, and
-        # its warning would stand in the log as one of whatever request has just ended.
-        limit = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or 2048)
-        return cls(Delivery(exporter, lambda: session.failure, limit), limit)
+    def from_environment(cls) -> Self | None:
+        """Return one for the collector that OpenTelemetry's variables name; None without one.
+
+        Raises `ValueError`.
+        """
+        endpoint = _endpoint()
+        if not endpoint:
+            return None
+        session = RecordingSession()
+        exporter = OTLPSpanExporter(session=session)
+        # Beyond its own limit the processor drops spans as well, but it does not count them, and
+        # its warning would carry the ids of whatever request has just finished.
+        limit = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or DEFAULT_QUEUE_SIZE)
+        return cls(CountingExporter(exporter, lambda: session.last_error, limit), limit)
 
     def on_end(self, span: ReadableSpan) -> None:
-        if span.context and span.context.trace_flags.sampled and self._delivery.admit():
+        if span.context and span.context.trace_flags.sampled and self._exporter.reserve():
             super().on_end(span)
 
     async def close(self) -> None:
-        """Send what is left. Takes seconds at most, whatever the collector does."""
+        """Flush, for at most SHUTDOWN_TIMEOUT seconds."""
         loop, sent = asyncio.get_running_loop(), asyncio.Event()
 
         def send() -> None:
@@ -166,9 +179,20 @@ class Outbox(BatchSpanProcessor):
             with suppress(RuntimeError):  # too late, the loop is closed
                 loop.call_soon_threadsafe(sent.set)
 
-        # A daemon, for which nobody waits at exit.
+        # A daemon thread, so that the process does not wait for it at exit.
         threading.Thread(target=send, daemon=True).start()
         with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_TIMEOUT):
+            async with asyncio.timeout(SHUTDOWN_TIMEOUT):
                 await sent.wait()
-        self._delivery.close()
+        self._exporter.close()
+
+
+def _endpoint() -> str:
+    """Return the URL of the collector; empty if none is set. Raises `ValueError`."""
+    for variable in ENDPOINT_VARIABLES:
+        if endpoint := os.environ.get(variable, "").strip():
+            url = urlsplit(endpoint)
+            if url.scheme not in {"http", "https"} or not url.hostname:
+                raise ValueError(f"{variable} must be a URL such as http://127.0.0.1:4318")
+            return endpoint
+    return ""

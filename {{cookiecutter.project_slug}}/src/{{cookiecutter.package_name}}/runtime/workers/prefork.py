@@ -1,106 +1,92 @@
-"""Several workers: what is opened and imported before the supervisor starts the first.
+"""Prefork mode: everything that happens before the first fork.
 
-The dependencies are imported here, so that the workers share them in memory. The package's own
-modules are only read for that: each worker imports them itself, and so gets the code of the day.
+The runtime and all dependencies are imported here, so that the workers share their memory. The
+modules of the service are only read for that: each worker imports them itself, and so gets the
+code of that moment.
 """
-
-from __future__ import annotations
 
 import ast
 import gc
 import importlib
+import importlib.util
+import itertools
 import logging
+import pkgutil
 import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..logs import formatters as logs
-from .scoreboard import ADMIN, Row, Scoreboard
-from ..settings import Settings, unknown_names
-from ..logs.shared import SupervisorLog, Turn
-{% if cookiecutter.metrics %}
-from ..metrics.shared import SharedValues
-{% endif %}
-from ..process.sockets import CannotStart, open_sockets, url
+from ..checksums import RUNTIME
+from ..errors import StartupError
+from ..logs import formatters
+from ..logs.shared import NonBlockingHandler, ProcessLock
+from ..process.definition import ServiceDefinition
+from ..process.sockets import listening_url, open_sockets
+from ..settings import Settings
+from ..status import ADMIN_SLOT
+from . import worker
+from .scoreboard import Row, Scoreboard
 from .supervisor import Supervisor
 
-if TYPE_CHECKING:
-    from ..http.application import Application
+RUNTIME_PACKAGE = __name__.rpartition(".workers.")[0]
 
 logger = logging.getLogger(__name__)
 
 
-def serve_with_workers(settings: Settings, make_app: Callable[[Settings], Application]) -> int:
-    """Serve until a signal. Returns the exit code; raises `CannotStart`.
-
-    The workers call `make_app`, and what it imports then is the code of that moment.
-    """
+def serve(service: ServiceDefinition, settings: Settings) -> int:
+    """Serve with several workers until a signal. Returns the exit code; raises `StartupError`."""
     step = 1 if settings.port_per_worker else 0
     ports = [settings.port + step * slot for slot in range(settings.workers)]
     public, admin = open_sockets(settings, ports)
-    turn = Turn()
+    lock = ProcessLock()
     try:
-        log = SupervisorLog(settings.log_file, turn)
+        log = NonBlockingHandler(settings.log_file, lock)
     except OSError as error:
-        raise CannotStart(f"cannot write the log: {error}") from error
-    logs.configure(settings, log, worker=None)
-    for line in unknown_names():
-        logger.warning(line)
-    import_dependencies(Path(__file__).parents[2])
+        raise StartupError(f"cannot open the log file: {error}") from error
+    formatters.configure(settings, log, worker=None)
+    for description in settings.unknown_variables():
+        logger.warning(description)
+    preload(service.package)
     gc.collect()
-    gc.freeze()  # or the collector of each worker would touch, and so copy, what they share
-    sockets = {ADMIN: admin, **dict(enumerate(public))}
+    gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
+    sockets = {ADMIN_SLOT: admin, **dict(enumerate(public))}
     scoreboard = Scoreboard(settings.workers)
-{% if cookiecutter.metrics %}
-    values = SharedValues(scoreboard)
-{% endif %}
+    for extension in service.extensions:
+        extension.before_fork(scoreboard.rows)
 
-    def make_admin(settings: Settings) -> Application:
-        from ..admin.handlers import make_admin
+    def target(slot: int, row: Row, channel: socket.socket) -> None:
+        unload(service.package)
+        for extension in service.extensions:
+            extension.after_fork(row)
+        worker.run(worker.WorkerContext(service, slot, sockets, scoreboard, row, channel, lock))
 
-{% if cookiecutter.metrics %}
-        return make_admin(settings, scoreboard, values)
-{% else %}
-        return make_admin(settings, scoreboard)
-{% endif %}
-
-    def work(slot: int, row: Row, channel: socket.socket) -> None:
-{% if cookiecutter.metrics %}
-        values.attach(row)
-{% endif %}
-        # Imported in the new process: this is where the code of the day comes in.
-        from . import worker
-
-        make = make_admin if slot == ADMIN else make_app
-        worker.work(worker.Job(slot, sockets, scoreboard, row, channel, turn, make))
-
-    urls = ", ".join(dict.fromkeys(map(url, public)))
-    greeting = f"listening on {urls}, admin on {url(admin)}"
+    urls = ", ".join(dict.fromkeys(map(listening_url, public)))
+    listening_message = f"listening on {urls}, admin on {listening_url(admin)}"
+    supervisor = Supervisor(
+        settings, sockets, scoreboard, log, target, listening_message=listening_message
+    )
     try:
-        return Supervisor(settings, sockets, scoreboard, log, work, greeting).run()
-    except CannotStart:
+        return supervisor.run()
+    except StartupError:
         raise
     except Exception:
         logger.critical("the supervisor failed", exc_info=True)
         raise
 
 
-def import_dependencies(package: Path) -> None:
-    """Import what the modules in a folder import from elsewhere.
+def preload(package: str) -> None:
+    """Import the runtime, and what the modules of a package import from elsewhere.
 
-    What a function imports stays out. That is the place for a library that must not be imported
-    before a fork, for it starts threads, say.
+    Nothing of the package itself is imported, however its modules import each other. What a
+    function imports stays out, too: that is the place for a library that must not be loaded before
+    a fork, for example because it starts threads.
     """
-    for path in sorted(package.rglob("*.py")):
-        for name in _imported(path):
-            try:
-                importlib.import_module(name)
-            except Exception:
-                # The worker that needs it will say so.
-                logger.debug("cannot import %s", name, exc_info=True)
+    _import_all(_runtime_modules())
+    # What fails here is not reported: the worker that needs it does that.
+    _import_all(_dependencies(package))
     if threading.active_count() > 1:
         logger.warning(
             "importing the dependencies started a thread, which does not survive a fork: %s",
@@ -108,7 +94,45 @@ def import_dependencies(package: Path) -> None:
         )
 
 
-def _imported(path: Path) -> Iterator[str]:
+def unload(package: str) -> None:
+    """Remove the owner's modules from `sys.modules`, so that they are imported from disk again.
+
+    The runtime stays: it is renewed by a restart only.
+    """
+    for name in list(sys.modules):
+        if _is_within(name, package) and not _is_within(name, RUNTIME_PACKAGE):
+            del sys.modules[name]
+    if _is_within(RUNTIME_PACKAGE, package):
+        # Python sets this attribute only when it imports the subpackage.
+        importlib.import_module(package).__dict__["runtime"] = sys.modules[RUNTIME_PACKAGE]
+
+
+def _import_all(names: Iterator[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            logger.debug("cannot import %s", name, exc_info=True)
+
+
+def _runtime_modules() -> Iterator[str]:
+    """Yield the modules of every room in use: a later import could read a newer file."""
+    for name, module in list(sys.modules.items()):
+        if _is_within(name, RUNTIME_PACKAGE) and name != RUNTIME_PACKAGE and hasattr(module, "__path__"):
+            for found in pkgutil.iter_modules(module.__path__, f"{name}."):
+                yield found.name
+
+
+def _dependencies(package: str) -> Iterator[str]:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        modules = [path for path in Path(folder).rglob("*.py") if RUNTIME not in path.parents]
+        for name in itertools.chain.from_iterable(map(_imported_names, sorted(modules))):
+            if not _is_within(name, package):
+                yield name
+
+
+def _imported_names(path: Path) -> Iterator[str]:
     with suppress(OSError, SyntaxError, ValueError):
         yield from _imports(ast.parse(path.read_bytes()))
 
@@ -122,3 +146,7 @@ def _imports(node: ast.AST) -> Iterator[str]:
                 yield child.module
         elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _imports(child)
+
+
+def _is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")

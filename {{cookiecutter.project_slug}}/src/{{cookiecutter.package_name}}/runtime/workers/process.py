@@ -1,4 +1,4 @@
-"""A forked process as the supervisor sees it: birth, last words, death."""
+"""A child process as the supervisor sees it: fork, exit report, exit code."""
 
 import json
 import math
@@ -13,145 +13,165 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from .scoreboard import ADMIN, Row
-from ..settings import BadSettings
+from ..errors import SettingsError, StartupError
+from ..status import ADMIN_SLOT
+from .scoreboard import Row
 from .signals import SignalQueue
-from ..process.sockets import CannotStart
 
-# The signals that tell a process to leave.
-LEAVE = DRAIN, CUT = signal.SIGTERM, signal.SIGUSR2
-# Seconds to be gone after the drain has timed out, and after `CUT`.
-GRACE, AT_ONCE = 2.0, 0.5
-# Seconds to write a stack.
+# Signals that ask a child to exit: after draining, and immediately.
+EXIT_SIGNALS = DRAIN, ABORT = signal.SIGTERM, signal.SIGUSR2
+
+EXIT_GRACE = 2.0
+"""Seconds to exit after the drain timeout."""
+ABORT_GRACE = 0.5
+"""Seconds to exit after ABORT."""
 STACK_TIMEOUT = 0.3
-# Bytes of last words, and characters of a message and of a stack in them, which become up to twelve
-# bytes each: together they fit into a socket, so that nobody waits.
-LONGEST, LONGEST_MESSAGE, LONGEST_STACK = 128 * 1024, 1000, 8000
+"""Seconds to wait for a stack dump."""
+MORE_DATA_TIMEOUT = 0.02
+"""Seconds to wait for the rest of a report."""
+READ_TIMEOUT = 0.1
+"""Seconds for reading a report in all, beyond the wait for its first bytes."""
+
+# Size limits of an exit report, so that it fits into the socket buffer and writing never blocks. A
+# character becomes up to twelve bytes.
+MAX_REPORT_SIZE = 128 * 1024
+MAX_MESSAGE_LENGTH = 1000
+MAX_STACK_LENGTH = 8000
+
+REPORT_FIELDS = ("reason", "exception.type", "exception.message", "exception.stacktrace")
 
 
 @dataclass(eq=False)
-class Process:
+class WorkerProcess:
     """A worker, or the process of the admin port."""
 
     pid: int
     slot: int
     row: Row
     channel: socket.socket
-    """It writes its last words at the other end, and sees there if the supervisor dies."""
+    """The child writes its exit report to the other end, and reads EOF there when the supervisor
+    exits."""
     deadline: float = math.inf
-    """When it must be ready or, if it is leaving, gone."""
+    """When it must be ready or, while exiting, gone; on the clock of `time.monotonic`."""
     ready_since: float = 0.0
-    leaving: bool = False
-    killed: str = ""
+    """0 until it is ready."""
+    exiting: bool = False
+    kill_reason: str = ""
     """Why the supervisor has killed it."""
     _stack: str = ""
 
     def __str__(self) -> str:
-        return f"{'admin process' if self.slot == ADMIN else f'worker {self.slot}'}, pid {self.pid}"
+        name = "admin process" if self.slot == ADMIN_SLOT else f"worker {self.slot}"
+        return f"{name}, pid {self.pid}"
 
     def send(self, signum: int) -> None:
-        # As long as nobody has waited for it, its number cannot be another's.
+        # Not reaped yet, so the pid cannot have been reused.
         os.kill(self.pid, signum)
 
-    def drain(self, seconds: float) -> None:
-        """Tell it, once, to answer what it has within so many seconds, and to go."""
-        if not self.leaving:
-            self._dismiss(DRAIN, seconds + GRACE)
+    def drain(self, timeout: float) -> None:
+        """Ask it, once, to finish its requests within `timeout` seconds and exit."""
+        if not self.exiting:
+            self._request_exit(DRAIN, timeout + EXIT_GRACE)
 
-    def cut(self) -> None:
-        """Tell it to go at once."""
-        self._dismiss(CUT, AT_ONCE)
+    def abort(self) -> None:
+        """Ask it to exit immediately."""
+        self._request_exit(ABORT, ABORT_GRACE)
 
-    def _dismiss(self, signum: int, seconds: float) -> None:
-        self.leaving = True
-        self.deadline = time.monotonic() + seconds
+    def _request_exit(self, signum: int, timeout: float) -> None:
+        self.exiting = True
+        self.deadline = time.monotonic() + timeout
         self.send(signum)
 
-    def expect_end(self, seconds: float) -> None:
-        """Note that it drains although nobody has told it to."""
-        self.leaving = True
-        self.deadline = time.monotonic() + seconds + GRACE
+    def mark_exiting(self, timeout: float) -> None:
+        """Record that it drains, for `timeout` seconds at most, without having been asked."""
+        self.exiting = True
+        self.deadline = time.monotonic() + timeout + EXIT_GRACE
 
-    def kill(self, why: str) -> None:
-        """Kill it, and keep for the log where it was in its code."""
+    def kill(self, reason: str) -> None:
+        """Dump its stack for the log, then kill it."""
         self.send(signal.SIGUSR1)
-        self._stack = self._last_words(STACK_TIMEOUT)
-        self.killed = why if self._stack else f"{why}; it did not even run"
+        self._stack = self._read_report(STACK_TIMEOUT)
+        self.kill_reason = reason if self._stack else f"{reason}; no stack: it was not running"
         self.deadline = math.inf
         self.send(signal.SIGKILL)
 
-    def bury(self, code: int) -> tuple[str, dict[str, str]]:
-        """Say how it ended, and what the log is to have with that: a stack or an exception."""
-        more = {"code.stacktrace": self._stack} if self._stack else {}
-        why = self.killed
-        if not why:
-            more = _read(self._last_words())
-            why = more.pop("why", "") or _end(code)
-        if self.ready_since:
-            why += f", requests in flight: {self.row.in_flight}"
-        self.channel.close()
-        return f"{self}: {why}", more
+    def exit_report(self, code: int) -> tuple[str, dict[str, str]]:
+        """Return why it has exited, and extra fields for the log: a stack or an exception.
 
-    def _last_words(self, wait: float = 0.0) -> str:
-        words = b""
-        deadline = time.monotonic() + wait + 0.1
+        `code` is its exit code; negative: the number of a signal.
+        """
+        fields = {"code.stacktrace": self._stack} if self._stack else {}
+        reason = self.kill_reason
+        if not reason:
+            fields = _decode_report(self._read_report())
+            reason = fields.pop("reason", "") or _format_exit_code(code)
+        if self.ready_since:
+            reason += f", requests in flight: {self.row.in_flight}"
+        self.channel.close()
+        return reason, fields
+
+    def _read_report(self, timeout: float = 0.0) -> str:
+        report = b""
+        deadline = time.monotonic() + timeout + READ_TIMEOUT
         with suppress(ConnectionError):
-            while len(words) < LONGEST and select.select([self.channel], [], [], wait)[0]:
-                if not (more := self.channel.recv(LONGEST)) or time.monotonic() > deadline:
+            while len(report) < MAX_REPORT_SIZE and time.monotonic() < deadline:
+                if not select.select([self.channel], [], [], timeout)[0]:
                     break
-                words += more
-                wait = 0.02
-        return words.decode(errors="replace")
+                data = self.channel.recv(MAX_REPORT_SIZE)
+                if not data:
+                    break
+                report += data
+                timeout = MORE_DATA_TIMEOUT
+        return report.decode(errors="replace")
 
 
 def fork(
     slot: int,
     row: Row,
-    work: Callable[[int, Row, socket.socket], None],
+    target: Callable[[int, Row, socket.socket], None],
     signals: SignalQueue,
-    others: Iterable[Process],
-) -> Process:
-    """Start a process that runs `work` with its slot, its row and its end of the channel.
+    siblings: Iterable[WorkerProcess],
+) -> WorkerProcess:
+    """Fork a child that calls `target(slot, row, channel)`.
 
-    If this raises an exception, its last words are what the log has of exceptions, and why.
-    Raises `OSError` if the system has no process to give.
+    An exception in it is reported through the channel. Raises `OSError` if fork fails.
     """
-    ours, theirs = socket.socketpair()
-    sys.stdout.flush()  # or the child would write the same once more
-    # As long as the child has our handlers, a signal to it would count as one to us.
+    parent_end, child_end = socket.socketpair()
+    sys.stdout.flush()  # otherwise buffered output is written twice
+    # Until the child resets its handlers, its signals would be queued to the supervisor.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
             code = 1
             try:
-                for channel in (ours, *(other.channel for other in others)):
-                    channel.close()  # or nobody would see the end of the supervisor
-                signals.leave()
+                # Otherwise the siblings never read EOF when the supervisor exits.
+                for channel in (parent_end, *(sibling.channel for sibling in siblings)):
+                    channel.close()
+                signals.reset_in_child()
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                forget_own_modules()
-                work(slot, row, theirs)
+                target(slot, row, child_end)
                 code = 0
             except BaseException as error:
-                theirs.settimeout(STACK_TIMEOUT)
-                theirs.sendall(_describe(error))
+                child_end.settimeout(STACK_TIMEOUT)
+                child_end.sendall(_encode_error(error))
             finally:
                 with suppress(Exception):
                     sys.stdout.flush()
                 os._exit(code)
     except OSError:
-        ours.close()
+        parent_end.close()
         raise
     finally:
-        theirs.close()
+        child_end.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return Process(pid, slot, row, ours)
+    return WorkerProcess(pid, slot, row, parent_end)
 
 
-def the_dead() -> Iterator[tuple[int, int]]:
-    """Wait for the processes that have ended: pids and exit codes, negative for a signal.
+def reap() -> Iterator[tuple[int, int]]:
+    """Reap exited children without blocking; yield pid and exit code (negative: a signal).
 
-    As process 1 the service is given strangers as well, who need nothing but to be waited for.
+    As PID 1 this includes reparented orphans.
     """
     while True:
         try:
@@ -163,37 +183,29 @@ def the_dead() -> Iterator[tuple[int, int]]:
         yield pid, os.waitstatus_to_exitcode(status)
 
 
-def forget_own_modules() -> None:
-    """Let the package's modules be imported anew, with the code that they have by now."""
-    package = __package__.partition(".")[0]
-    for name in list(sys.modules):
-        if name == package or name.startswith(f"{package}."):
-            del sys.modules[name]
-
-
-def _describe(error: BaseException) -> bytes:
-    # By name, for the process has imported these classes anew.
-    own = type(error).__name__ in (BadSettings.__name__, CannotStart.__name__)
-    cause = error.__cause__ or error
-    words = {"why": " ".join((str(error) if own else repr(error)).split())[:LONGEST_MESSAGE]}
-    if type(error).__name__ != BadSettings.__name__:
-        words |= {
+def _encode_error(error: BaseException) -> bytes:
+    is_clear = isinstance(error, SettingsError | StartupError)
+    reason = " ".join((str(error) if is_clear else repr(error)).split())[:MAX_MESSAGE_LENGTH]
+    report = {"reason": reason}
+    if not isinstance(error, SettingsError):
+        cause = error.__cause__ or error
+        report |= {
             "exception.type": type(cause).__qualname__,
-            "exception.message": str(cause)[:LONGEST_MESSAGE],
-            "exception.stacktrace": "".join(traceback.format_exception(cause))[-LONGEST_STACK:],
+            "exception.message": str(cause)[:MAX_MESSAGE_LENGTH],
+            "exception.stacktrace": "".join(traceback.format_exception(cause))[-MAX_STACK_LENGTH:],
         }
-    return json.dumps(words).encode()
+    return json.dumps(report).encode()
 
 
-def _read(words: str) -> dict[str, str]:
-    # A worker may be out of its mind, and must not drag the supervisor along.
-    known = "why", "exception.type", "exception.message", "exception.stacktrace"
+def _decode_report(report: str) -> dict[str, str]:
+    # A crashing worker may write garbage; that must not crash the supervisor.
     with suppress(ValueError, RecursionError, AttributeError):
-        return {name: str(value) for name, value in json.loads(words).items() if name in known}
+        fields = json.loads(report).items()
+        return {name: str(value) for name, value in fields if name in REPORT_FIELDS}
     return {}
 
 
-def _end(code: int) -> str:
+def _format_exit_code(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,67 +1,77 @@
-"""When what has died is started again: at once, but not for ever."""
+"""Restart policy: immediately, with exponential backoff for crash loops."""
 
 import random
 import time
 from collections import defaultdict
 
-from .scoreboard import ADMIN
+from ..status import ADMIN_SLOT
 
-# A process that cannot start is tried again after 0.5, 1, 2 ... seconds; so often if nobody serves.
-FIRST_DELAY, LONGEST_DELAY, ATTEMPTS = 0.5, 30.0, 6
-# One that was ready is replaced at once, unless so many of its slot have in a row lived less than
-# so many seconds.
-QUICK_DEATHS, QUICK = 25, 10.0
+INITIAL_DELAY = 0.5
+"""Seconds before a process that could not start is started again; doubled each time."""
+MAX_DELAY = 30.0
+"""Seconds that the delay grows to."""
+MAX_ATTEMPTS = 6
+"""Failed starts of workers until the service gives up, while no worker is ready."""
+CRASH_LOOP_UPTIME = 10.0
+"""Seconds: a process that has been ready for less has crashed quickly."""
+CRASH_LOOP_COUNT = 25
+"""Quick crashes in a row of one slot that are answered without delay."""
+MAX_DOUBLINGS = 10
 
 
-class Restarts:
-    """Knows from past failures when the next process of a slot may be started.
+class RestartPolicy:
+    """Decides when a slot may be started again.
 
-    As long as no worker serves, a worker that cannot start holds up the others as well: they would
-    fail in the same way.
+    While no worker is ready, a failed start delays all workers: they would fail in the same way.
     """
 
     def __init__(self) -> None:
         self._failures: defaultdict[int, int] = defaultdict(int)
-        self._quick_deaths: defaultdict[int, int] = defaultdict(int)
+        self._quick_crashes: defaultdict[int, int] = defaultdict(int)
         self._not_before: defaultdict[int, float] = defaultdict(float)
-        self._nobody_before = 0.0
+        self._no_worker_before = 0.0
 
-    def may_start(self, slot: int, serving: bool) -> bool:
-        held_up = not serving and slot != ADMIN and time.monotonic() < self._nobody_before
-        return not held_up and time.monotonic() >= self._not_before[slot]
+    def may_start(self, slot: int, has_ready_worker: bool) -> bool:
+        """Return whether a slot may be started now."""
+        now = time.monotonic()
+        if not has_ready_worker and slot != ADMIN_SLOT and now < self._no_worker_before:
+            return False
+        return now >= self._not_before[slot]
 
-    def hurry(self) -> None:
-        """Wait no longer, for there is reason to hope that the fault is mended."""
+    def reset_delays(self) -> None:
+        """Allow every start immediately, for example because a reload may mend the cause."""
         self._not_before.clear()
-        self._nobody_before = 0.0
+        self._no_worker_before = 0.0
 
     def succeeded(self, slot: int) -> None:
-        """Note that a process has become ready."""
+        """Record that a process has become ready."""
         self._failures[slot] = 0
 
     def failed(self, slot: int) -> float:
-        """Note that a process could not start. Returns the seconds to wait."""
+        """Record a failed start. Returns the delay in seconds."""
         self._failures[slot] += 1
-        delay = self._wait(slot, self._failures[slot])
-        if slot != ADMIN:
-            self._nobody_before = self._not_before[slot]
+        delay = self._back_off(slot, self._failures[slot])
+        if slot != ADMIN_SLOT:
+            self._no_worker_before = self._not_before[slot]
         return delay
 
-    def died(self, slot: int, seconds: float) -> None:
-        """Note that a process died that had been ready for so many seconds."""
-        self._nobody_before = 0.0
-        self._quick_deaths[slot] = self._quick_deaths[slot] + 1 if seconds < QUICK else 0
-        if self._quick_deaths[slot] > QUICK_DEATHS:
-            self._wait(slot, self._quick_deaths[slot] - QUICK_DEATHS)
+    def crashed(self, slot: int, uptime: float) -> None:
+        """Record the crash of a process that had been ready for `uptime` seconds."""
+        self._no_worker_before = 0.0
+        is_quick = uptime < CRASH_LOOP_UPTIME
+        self._quick_crashes[slot] = self._quick_crashes[slot] + 1 if is_quick else 0
+        if self._quick_crashes[slot] > CRASH_LOOP_COUNT:
+            self._back_off(slot, self._quick_crashes[slot] - CRASH_LOOP_COUNT)
 
     @property
-    def hopeless(self) -> bool:
-        """Whether workers have been tried often enough."""
-        return sum(n for slot, n in self._failures.items() if slot != ADMIN) >= ATTEMPTS
+    def exhausted(self) -> bool:
+        """Whether all start attempts have been used."""
+        failures = sum(n for slot, n in self._failures.items() if slot != ADMIN_SLOT)
+        return failures >= MAX_ATTEMPTS
 
-    def _wait(self, slot: int, failures: int) -> float:
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(failures - 1, 10))
-        # Not the same for all, or services that depend on each other fail in step.
+    def _back_off(self, slot: int, failures: int) -> float:
+        delay = min(MAX_DELAY, INITIAL_DELAY * 2.0 ** min(failures - 1, MAX_DOUBLINGS))
+        # Jitter, so that dependent services do not retry in lockstep.
         delay *= random.uniform(0.8, 1.2)  # noqa: S311
         self._not_before[slot] = time.monotonic() + delay
         return delay

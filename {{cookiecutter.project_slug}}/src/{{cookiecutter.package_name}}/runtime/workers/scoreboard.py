@@ -1,63 +1,64 @@
-"""One page of memory that all processes share: what every one of them is doing.
+"""Shared memory with the state of every process.
 
-A process writes its own row and reads the others. Each cell is one aligned machine word, so nobody
-sees half a number and no lock is needed.
+A process writes only its own row; cells are aligned words, so reads are never torn and need no
+lock.
 """
-
-from __future__ import annotations
 
 import mmap
 import os
 import time
 from collections.abc import Iterator
 
-from ..status import BEAT, State, Vitals
+from ..status import ADMIN_SLOT, HEARTBEAT_INTERVAL, State, WorkerStatus
 
-ADMIN = -1
-"""The slot of the process that serves the admin port; those of the workers count from 0."""
+HEARTBEAT_TIMEOUT = 2.0
+"""Seconds without a heartbeat until a worker counts as unresponsive."""
 
-# Seconds without a beat after which a worker is taken for one that does not answer.
-SILENCE = 2.0
-
-WORD = 8
-PID, SLOT, STATE, LAST_BEAT, IN_FLIGHT, LAG, WIDTH = range(7)
+WORD_SIZE = 8
+"""Bytes of a cell."""
+# The cells of a row.
+PID, SLOT, STATE, LAST_HEARTBEAT, IN_FLIGHT, LAG, WIDTH = range(7)
+FREE = 0
+"""The state of a row without a process; every `State` has a value above."""
 
 
 class Row:
-    """What one process is doing."""
+    """The state of one process."""
 
-    def __init__(self, cells: memoryview[int]) -> None:
+    def __init__(self, cells: "memoryview[int]") -> None:
         self._cells = cells
 
-    def begin(self, slot: int) -> None:
+    def claim(self, slot: int) -> None:
         """Give the row to a process that is about to start."""
         self._cells[PID] = 0
         self._cells[SLOT] = slot
-        self.beat(0, 0)
-        self.report(State.STARTING)
+        self.heartbeat(0, 0)
+        self.set_state(State.STARTING)
 
-    def end(self) -> None:
-        self._cells[STATE] = 0
+    def clear(self) -> None:
+        """Mark the row as free."""
+        self._cells[STATE] = FREE
 
-    def sign(self) -> None:
-        """Note the process that has the row."""
+    def set_pid(self) -> None:
+        """Record that this process has the row."""
         self._cells[PID] = os.getpid()
 
-    def report(self, state: State) -> None:
+    def set_state(self, state: State) -> None:
         self._cells[STATE] = state.value
 
-    def beat(self, in_flight: int, lag: float) -> None:
-        self._cells[LAST_BEAT] = time.monotonic_ns()
-        self._cells[IN_FLIGHT] = in_flight
+    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
+        """Record that the event loop runs; `lag` is in seconds."""
+        self._cells[LAST_HEARTBEAT] = time.monotonic_ns()
+        self._cells[IN_FLIGHT] = requests_in_flight
         self._cells[LAG] = int(lag * 1e9)
 
     @property
-    def taken(self) -> bool:
-        return self._cells[STATE] != 0
+    def in_use(self) -> bool:
+        return self._cells[STATE] != FREE
 
     @property
     def pid(self) -> int:
-        """The process; 0 if it has only just been forked."""
+        """Process id; 0 if it has only just been forked."""
         return self._cells[PID]
 
     @property
@@ -74,91 +75,98 @@ class Row:
 
     @property
     def in_flight(self) -> int:
-        """The requests in flight at the last beat."""
+        """Requests in flight at the last heartbeat."""
         return self._cells[IN_FLIGHT]
 
     @property
-    def last_beat(self) -> float:
-        """When the event loop last turned, on the clock of `time.monotonic`."""
-        return self._cells[LAST_BEAT] / 1e9
+    def last_heartbeat(self) -> float:
+        """When the event loop last ran, on the clock of `time.monotonic`."""
+        return self._cells[LAST_HEARTBEAT] / 1e9
 
     @property
     def lag(self) -> float:
-        """Seconds by which the event loop is late, or was at most in the last while."""
+        """Event loop lag in seconds: a recent maximum, or the current silence if that is longer."""
         if not (self.ready or self.draining):
-            return 0.0  # it may not turn yet
-        return max(self._cells[LAG] / 1e9, time.monotonic() - self.last_beat - BEAT)
+            return 0.0  # the loop is not running yet
+        silence = time.monotonic() - self.last_heartbeat - HEARTBEAT_INTERVAL
+        return max(self._cells[LAG] / 1e9, silence)
 
     @property
-    def answers(self) -> bool:
-        return self.ready and time.monotonic() - self.last_beat < SILENCE
+    def responsive(self) -> bool:
+        """Whether the process is ready and its event loop runs."""
+        return self.ready and time.monotonic() - self.last_heartbeat < HEARTBEAT_TIMEOUT
 
 
 class Scoreboard:
-    """The rows, whether the service as a whole is stopping, and how often who has died."""
+    """All rows, the stopping flag, and the restart counts.
+
+    Only the supervisor calls `claim`, `release` and `count_restart`, and sets `stopping`.
+    """
 
     def __init__(self, workers: int) -> None:
-        # With the admin's process; beside each one may stand a successor and a predecessor.
+        # Per slot (and the admin process): current, replacement and draining process.
         rows = 3 * (1 + workers)
-        cells = memoryview(mmap.mmap(-1, (2 + workers + rows * WIDTH) * WORD)).cast("q")
-        self._stopping, self._deaths = cells[:1], cells[1 : 2 + workers]  # ADMIN's is the last
+        cells = memoryview(mmap.mmap(-1, (2 + workers + rows * WIDTH) * WORD_SIZE)).cast("q")
+        self._stopping = cells[:1]
+        self._restarts = cells[1 : 2 + workers]  # by slot; index -1 is that of the admin process
         self._workers = workers
         starts = range(2 + workers, len(cells), WIDTH)
         self.rows = [Row(cells[start : start + WIDTH]) for start in starts]
         self._free = self.rows.copy()
 
     def __iter__(self) -> Iterator[Row]:
-        """Go through the rows of the processes that there are."""
-        return (row for row in self.rows if row.taken)
+        """Yield the rows of the running processes."""
+        return (row for row in self.rows if row.in_use)
 
-    def take(self, slot: int) -> Row:
-        """Find a row for a process that is about to start. Only the supervisor does."""
+    def claim(self, slot: int) -> Row:
+        """Return a row for a process that is about to start."""
         row = self._free.pop()
-        row.begin(slot)
+        row.claim(slot)
         return row
 
-    def count_death(self, slot: int) -> None:
-        """Note that a process died, was killed or could not start. Only the supervisor does."""
-        self._deaths[slot] += 1
-
     def release(self, row: Row) -> None:
-        """Take the row of a process that has ended. Only the supervisor does."""
-        row.end()
+        """Take back the row of a process that has exited."""
+        row.clear()
         self._free.append(row)
+
+    def count_restart(self, slot: int) -> None:
+        """Count a crash, a kill or a failed start."""
+        self._restarts[slot] += 1
 
     @property
     def stopping(self) -> bool:
+        """Whether the service as a whole is stopping."""
         return bool(self._stopping[0])
 
     @stopping.setter
     def stopping(self, value: bool) -> None:
         self._stopping[0] = value
 
-    def answers(self, slot: int) -> bool:
-        """Tell whether a worker answers what comes to a slot."""
-        return any(row.slot == slot and row.answers for row in self)
+    def has_responsive_worker(self, slot: int) -> bool:
+        """Return whether a worker accepts the connections of a slot."""
+        return any(row.slot == slot and row.responsive for row in self)
 
-    def why_not_ready(self) -> list[str]:
-        """Say why no traffic should come; nothing if it should."""
-        workers = [row for row in self if row.slot != ADMIN]
+    def not_ready_reasons(self) -> list[str]:
+        """Return why the service is not ready; empty if it is."""
+        workers = [row for row in self if row.slot != ADMIN_SLOT]
         if self.stopping:
             return ["draining"]
-        if any(row.answers for row in workers):
+        if any(row.responsive for row in workers):
             return []
-        return ["no worker answers" if any(row.ready for row in workers) else "starting"]
+        return ["no worker responds" if any(row.ready for row in workers) else "starting"]
 
-    def vitals(self) -> list[Vitals]:
-        """Tell how each worker is."""
-        return [self._vitals_of(slot) for slot in range(self._workers)]
+    def worker_statuses(self) -> list[WorkerStatus]:
+        """Return the status of each worker."""
+        return [self._status(slot) for slot in range(self._workers)]
 
-    def _vitals_of(self, slot: int) -> Vitals:
-        # During a reload there are two: that of those who come is its process.
-        rows = sorted((row for row in self if row.slot == slot), key=lambda row: row.answers)
-        return Vitals(
+    def _status(self, slot: int) -> WorkerStatus:
+        # During a reload a slot has two rows; the responsive one determines the pid.
+        rows = sorted((row for row in self if row.slot == slot), key=lambda row: row.responsive)
+        return WorkerStatus(
             worker=slot,
             pid=rows[-1].pid if rows else 0,
-            ready=any(row.answers for row in rows),
+            ready=any(row.responsive for row in rows),
             requests_in_flight=sum(row.in_flight for row in rows),
             event_loop_lag=max((row.lag for row in rows), default=0.0),
-            restarts=self._deaths[slot],
+            restarts=self._restarts[slot],
         )

@@ -1,4 +1,4 @@
-"""The signals that the supervisor gets, as a queue instead of handlers that run at any moment."""
+"""The supervisor's signals as a queue (self-pipe), instead of asynchronous handlers."""
 
 import os
 import select
@@ -6,14 +6,16 @@ import signal
 import socket
 
 HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+"""A terminal sends these to its whole process group."""
 
 
 class SignalQueue:
-    """The signals of `HANDLED`, in the order of their arrival."""
+    """The signals of `HANDLED`, in order of arrival."""
 
     def __init__(self) -> None:
         nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._had_terminal = _is_in_terminal() and not nohup
+        self._had_terminal = _is_in_foreground() and not nohup
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
@@ -21,34 +23,33 @@ class SignalQueue:
         for signum in HANDLED:
             signal.signal(signum, lambda *_: None)
 
-    def wait(self, seconds: float) -> list[signal.Signals]:
-        """Wait for signals, so many seconds at most.
+    def wait(self, timeout: float) -> list[signal.Signals]:
+        """Wait up to `timeout` seconds for signals.
 
-        The terminal in which the service runs sends SIGHUP as well, when it is closed. Then the
-        service is to end, not to reload, and gets SIGTERM instead.
+        SIGHUP from a closing terminal is returned as SIGTERM: it means stop, not reload.
         """
-        if not select.select([self._reader], [], [], seconds)[0]:
+        if not select.select([self._reader], [], [], timeout)[0]:
             return []
         signals = [signal.Signals(number) for number in self._reader.recv(4096)]
-        if signal.SIGHUP in signals and self._had_terminal and not _is_in_terminal():
+        if signal.SIGHUP in signals and self._had_terminal and not _is_in_foreground():
             return [signal.SIGTERM]
         return signals
 
-    def leave(self) -> None:
-        """In a forked process: signals do what they do by themselves, those of a terminal nothing.
+    def reset_in_child(self) -> None:
+        """In a forked child: restore the default handlers, and ignore what a terminal sends.
 
-        What a terminal sends goes to every process, and is meant for the supervisor.
+        A terminal sends its signals to the whole process group; the supervisor acts on them.
         """
         signal.set_wakeup_fd(-1)
         for signum in HANDLED:
-            from_terminal = signum in (signal.SIGINT, signal.SIGHUP)
-            signal.signal(signum, signal.SIG_IGN if from_terminal else signal.SIG_DFL)
+            ignored = signum in TERMINAL_SIGNALS
+            signal.signal(signum, signal.SIG_IGN if ignored else signal.SIG_DFL)
         self._reader.close()
         self._writer.close()
 
 
-def _is_in_terminal() -> bool:
-    """Tell whether there is a terminal with this service in the foreground."""
+def _is_in_foreground() -> bool:
+    """Return whether the service runs in the foreground of a terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
     except OSError:

@@ -1,7 +1,4 @@
-"""What runs in a process that the supervisor has forked: a worker, or the admin's process.
-
-The supervisor has imported none of this: what is imported here is the code of today.
-"""
+"""Entry point of a forked process: a worker or the admin process."""
 
 import faulthandler
 import logging
@@ -10,142 +7,138 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
-from tornado.netutil import add_accept_handler
-
-from ..logs import formatters as logs
-from ..http.server import Server
-from ..logs.writer import LogWriter
-from .process import CUT, DRAIN
+from ..admin.handlers import make_admin_app
 from ..http.application import Application
-from .scoreboard import ADMIN, Row, Scoreboard
-from ..process.lifecycle import Service, make, run
-from ..settings import Settings, load
-from ..status import State
+from ..logs import formatters
+from ..logs.shared import ProcessLock
+from ..logs.writer import ThreadedHandler
+from ..process import lifecycle
+from ..process.definition import ServiceDefinition, create_application
+from ..process.lifecycle import Lifecycle
+from ..settings import Settings
+from ..status import ADMIN_SLOT, State
+from .neighbours import NeighbourAcceptor
+from .process import ABORT, DRAIN
+from .scoreboard import Row, Scoreboard
 
-# Seconds that requests get when the supervisor has died: somebody is about to start another.
-ORPHAN = 1.0
-# Seconds for all others to close a worker's socket. What arrives until then it still accepts; if it
-# closed first, what arrives would be reset when the last of them closes.
-CLOSE_LAST = 0.05
+ORPHAN_DRAIN_TIMEOUT = 1.0
+"""Seconds that requests get after the supervisor has exited: another is about to be started."""
+ORPHAN_KILL_DELAY = 0.5
+"""Seconds more until the admin process kills what has not exited by itself."""
+SOCKET_CLOSE_DELAY = 0.05
+"""Seconds for the other processes to close a worker's socket first.
+
+Connections that are queued when the last process closes it would be reset; until then the worker
+accepts them.
+"""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the supervisor gives a process to do."""
+class WorkerContext:
+    """What a child inherits from the supervisor."""
 
+    service: ServiceDefinition
     slot: int
-    sockets: dict[int, list[socket.socket]]
+    sockets: Mapping[int, Sequence[socket.socket]]
     """The listening sockets of every slot."""
     scoreboard: Scoreboard
     row: Row
     channel: socket.socket
-    """Open as long as the supervisor lives, and the way of a stack to it."""
-    turn: AbstractContextManager[object]
-    make: Callable[[Settings], Application]
-    """Makes what the process serves."""
+    """Reads EOF when the supervisor exits; also used for stack dumps and the exit report."""
+    lock: ProcessLock
+    """Serialises the writes of all processes to one log."""
+
+    @property
+    def is_admin(self) -> bool:
+        return self.slot == ADMIN_SLOT
 
 
-def work(job: Job) -> None:
-    """Serve until told to stop. Raises `CannotStart` and `BadSettings`."""
-    faulthandler.register(signal.SIGUSR1, job.channel, all_threads=False)
-    for slot, sockets in job.sockets.items():
-        if (slot == ADMIN) != (job.slot == ADMIN):
-            # As long as somebody has it open, clients wait at a socket that nobody serves any more.
-            for one in sockets:
-                one.close()
-    job.row.sign()
-    settings = load()
-    worker = None if job.slot == ADMIN else job.slot
-    logs.configure(settings, LogWriter(settings.log_file, job.turn), worker)
+def run(context: WorkerContext) -> None:
+    """Serve until a signal. Raises `StartupError` and `SettingsError`."""
+    faulthandler.register(signal.SIGUSR1, context.channel, all_threads=False)
+    _close_foreign_sockets(context)
+    context.row.set_pid()
+    settings = context.service.load_settings()
+    worker = None if context.is_admin else context.slot
+    formatters.configure(settings, ThreadedHandler(settings.log_file, context.lock), worker)
     try:
-        run(_serve(job, settings, make(settings, job.make)))
+        lifecycle.run(_serve(context, settings, _make_app(context, settings)))
         logger.info("stopped")
     finally:
         logging.shutdown()
 
 
-async def _serve(job: Job, settings: Settings, application: Application) -> None:
-    # APP_DRAIN_DELAY is over when the supervisor says so, and APP_DEBUG is for one process alone.
-    own = settings.model_copy(update={"drain_delay": CLOSE_LAST, "debug": False})
-    service = Service(own, application, job.sockets[job.slot])
-    # SIGTERM may come twice, if somebody signals the whole group: that is no reason to hurry.
-    signal.signal(DRAIN, lambda *_: service.stop("SIGTERM", settings.drain_timeout))
-    signal.signal(CUT, lambda *_: service.cut("SIGUSR2"))
-    threading.Thread(target=_wait_for_end, args=(job, service), daemon=True).start()
-    await service.run(Post(job, service.server))
+def _close_foreign_sockets(context: WorkerContext) -> None:
+    # Clients can connect to a socket as long as any process has it open.
+    for slot, sockets in context.sockets.items():
+        if (slot == ADMIN_SLOT) != context.is_admin:
+            for sock in sockets:
+                sock.close()
 
 
-def _wait_for_end(job: Job, service: Service) -> None:
-    # A thread, for the event loop may be blocked.
-    job.channel.recv(1)
-    logger.error("the supervisor is gone")
-    if job.slot == ADMIN:
-        # Somebody has to see to those who cannot even run a thread any more.
-        time.sleep(ORPHAN + 0.5)
-        for row in job.scoreboard:
+def _make_app(context: WorkerContext, settings: Settings) -> Application:
+    service = context.service
+    if not context.is_admin:
+        return service.make_app(settings)
+    return create_application(
+        settings,
+        lambda settings: make_admin_app(settings, context.scoreboard, service.extensions),
+    )
+
+
+async def _serve(context: WorkerContext, settings: Settings, application: Application) -> None:
+    # The supervisor has already waited APP_DRAIN_DELAY.
+    served = Lifecycle(
+        application,
+        context.sockets[context.slot],
+        context.service.info,
+        () if context.is_admin else context.service.extensions,
+        drain_delay=SOCKET_CLOSE_DELAY,
+    )
+    # A second SIGTERM (sent to the process group) must not abort.
+    signal.signal(DRAIN, lambda *_: served.drain("SIGTERM", settings.drain_timeout))
+    signal.signal(ABORT, lambda *_: served.abort("SIGUSR2"))
+    threading.Thread(target=_watch_supervisor, args=(context, served), daemon=True).start()
+    neighbours = NeighbourAcceptor(context.slot, context.sockets, context.scoreboard, served.server)
+    await served.run(ScoreboardReporter(context.row, neighbours))
+
+
+def _watch_supervisor(context: WorkerContext, served: Lifecycle) -> None:
+    # In a thread, because the event loop may be blocked.
+    context.channel.recv(1)
+    logger.error("supervisor exited, shutting down")
+    if context.is_admin:
+        # Kill workers that are stuck so badly that their threads do not run.
+        time.sleep(ORPHAN_DRAIN_TIMEOUT + ORPHAN_KILL_DELAY)
+        for row in context.scoreboard:
             if row.pid not in (0, os.getpid()):
                 with suppress(OSError):
                     os.kill(row.pid, signal.SIGKILL)
-    service.stop("the end of the supervisor", ORPHAN)
+    served.drain("the end of the supervisor", ORPHAN_DRAIN_TIMEOUT)
 
 
-class Post:
-    """Where a worker stands: it tells the scoreboard how it is, and stands in for its neighbours.
+class ScoreboardReporter:
+    """Writes state and heartbeats to the scoreboard, and keeps an eye on the neighbours."""
 
-    What arrives at the socket of a worker that is dead, hung or draining need not wait for the
-    successor: the others accept it.
-    """
+    def __init__(self, row: Row, neighbours: NeighbourAcceptor) -> None:
+        self._row = row
+        self._neighbours = neighbours
 
-    def __init__(self, job: Job, server: Server) -> None:
-        self._row = job.row
-        self._scoreboard = job.scoreboard
-        self._server = server
-        # Several slots may share a socket that was handed over.
-        self._neighbours: dict[socket.socket, list[int]] = {}
-        self._accepting: dict[socket.socket, Callable[[], None]] = {}
-        for slot, sockets in job.sockets.items():
-            for one in sockets:
-                if ADMIN not in (slot, job.slot) and one not in job.sockets[job.slot]:
-                    self._neighbours.setdefault(one, []).append(slot)
-
-    def report(self, state: State) -> None:
-        self._row.report(state)
-        # The supervisor looks at the scoreboard at once, as it does when a child has ended.
-        with suppress(OSError):  # or it is gone
+    def state_changed(self, state: State) -> None:
+        self._row.set_state(state)
+        # The supervisor then looks at the scoreboard at once, as it does when a child exits.
+        with suppress(OSError):  # the supervisor has exited
             os.kill(os.getppid(), signal.SIGCHLD)
         if state is State.DRAINING:
-            for one in self._neighbours:
-                self._leave(one)
-                one.close()
-            self._neighbours = {}
+            self._neighbours.close()
 
-    def beat(self, in_flight: int, lag: float) -> None:
-        self._row.beat(in_flight, lag)
-        if not self._row.ready:
-            return
-        for one, slots in self._neighbours.items():
-            if any(self._scoreboard.answers(slot) for slot in slots):
-                self._leave(one)
-            elif one not in self._accepting and _is_open(one):
-                logger.info("accepting for worker %d", slots[0])
-                self._accepting[one] = add_accept_handler(one, self._accept)
-
-    def _leave(self, one: socket.socket) -> None:
-        if one in self._accepting:
-            self._accepting.pop(one)()
-
-    def _accept(self, connection: socket.socket, address: Any) -> None:
-        # A proxy that kept the connection would go on asking the wrong worker.
-        self._server.accept(connection, address, for_one_request=True)
-
-
-def _is_open(one: socket.socket) -> bool:
-    # The worker whose socket this is opens it when it is ready for the first time.
-    return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
+        self._row.heartbeat(requests_in_flight, lag)
+        if self._row.ready:
+            self._neighbours.update()
