@@ -38,12 +38,12 @@ LIMITS = {
     "WorkersMissing": ("< count", "<= count", "> count"),
     "HighErrorRatio": ("> 0.05", "> 0.048", "> 0.053"),
     "HighLatency": ("> 1\n", "> 0.98\n", "> 1.8\n"),
-    "WorkersDie": (">= 3", ">= 2", ">= 4"),
+    "WorkerCrashes": (">= 3", ">= 2", ">= 4"),
     "ServiceRestarts": (">= 3", ">= 2", ">= 4"),
     "EventLoopLag": ("> 0.5", "> 0.48", "> 0.52"),
-    "ProcessorSaturated": ("> 0.9", "> 0.88", "> 0.92"),
-    "RequestsPileUp": ("> 100", "> 99", "> 102"),
-    "DescriptorsRunOut": ("> 0.8", "> 0.79", "> 0.82"),
+    "CPUSaturated": ("> 0.9", "> 0.88", "> 0.92"),
+    "TooManyRequestsInFlight": ("> 100", "> 99", "> 102"),
+    "FileDescriptorsExhausted": ("> 0.8", "> 0.79", "> 0.82"),
 }
 
 
@@ -202,7 +202,7 @@ def test_the_cases_tell_how_long_an_alert_waits(bake: Bake, tmp_path: Path) -> N
 
     (tmp_path / "short").mkdir()
     in_vain, _ = surprises(project, tmp_path / "short", waits("15s"))
-    assert in_vain == alerts(project) - {"NoReadyWorker", "WorkersDie"}  # which do not wait
+    assert in_vain == alerts(project) - {"NoReadyWorker", "WorkerCrashes"}  # which do not wait
     (tmp_path / "long").mkdir()
     _, missing = surprises(project, tmp_path / "long", waits("11m"))
     assert missing == alerts(project)

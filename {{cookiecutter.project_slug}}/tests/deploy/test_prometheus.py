@@ -116,7 +116,7 @@ def test_what_there_is_not_is_noticed(wrong: str) -> None:
 
 def test_rules_fit_the_number_of_processes(production: settings.Settings) -> None:
     several = getattr(production, "workers", 1) != 1
-    assert ("WorkersDie" in {one["alert"] for one in alerts()}) == several
+    assert ("WorkerCrashes" in {one["alert"] for one in alerts()}) == several
 
 
 # What it tells
