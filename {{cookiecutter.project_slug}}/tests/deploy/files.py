@@ -17,12 +17,7 @@ def unknown_settings(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(PREFIX) and name not in SETTINGS]
 
 
-def worker_count(settings: Settings) -> int:
-    """Return the number of processes that serve requests."""
-    return getattr(settings, "workers", 1)
-
-
 def ports(settings: Settings) -> list[int]:
     """Return the public ports: one per worker, or one for all workers."""
-    count = worker_count(settings) if getattr(settings, "port_per_worker", False) else 1
+    count = settings.workers if settings.port_per_worker else 1
     return list(range(settings.port, settings.port + count))

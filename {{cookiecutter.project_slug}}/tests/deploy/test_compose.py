@@ -10,7 +10,7 @@ import yaml
 
 from {{ cookiecutter.package_name }}.settings import Settings
 
-from .files import PRODUCTION, ROOT, ports, unknown_settings, worker_count
+from .files import PRODUCTION, ROOT, ports, unknown_settings
 
 FOLDER = ROOT / "deploy/docker"
 NGINX = ROOT / "deploy/nginx/{{ cookiecutter.project_slug }}.conf"
@@ -109,4 +109,4 @@ def test_docker_waits_longer_than_the_service_drains(services: Any, settings: Se
 
 def test_orphaned_processes_are_reaped(services: Any, settings: Settings) -> None:
     # By the supervisor of several workers, otherwise by Docker's init.
-    assert services["app"].get("init", False) == (worker_count(settings) == 1)
+    assert services["app"].get("init", False) == (settings.workers == 1)

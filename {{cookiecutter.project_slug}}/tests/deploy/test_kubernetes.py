@@ -11,7 +11,7 @@ import yaml
 
 from {{ cookiecutter.package_name }}.settings import Settings
 
-from .files import PRODUCTION, ROOT, unknown_settings, worker_count
+from .files import PRODUCTION, ROOT, unknown_settings
 
 FOLDER = ROOT / "deploy/kubernetes"
 NAME = "{{ cookiecutter.project_slug }}"
@@ -152,7 +152,7 @@ def test_network_policy_allows_both_ports(objects: dict[str, Object]) -> None:
 
 
 def test_pod_is_one_process(production: Settings) -> None:
-    assert worker_count(production) == 1
+    assert production.workers == 1
 
 
 def test_kubernetes_waits_longer_than_the_service_drains(production: Settings, pod: Object) -> None:

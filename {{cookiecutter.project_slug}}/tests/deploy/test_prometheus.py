@@ -11,7 +11,7 @@ import yaml
 
 from {{ cookiecutter.package_name }}.settings import Settings
 
-from .files import ROOT, worker_count
+from .files import ROOT
 
 NAME = "{{ cookiecutter.project_slug }}"
 FOLDER = ROOT / "deploy/prometheus"
@@ -113,7 +113,7 @@ def test_every_alert_is_tested_and_documented(alerts: list[Any]) -> None:
 
 def test_rules_suit_the_number_of_workers(alerts: list[Any], production: Settings) -> None:
     names = {alert["alert"] for alert in alerts}
-    assert ("WorkerCrashes" in names) == (worker_count(production) > 1)
+    assert ("WorkerCrashes" in names) == (production.workers > 1)
 
 
 @pytest.mark.parametrize(("command", "name"), [("check", RULES), ("test", TESTS)])

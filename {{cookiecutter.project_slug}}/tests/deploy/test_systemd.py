@@ -7,7 +7,7 @@ import pytest
 
 from {{ cookiecutter.package_name }}.settings import Settings
 
-from .files import PRODUCTION, ROOT, ports, worker_count
+from .files import PRODUCTION, ROOT, ports
 
 NAME = "{{ cookiecutter.project_slug }}"
 SHUTDOWN_MARGIN = 5
@@ -53,7 +53,7 @@ def test_admin_port_is_not_activated_by_systemd(socket: Unit, production: Settin
 def test_systemd_waits_longer_than_the_service(service: Unit, production: Settings) -> None:
     drain = production.drain_delay + production.drain_timeout
     assert seconds(service, "TimeoutStopSec") >= drain + SHUTDOWN_MARGIN
-    assert seconds(service, "TimeoutStartSec") > getattr(production, "start_timeout", 0)
+    assert seconds(service, "TimeoutStartSec") > production.start_timeout
 
 
 def test_automatic_restarts_never_reach_the_start_limit(service: Unit) -> None:
@@ -63,7 +63,7 @@ def test_automatic_restarts_never_reach_the_start_limit(service: Unit) -> None:
 
 def test_only_several_workers_can_be_reloaded(service: Unit, production: Settings) -> None:
     # SIGHUP stops a service without a supervisor.
-    assert ("ExecReload" in service) == (worker_count(production) > 1)
+    assert ("ExecReload" in service) == (production.workers > 1)
 
 
 def test_command_and_settings_exist(service: Unit) -> None:
