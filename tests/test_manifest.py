@@ -19,6 +19,8 @@ SEAMS = {"settings.py", "__main__.py"}
 # Where people import something else than the name of the distribution.
 IMPORTED_AS = {
     "googleapis_common_protos": {"google"},
+    "import_linter": {"importlinter"},
+    "markdown_it_py": {"markdown_it"},
     "mypy": {"mypyc"},
     "opentelemetry_api": {"opentelemetry"},
     "pytest": {"py"},
