@@ -14,11 +14,13 @@ from .bakes import TREE, choices, configuration, kept, questions
 PACKAGE = TREE / "src/{{cookiecutter.package_name}}"
 
 # The only files of the package whose text depends on an answer.
-SEAMS = {"settings.py", "app.py", "admin.py", "prefork.py", "__main__.py"}
+SEAMS = {"settings.py", "__main__.py"}
 
 # Where people import something else than the name of the distribution.
 IMPORTED_AS = {
     "googleapis_common_protos": {"google"},
+    "import_linter": {"importlinter"},
+    "markdown_it_py": {"markdown_it"},
     "mypy": {"mypyc"},
     "opentelemetry_api": {"opentelemetry"},
     "pytest": {"py"},
@@ -33,18 +35,24 @@ VALUES_OF_YAML = {"false", "n", "no", "null", "off", "on", "true", "y", "yes"}
 
 MANIFEST = [path for feature in kept() for path in feature["paths"]]
 
-FILES = {path.relative_to(TREE).as_posix(): path for path in TREE.rglob("*") if path.is_file()}
+FILES = {
+    path.relative_to(TREE).as_posix(): path
+    for path in TREE.rglob("*")
+    if path.is_file() and "__pycache__" not in path.parts
+}
 TAG = re.compile(r"\{[{%#]")
 
 
 def rendered() -> dict[str, str]:
     """Read the files that cookiecutter renders."""
     patterns = configuration()["_copy_without_render"]
-    return {
-        name: path.read_text("utf-8")
-        for name, path in FILES.items()
-        if not any(PurePosixPath(name).match(pattern) for pattern in patterns)
-    }
+
+    def is_copied(name: str) -> bool:
+        # A pattern for a folder is one for all that is in it.
+        paths = [PurePosixPath(name), *PurePosixPath(name).parents]
+        return any(path.match(pattern) for path in paths for pattern in patterns)
+
+    return {name: path.read_text("utf-8") for name, path in FILES.items() if not is_copied(name)}
 
 
 def dependencies() -> list[str]:

@@ -61,7 +61,7 @@ MORE = '''
 import json
 from pathlib import Path
 
-from tornado_service.web import Problem
+from tornado_service.runtime.http.handler import Problem
 
 _make_app = make_app
 

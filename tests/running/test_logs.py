@@ -42,7 +42,7 @@ TIMESTAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 LINES_OF_TEXT = (
     rf"{TIMESTAMP} INFO +faults\[\d+\]: line \d+( padding='x+')? request_id='\w+'",
     rf"{TIMESTAMP} INFO +access\[\d+\]: GET /[\w/]+ 200 request_id='\w+' duration_ms=[\d.]+",
-    rf"{TIMESTAMP} (INFO|ERROR) +tornado_service\.\w+\[\d+\]: (?!.*{TIMESTAMP}).+",
+    rf"{TIMESTAMP} (INFO|ERROR) +tornado_service\.[\w.]+\[\d+\]: (?!.*{TIMESTAMP}).+",
 )
 
 
@@ -90,7 +90,7 @@ def test_every_record_has_the_schema_and_says_who_wrote_it(run: Starter) -> None
     assert sorted(map(str, workers.values())) == ["0", "0", "0", "1", "1", "None", "None", "None"]
     for record in records:
         check_record(record, record["pid"], workers[record["pid"]])
-    for kind in ("access", "faults", "tornado_service.worker"):
+    for kind in ("access", "faults", "tornado_service.runtime.workers.worker"):
         assert {r["worker"] for r in records if r["logger"] == kind} >= {0, 1}
     assert {r["pid"] for r in records if r["logger"].endswith("supervisor")} == {
         service.process.pid

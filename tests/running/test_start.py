@@ -63,10 +63,8 @@ FAULTY_APPLICATIONS = {
 RUN_ORPHANS = """
 import subprocess
 
-from tornado.routing import Rule
 from tornado_service import app
-from tornado_service.routing import Route
-from tornado_service.web import Handler
+from tornado_service.runtime import Handler, Route
 
 
 class Orphans(Handler):
@@ -79,7 +77,7 @@ class Orphans(Handler):
 
 def make_app(values):
     application = app.make_app(values)
-    application.wildcard_router.add_rules([Rule(Route("/orphans"), Orphans)])
+    application.wildcard_router.add_rules([Route("/orphans", Orphans)])
     return application
 """
 

@@ -27,7 +27,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tornado_service.greetings.handlers import Welcome
-from tornado_service.routing import Application
+from tornado_service.runtime.http.application import Application
 
 FOLDER = Path(__file__).parent
 
@@ -49,8 +49,8 @@ def make_app(values):
 SHOW_PROCESS = """
 import subprocess
 
-from tornado_service.routing import Application
-from tornado_service.web import Handler
+from tornado_service.runtime.http.application import Application
+from tornado_service.runtime.http.handler import Handler
 
 
 class Show(Handler):

@@ -25,8 +25,8 @@ CALLER = """
 import os
 from tornado.httpclient import AsyncHTTPClient
 from tornado_service import app
-from tornado_service.routing import Route
-from tornado_service.web import Handler
+from tornado_service.runtime.http.application import Route
+from tornado_service.runtime.http.handler import Handler
 from tornado.routing import Rule
 
 
@@ -86,7 +86,7 @@ def collector(run: Starter) -> Collector:
 
 
 def start(run: Starter, endpoint: str, workers: int = 2, **settings: object) -> Service:
-    service = run.faulty(APP_WORKERS=workers, APP_OTLP_ENDPOINT=endpoint, **settings)
+    service = run.faulty(APP_WORKERS=workers, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **settings)
     if workers > 1:
         service.workers(workers)
     return service
@@ -230,7 +230,7 @@ async def test_without_a_collector_that_works_all_else_does(
     told = [r for r in service.records() if r["level"] != "info"]
     # Each worker when that begins, and when it stops.
     assert workers <= len(told) <= 2 * workers
-    assert {r["logger"] for r in told} == {"tornado_service.collector"}
+    assert {r["logger"] for r in told} == {"tornado_service.runtime.tracing.exporter"}
     assert {r["level"] for r in told} == {"warning"}
     lost = sum(int(r["message"].partition(": ")[2].partition(",")[0]) for r in told)
     assert lost == 6000
@@ -261,7 +261,7 @@ async def test_without_an_endpoint_ids_are_logged_and_nothing_sent(
 
 
 def test_a_call_carries_the_trace_to_the_other_service(run: Starter, collector: Collector) -> None:
-    endpoint = {"APP_OTLP_ENDPOINT": collector.url}
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
     called = run.start(**endpoint, OTEL_SERVICE_NAME="called")
     url = f"http://127.0.0.1:{called.port}/greetings/Ada"
     caller = run.own(CALLER, **endpoint, APP_WORKERS=2, CALLED=url).wait_until_ready()

@@ -525,8 +525,8 @@ def test_the_supervisor_does_not_grow(
     growth: int,
 ) -> None:
     # Without the delay for what dies again and again, and without waiting for idle connections.
-    impatient = "import tornado_service.server\ntornado_service.server.LINGER = 0\n"
-    undaunted = "import tornado_service.restarts\ntornado_service.restarts.QUICK_DEATHS = 10**6\n"
+    impatient = "from tornado_service.runtime.process import lifecycle\nlifecycle.LINGER = 0\n"
+    undaunted = "from tornado_service.runtime.workers import restarts\nrestarts.CRASH_LOOP_COUNT = 10**6\n"
     service = start(run, impatient, first=undaunted)
     do(service, warm_up)
     check_children(service)

@@ -1,3 +1,3 @@
-"""The service. Its parts are put together in `app.py`."""
+"""The package of this service; `app.py` builds the application."""
 
 __version__ = "0.1.0"

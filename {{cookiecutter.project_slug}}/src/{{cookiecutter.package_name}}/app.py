@@ -1,38 +1,21 @@
 """What this service consists of."""
 
 from .echo import Echo
-from .greetings.handlers import Greetings, GreetSomebody, Welcome
-{% if cookiecutter.metrics %}
-from .metrics import Metrics
-{% endif %}
-from .routing import Application
+from .greetings.handlers import GreetByName, Greetings, Welcome
+from .runtime import Application, Route
 from .settings import Settings
-{% if cookiecutter.tracing %}
-from .tracing import Tracing
-{% endif %}
 
 
 def make_app(settings: Settings) -> Application:
-    """Put the service together.
-
-    A pool or client that lives as long as the service is one of the ``resources=``.
-    """
+    """Build the application. Runs once in each worker, with the code of that moment."""
     return Application(
         settings,
-        [
-            ("/", Welcome),
-            ("/greetings", Greetings),
-            ("/greetings/{name}", GreetSomebody),
-            ("/echo", Echo),
+        routes=[
+            Route("/", Welcome),
+            Route("/greetings", Greetings),
+            Route("/greetings/{name}", GreetByName),
+            Route("/echo", Echo),
         ],
-{% if cookiecutter.metrics or cookiecutter.tracing %}
-        observers=[
-{% if cookiecutter.metrics %}
-            Metrics(),
-{% endif %}
-{% if cookiecutter.tracing %}
-            Tracing(settings),
-{% endif %}
-        ],
-{% endif %}
+        # Pools and clients: opened before the service is ready, closed after it has drained.
+        resources=[],
     )

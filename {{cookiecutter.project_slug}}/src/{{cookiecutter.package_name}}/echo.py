@@ -1,11 +1,11 @@
-"""The sample WebSocket: it says what it hears. Delete it together with its route in `app.py`."""
+"""A sample WebSocket that echoes each message. Delete it together with its route in `app.py`."""
 
-from .websocket import WebSocket
+from .runtime import WebSocket
 
 
 class Echo(WebSocket):
     """Sends every message back."""
 
     async def on_message(self, message: str | bytes) -> None:
-        # Awaiting the write slows a client down that sends faster than it reads.
+        # Await the write for back-pressure.
         await self.write_message(message, binary=isinstance(message, bytes))

@@ -1,48 +1,34 @@
-import json
-from collections.abc import AsyncIterator
+from http import HTTPStatus
 
-import pytest
-
-from {{ cookiecutter.package_name }}.app import make_app
-from {{ cookiecutter.package_name }}.settings import Settings
-
-from ..support import Client, serving
+from {{ cookiecutter.package_name }}.runtime.testing import Client, response_json, response_problem
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    settings = Settings()
-    async with serving(make_app(settings), settings) as client:
-        yield client
-
-
-async def test_the_root_greets_the_world(client: Client) -> None:
+async def test_root_greets_the_world(client: Client) -> None:
     response = await client.get("/")
-    assert response.code == 200
-    assert response.headers["Content-Type"] == "application/json"
-    assert json.loads(response.body) == {"message": "Hello, world!"}
+    assert response.code == HTTPStatus.OK
+    assert response_json(response) == {"message": "Hello, world!"}
 
 
-async def test_somebody_is_greeted_by_name(client: Client) -> None:
+async def test_greeting_by_name(client: Client) -> None:
     response = await client.get("/greetings/Ada%20Lovelace")
-    assert response.code == 200
-    assert json.loads(response.body) == {"message": "Hello, Ada Lovelace!"}
+    assert response.code == HTTPStatus.OK
+    assert response_json(response) == {"message": "Hello, Ada Lovelace!"}
 
 
-async def test_a_name_that_is_too_long_is_refused(client: Client) -> None:
+async def test_name_that_is_too_long_is_rejected(client: Client) -> None:
     response = await client.get("/greetings/" + 101 * "A")
-    assert response.code == 422
-    assert json.loads(response.body)["errors"][0]["pointer"] == "/name"
+    assert response.code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert response_problem(response)["errors"][0]["pointer"] == "/name"
 
 
-async def test_a_posted_greeting_is_created(client: Client) -> None:
+async def test_posted_greeting_is_created(client: Client) -> None:
     response = await client.post("/greetings", {"name": "Ada", "salutation": "Good morning"})
-    assert response.code == 201
-    assert json.loads(response.body) == {"message": "Good morning, Ada!"}
+    assert response.code == HTTPStatus.CREATED
+    assert response_json(response) == {"message": "Good morning, Ada!"}
 
 
-async def test_a_posted_greeting_without_a_name_is_refused(client: Client) -> None:
+async def test_posted_greeting_without_a_name_is_rejected(client: Client) -> None:
     response = await client.post("/greetings", {"salutation": "Good morning"})
-    assert response.code == 422
+    assert response.code == HTTPStatus.UNPROCESSABLE_ENTITY
     expected = [{"pointer": "/name", "detail": "Field required"}]
-    assert json.loads(response.body)["errors"] == expected
+    assert response_problem(response)["errors"] == expected

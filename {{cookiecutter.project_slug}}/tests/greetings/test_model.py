@@ -1,14 +1,14 @@
 import pytest
 
 from {{ cookiecutter.package_name }}.greetings.model import Greeting
-from {{ cookiecutter.package_name }}.web import Problem
+from {{ cookiecutter.package_name }}.runtime import Problem
 
 
-def test_a_greeting_says_hello() -> None:
+def test_greeting_says_hello() -> None:
     assert Greeting(name="Ada").message == "Hello, Ada!"
 
 
-def test_a_greeting_says_what_it_is_told() -> None:
+def test_salutation_can_be_chosen() -> None:
     assert Greeting(name="Ada", salutation="Good morning").message == "Good morning, Ada!"
 
 
@@ -24,8 +24,8 @@ def test_a_greeting_says_what_it_is_told() -> None:
         (["Ada"], ""),
     ],
 )
-def test_data_that_is_no_greeting_is_refused(data: object, pointer: str) -> None:
+def test_invalid_data_is_rejected(data: object, pointer: str) -> None:
     with pytest.raises(Problem) as caught:
-        Greeting.of(data)
+        Greeting.parse(data)
     assert caught.value.status_code == 422
     assert [error["pointer"] for error in caught.value.errors or ()] == [pointer]

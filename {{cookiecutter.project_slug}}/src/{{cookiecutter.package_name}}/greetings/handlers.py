@@ -1,6 +1,6 @@
 """Greetings over HTTP."""
 
-from ..web import Handler
+from ..runtime import Handler
 from .model import Greeting
 
 
@@ -11,15 +11,15 @@ class Welcome(Handler):
         self.reply({"message": Greeting(name="world").message})
 
 
-class GreetSomebody(Handler):
+class GreetByName(Handler):
     """``GET /greetings/{name}``"""
 
     def get(self, name: str) -> None:
-        self.reply({"message": Greeting.of({"name": name}).message})
+        self.reply({"message": Greeting.parse({"name": name}).message})
 
 
 class Greetings(Handler):
     """``POST /greetings``"""
 
     def post(self) -> None:
-        self.reply({"message": Greeting.read(self.request).message}, status=201)
+        self.reply({"message": Greeting.from_request(self.request).message}, status=201)

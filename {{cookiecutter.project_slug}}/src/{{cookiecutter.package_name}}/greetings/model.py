@@ -1,19 +1,19 @@
-"""What a greeting is."""
+"""The request body of a greeting."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from ..body import Body
+from ..runtime import Body
 
-Words = Annotated[str, Field(min_length=1, max_length=100)]
+ShortText = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Greeting(Body):
-    """Somebody and how to greet them."""
+    """A name and a salutation."""
 
-    name: Words
-    salutation: Words = "Hello"
+    name: ShortText
+    salutation: ShortText = "Hello"
 
     @property
     def message(self) -> str:

@@ -1,0 +1,39 @@
+"""Fixtures of the runtime's tests. The runtime is imported in place, as the package `runtime`."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from runtime.admin.handlers import make_admin_app
+from runtime.settings import Settings
+from runtime.testing import (
+    Client,
+    clean_environment,
+    log_records,
+    serving,
+    start_service,
+)
+
+from .support.fakes import FakeStatus
+from .support.sample_app import make_app
+
+__all__ = ["clean_environment", "log_records", "start_service"]
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    """A client of the sample application, which runs in this process."""
+    async with serving(make_app(Settings())) as client:
+        yield client
+
+
+@pytest.fixture
+def status() -> FakeStatus:
+    """The status of a service; a test sets it."""
+    return FakeStatus()
+
+
+@pytest.fixture
+async def admin(status: FakeStatus) -> AsyncIterator[Client]:
+    """A client of the admin port of a service with this status."""
+    async with serving(make_admin_app(Settings(), status)) as client:
+        yield client

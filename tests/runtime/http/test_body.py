@@ -1,0 +1,89 @@
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import Field
+
+from runtime.http.body import MAX_ERRORS, Body
+from runtime.http.application import Application
+from runtime.settings import Settings
+from runtime.http.handler import Handler
+
+from .support import Client, response_problem, serving
+
+
+class Item(Body):
+    sizes: list[int] = Field(max_length=3)
+
+
+class Items(Handler):
+    async def post(self) -> None:
+        self.reply({"sizes": Item.read(self.request).sizes})
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    settings = Settings()
+    async with serving(Application(settings, [("/items", Items)]), settings) as client:
+        yield client
+
+
+async def test_json_goes_in_and_out(client: Client) -> None:
+    response = await client.post("/items", {"sizes": [1, 2]})
+    assert response.code == 200
+    assert response.headers["Content-Type"] == "application/json"
+    assert json.loads(response.body) == {"sizes": [1, 2]}
+
+
+async def test_the_media_type_may_have_parameters(client: Client) -> None:
+    media_type = "Application/JSON; charset=utf-8"
+    response = await client.post("/items", {"sizes": []}, Content_Type=media_type)
+    assert response.code == 200
+
+
+@pytest.mark.parametrize("media_type", ["text/plain", "application/jsonp", "text/html"])
+async def test_another_media_type_is_a_problem(client: Client, media_type: str) -> None:
+    response = await client.post("/items", {"sizes": []}, Content_Type=media_type)
+    assert response.code == 415
+    assert response_problem(response)["detail"].startswith("The body must be application/json")
+
+
+async def test_a_compressed_body_is_a_problem(client: Client) -> None:
+    response = await client.post("/items", {"sizes": []}, Content_Encoding="gzip")
+    assert response.code == 415
+    response_problem(response)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{'sizes': []}", b'{"sizes": [NaN]}', b"\xff"])
+async def test_a_body_that_is_not_json_is_a_problem(client: Client, body: bytes) -> None:
+    response = await client.post("/items", body)
+    assert response.code == 400
+    assert response_problem(response)["detail"].startswith("The body is not JSON: ")
+
+
+async def test_a_body_that_does_not_fit_is_a_problem_that_lists_all(client: Client) -> None:
+    response = await client.post("/items", {"sizes": [1, "x", None], "colour": "red"})
+    assert response.code == 422
+    errors = response_problem(response)["errors"]
+    assert [error["pointer"] for error in errors] == ["/sizes/1", "/sizes/2", "/colour"]
+    assert all(error["detail"] for error in errors)
+
+
+async def test_a_body_with_too_much_wrong_is_a_problem_that_counts(client: Client) -> None:
+    for count in MAX_ERRORS, MAX_ERRORS + 1:
+        response = await client.post("/items", {"sizes": [], **{f"x{n}": 1 for n in range(count)}})
+        assert response.code == 422
+        body = response_problem(response)
+        assert ("errors" in body) == (count == MAX_ERRORS)
+        assert (str(count) in body.get("detail", "")) == (count > MAX_ERRORS)
+
+
+async def test_a_pointer_escapes_what_separates_its_parts(client: Client) -> None:
+    response = await client.post("/items", {"sizes": [], "a/b~c": 1})
+    assert [error["pointer"] for error in response_problem(response)["errors"]] == ["/a~1b~0c"]
+
+
+async def test_what_the_client_sent_is_not_repeated(client: Client) -> None:
+    response = await client.post("/items", {"sizes": ["hunter2"]})
+    assert response.code == 422
+    assert b"hunter2" not in response.body

@@ -1,0 +1,86 @@
+from ipaddress import ip_network
+
+import pytest
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
+
+from runtime.http.forwarded import TrustedProxies
+
+PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
+
+
+def request(peer: str, *forwarded_for: str, protocol: str | None = None) -> HTTPServerRequest:
+    headers = HTTPHeaders({"Host": "localhost"})
+    for value in forwarded_for:
+        headers.add("X-Forwarded-For", value)
+    if protocol is not None:
+        headers.add("X-Forwarded-Proto", protocol)
+    start_line = RequestStartLine("GET", "/", "HTTP/1.1")
+    request = HTTPServerRequest(headers=headers, start_line=start_line)
+    request.remote_ip = peer
+    request.protocol = "http"
+    return request
+
+
+def client_of(request: HTTPServerRequest, proxies: TrustedProxies = PROXIES) -> str:
+    proxies.apply(request)
+    return str(request.remote_ip)
+
+
+def test_a_trusted_proxy_says_who_the_client_is() -> None:
+    assert client_of(request("10.0.0.1", "203.0.113.5")) == "203.0.113.5"
+
+
+def test_nobody_else_does() -> None:
+    assert client_of(request("192.0.2.1", "203.0.113.5")) == "192.0.2.1"
+
+
+def test_without_trusted_proxies_nobody_does() -> None:
+    assert client_of(request("10.0.0.1", "203.0.113.5"), TrustedProxies([])) == "10.0.0.1"
+
+
+def test_a_proxy_that_says_nothing_is_the_client() -> None:
+    assert client_of(request("10.0.0.1")) == "10.0.0.1"
+
+
+def test_the_client_is_the_rightmost_address_that_is_not_trusted() -> None:
+    assert client_of(request("10.0.0.1", "203.0.113.5, 10.9.9.9, 10.1.1.1")) == "203.0.113.5"
+
+
+def test_what_stands_left_of_the_client_is_made_up() -> None:
+    assert client_of(request("10.0.0.1", "198.51.100.7, 203.0.113.5, 10.1.1.1")) == "203.0.113.5"
+
+
+def test_several_headers_are_one_list() -> None:
+    assert client_of(request("10.0.0.1", "198.51.100.7", "203.0.113.5,10.1.1.1")) == "203.0.113.5"
+
+
+def test_among_trusted_addresses_only_the_farthest_counts() -> None:
+    assert client_of(request("10.0.0.1", "10.3.3.3, 10.2.2.2")) == "10.3.3.3"
+
+
+@pytest.mark.parametrize("nonsense", ["unknown", "203.0.113.5:443", "<script>", ""])
+def test_nonsense_ends_the_list(nonsense: str) -> None:
+    assert client_of(request("10.0.0.1", f"203.0.113.5, {nonsense}, 10.2.2.2")) == "10.2.2.2"
+
+
+def test_version_6_addresses_work_as_well() -> None:
+    assert client_of(request("fd00::1", "2001:DB8::5")) == "2001:db8::5"
+
+
+@pytest.mark.parametrize(
+    ("peer", "header", "protocol"),
+    [
+        ("10.0.0.1", "https", "https"),
+        ("10.0.0.1", "https, http", "http"),
+        ("10.0.0.1", "http,https", "https"),
+        ("10.0.0.1", "gopher", "http"),
+        ("10.0.0.1", None, "http"),
+        ("192.0.2.1", "https", "http"),
+    ],
+)
+def test_only_a_trusted_proxy_says_the_protocol(
+    peer: str, header: str | None, protocol: str
+) -> None:
+    forwarded = request(peer, protocol=header)
+    PROXIES.apply(forwarded)
+    assert forwarded.protocol == protocol

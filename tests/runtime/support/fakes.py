@@ -1,0 +1,17 @@
+"""Stand-ins for parts of a service."""
+
+from runtime.status import WorkerStatus
+
+
+class FakeStatus:
+    """The status of a service, as a test sets it."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.workers: list[WorkerStatus] = []
+
+    def not_ready_reasons(self) -> list[str]:
+        return self.reasons
+
+    def worker_statuses(self) -> list[WorkerStatus]:
+        return self.workers

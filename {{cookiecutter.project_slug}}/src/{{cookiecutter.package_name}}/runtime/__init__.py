@@ -1,0 +1,39 @@
+"""The runtime: runs a Tornado service. This is its public interface.
+
+Import from here, from `runtime.settings` (types of settings), from `runtime.testing`, and the
+optional parts from their rooms; everything else is internal. README.md tells more.
+"""
+
+from .errors import SettingsError, StartupError
+from .extensions import Extension, ServiceInfo
+from .http.application import Application
+from .http.body import Body
+from .http.handler import Handler
+from .http.problem import Problem
+from .http.request import UNMATCHED_ROUTE, Request
+from .http.resources import Resource, Resources
+from .http.routing import Route
+from .http.websocket import WebSocket
+from .logs.context import request_id
+from .service import Service
+from .settings import Settings
+
+__all__ = [
+    "UNMATCHED_ROUTE",
+    "Application",
+    "Body",
+    "Extension",
+    "Handler",
+    "Problem",
+    "Request",
+    "Resource",
+    "Resources",
+    "Route",
+    "Service",
+    "ServiceInfo",
+    "Settings",
+    "SettingsError",
+    "StartupError",
+    "WebSocket",
+    "request_id",
+]

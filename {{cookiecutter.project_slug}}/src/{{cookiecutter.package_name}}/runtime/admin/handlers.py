@@ -1,0 +1,58 @@
+"""The handlers of the admin port: health checks and the status of the workers."""
+
+import logging
+from collections.abc import Sequence
+
+from ..extensions import Extension
+from ..http.application import Application
+from ..http.handler import Handler
+from ..http.routing import Route
+from ..settings import Settings
+from ..status import StatusSource
+
+
+class LiveHandler(Handler):
+    """``GET /livez``: 200 while the event loop runs."""
+
+    def get(self) -> None:
+        self.reply({"live": True})
+
+
+class ReadyHandler(Handler):
+    """``GET /readyz``: 200 if the service is ready for traffic, 503 with the reasons if not."""
+
+    def initialize(self, status: StatusSource) -> None:
+        self._status = status
+
+    def get(self) -> None:
+        if reasons := self._status.not_ready_reasons():
+            self.reply({"ready": False, "reasons": reasons}, status=503)
+        else:
+            self.reply({"ready": True})
+
+
+class WorkersHandler(Handler):
+    """``GET /workers``: the status of each worker."""
+
+    def initialize(self, status: StatusSource) -> None:
+        self._status = status
+
+    def get(self) -> None:
+        self.reply({"workers": self._status.worker_statuses()})
+
+
+def make_admin_app(
+    settings: Settings, status: StatusSource, extensions: Sequence[Extension] = ()
+) -> Application:
+    """Build the application of the admin port: health, status, and the extensions' routes.
+
+    Access log lines are at level debug, because probes are frequent.
+    """
+    routes = [
+        Route("/livez", LiveHandler),
+        Route("/readyz", ReadyHandler, status=status),
+        Route("/workers", WorkersHandler, status=status),
+    ]
+    for extension in extensions:
+        routes += extension.admin_routes(status)
+    return Application(settings, routes, access_level=logging.DEBUG)

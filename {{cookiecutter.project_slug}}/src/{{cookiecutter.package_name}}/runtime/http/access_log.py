@@ -1,0 +1,49 @@
+"""The access log: one record for each finished request."""
+
+import logging
+import time
+from typing import cast
+
+from tornado.web import RequestHandler
+
+from .request import Request
+
+access = logging.getLogger("access")
+
+
+def log_access(
+    handler: RequestHandler,
+    level: int = logging.INFO,
+    extra: dict[str, object] | None = None,
+) -> None:
+    """Log the access line of a finished request, with `extra` fields.
+
+    A response of 500 or above is logged at level error, unless `level` is below info. The names
+    are OpenTelemetry's. The query is left out, because it may contain secrets.
+    """
+    status = handler.get_status()
+    if status >= 500 and level == logging.INFO:
+        level = logging.ERROR
+    if not access.isEnabledFor(level):
+        return
+    request = cast(Request, handler.request)
+    headers = request.headers
+    access.log(
+        level,
+        "%s %s %d",
+        request.method,
+        request.path,
+        status,
+        extra={
+            "request_id": headers["X-Request-ID"],
+            "http.request.method": request.method,
+            "url.path": request.path,
+            "http.route": request.route,
+            "http.response.status_code": status,
+            "http.response.body.size": request.response_size,
+            "client.address": request.remote_ip,
+            "user_agent.original": headers.get("User-Agent"),
+            "duration_ms": round(1000 * (time.perf_counter() - request.start_time), 3),
+            **(extra or {}),
+        },
+    )

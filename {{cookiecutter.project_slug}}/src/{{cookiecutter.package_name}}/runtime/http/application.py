@@ -1,0 +1,180 @@
+"""The application: what applies to every request, whichever handler gets it.
+
+Each request is validated, identified, counted and routed here. Plain Tornado handlers are
+included; only the bodies of their errors differ.
+"""
+
+import logging
+import sys
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, cast
+
+from tornado import web
+from tornado.http1connection import HTTP1Connection
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+
+from ..settings import Settings
+from .access_log import log_access
+from .connections import Connections
+from .forwarded import TrustedProxies
+from .handler import Handler
+from .headers import StandardHeaders
+from .hooks import RequestHooks
+from .problem import Problem
+from .request import Request
+from .resources import Resource, Resources
+from .routing import Route
+from .validation import check_request
+
+WEBSOCKET_PING_INTERVAL = 30
+"""Seconds between two pings of an open WebSocket; without a pong it is closed."""
+
+
+class Application(web.Application):
+    """A Tornado application with the conventions of the runtime.
+
+    Arguments:
+
+    - `settings`: handlers find it as ``self.config``.
+    - `routes`: the first one that matches counts.
+    - `resources`: pools and clients, opened in this order and closed in the reverse order.
+    - further keyword arguments are settings of `tornado.web.Application`, such as
+      ``static_path=`` or ``log_function=``; they replace the defaults of the runtime.
+
+    Defaults: cross-origin protection on, WebSocket messages of at most APP_MAX_BODY_SIZE, an
+    access line at level info for each request.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        routes: Sequence[Route],
+        *,
+        resources: Iterable[Resource[Any]] = (),
+        access_level: int = logging.INFO,
+        **tornado_settings: Any,
+    ) -> None:
+        defaults: dict[str, Any] = {
+            "default_handler_class": NotFound,
+            "cross_origin_protection": True,
+            "serve_traceback": settings.debug,
+            "websocket_max_message_size": settings.max_body_size,
+            "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
+        }
+        super().__init__(list(routes), **(defaults | tornado_settings))
+        # Behind a compression that `compress_response=True` asks for: it counts what is sent.
+        self.transforms.append(StandardHeaders)
+        self.config = settings
+        self.resources = Resources()
+        self.declared_resources = tuple(resources)
+        """What is opened before the process is ready."""
+        self.hooks: Sequence[RequestHooks] = ()
+        """Called for each request."""
+        self.connections = Connections()
+        self._access_level = access_level
+        self._max_body_size = settings.max_body_size
+        self._proxies = TrustedProxies(settings.trusted_proxies)
+
+    def start_request(
+        self, server_conn: object, request_conn: HTTPConnection
+    ) -> HTTPMessageDelegate:
+        """Tornado calls this when a connection waits for a request."""
+        return RequestDelegate(self, server_conn, request_conn)
+
+    def dispatch(self, request: Request) -> HTTPMessageDelegate:
+        """Return what handles a request whose headers have arrived. Raises `HTTPInputError`."""
+        check_request(request)
+        self.connections.in_flight.add(request.server_connection)
+        self._proxies.apply(request)
+        request.identify()
+        delegate = self._find_handler(request)
+        for hooks in self.hooks:
+            hooks.request_started(request)
+        return delegate
+
+    def _find_handler(self, request: Request) -> HTTPMessageDelegate:
+        if _content_length(request.headers) > self._max_body_size:
+            return self.get_handler_delegate(request, ContentTooLarge)
+        return cast(HTTPMessageDelegate, self.find_handler(request))
+
+    def log_request(self, handler: web.RequestHandler) -> None:
+        """Tornado calls this once for each response."""
+        if "log_function" in self.settings:
+            super().log_request(handler)
+        else:
+            log_access(handler, self._access_level)
+        for hooks in self.hooks:
+            hooks.request_finished(handler)
+
+
+# Does nothing: a connection may close before the headers of a request have arrived.
+_NO_DELEGATE = HTTPMessageDelegate()
+
+
+class RequestDelegate(HTTPMessageDelegate):
+    """Receives one request of a connection and passes it to its handler."""
+
+    def __init__(
+        self, application: Application, server_conn: object, request_conn: HTTPConnection
+    ) -> None:
+        self._application = application
+        self._server_conn = server_conn
+        self._request_conn = request_conn
+        self._delegate = _NO_DELEGATE
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        request = Request(
+            connection=self._request_conn,
+            server_connection=self._server_conn,
+            start_line=start_line,
+            headers=headers,
+        )
+        self._delegate = self._application.dispatch(request)
+        return self._delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        return self._delegate.data_received(chunk)
+
+    def finish(self) -> None:
+        self._delegate.finish()
+
+    def on_connection_close(self) -> None:
+        self._delegate.on_connection_close()
+
+
+class NotFound(Handler):
+    """Handles requests that match no route."""
+
+    def prepare(self) -> None:
+        raise Problem(404)
+
+    def check_trusted_origin(self, origin: str) -> bool:
+        # 404 instead of 403 for cross-origin requests.
+        return True
+
+
+@web.stream_request_body
+class ContentTooLarge(NotFound):
+    """Rejects a request whose Content-Length exceeds the limit, without reading the body."""
+
+    def prepare(self) -> None:
+        # Otherwise Tornado sends a bare 400 after this response.
+        connection = cast(HTTP1Connection, self.request.connection)
+        connection.set_max_body_size(sys.maxsize)
+        raise Problem(413)
+
+
+def _content_length(headers: HTTPHeaders) -> int:
+    """Return Content-Length; 0 if missing or invalid, which Tornado rejects itself."""
+    length = headers.get("Content-Length", "")
+    if "Transfer-Encoding" in headers or not length.isdecimal() or len(length) > 18:
+        return 0
+    return int(length)

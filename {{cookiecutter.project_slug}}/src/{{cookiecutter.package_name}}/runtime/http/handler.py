@@ -1,0 +1,161 @@
+"""Base class of handlers: JSON responses, errors as ``application/problem+json``."""
+
+import logging
+import traceback
+from asyncio import Future
+from collections.abc import Sequence
+from http import HTTPStatus
+from http.client import responses
+from types import TracebackType
+from typing import Any, cast
+
+import orjson
+from tornado.http1connection import HTTP1Connection
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.web import HTTPError, RequestHandler
+from tornado.websocket import WebSocketClosedError
+
+from ..settings import Settings
+from .hooks import RequestHooks
+from .problem import Problem
+from .request import Request
+from .resources import Resources
+
+CONNECTION_CLOSED = (StreamClosedError, WebSocketClosedError)
+CLIENT_CLOSED_REQUEST = 499, "Client Closed Request"
+"""Logged when the client disconnects before the response, as Nginx does."""
+
+logger = logging.getLogger(__name__)
+
+
+class Handler(RequestHandler):
+    """Base class of the handlers of a service. A handler parses, calls and replies.
+
+    A method with the name of an HTTP method, in lower case, answers it; it may be ``async``, and
+    gets what the placeholders of the route matched. HEAD is answered by ``get``. ::
+
+        class ShowOrder(Handler):
+            config: Settings            # your own settings class, for type checkers
+
+            async def get(self, number: str) -> None:
+                order = await self.resources[ORDERS].find(number)
+                if order is None:
+                    raise Problem(404, "No such order.")
+                self.reply({"number": number, "currency": self.config.currency})
+
+    `Problem` is for errors of the client. Any other exception is logged, reported to the
+    extensions, and becomes a 500 without details. Blocking calls hold up every other request of
+    the process: ``await asyncio.to_thread(call)``.
+    """
+
+    request: Request
+    config: Settings
+    """The settings of the service."""
+    resources: Resources
+    """What the application has opened: ``self.resources[ORDERS]``."""
+
+    def __init__(self, application: Any, request: Any, **arguments: Any) -> None:
+        # Set first, so that `initialize`, which Tornado calls, can use them.
+        self.config = application.config
+        self.resources = application.resources
+        self._hooks: Sequence[RequestHooks] = application.hooks
+        super().__init__(application, request, **arguments)
+
+    def set_default_headers(self) -> None:
+        self.set_header("Content-Type", "application/json")
+
+    def reply(self, body: object = None, status: int = 200) -> None:
+        """Respond with `body` as JSON, or without a body: ``self.reply(status=204)``.
+
+        `body` may hold what orjson serialises: dicts, lists, numbers, texts, dataclasses,
+        datetimes, UUIDs. Raises `TypeError` for anything else.
+        """
+        self.set_status(status)
+        self.finish(None if body is None else orjson.dumps(body))
+
+    def finish(self, chunk: Any = None) -> Future[None]:
+        if self._client_disconnected() and not self.request.headers_sent:
+            self.set_status(*CLIENT_CLOSED_REQUEST)
+        return super().finish(chunk)
+
+    def head(self, *args: str, **kwargs: str) -> Any:
+        # Tornado leaves the body out of the response.
+        return self.get(*args, **kwargs)
+
+    def compute_etag(self) -> str | None:
+        # Hashing every response is not worth it. Override if the version is known.
+        return None
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        if not 400 <= status_code < 600:
+            # An HTTPError with a status that is not an error.
+            status_code = 500
+            self.set_status(status_code)
+        problem: dict[str, object] = {
+            "type": "about:blank",
+            "title": responses.get(status_code, "Unknown"),
+            "status": status_code,
+            "request_id": self.request.id,
+        }
+        if isinstance(error, Problem):
+            problem |= self._details(error)
+        if error and self.settings.get("serve_traceback"):
+            problem["traceback"] = "".join(traceback.format_exception(error))
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self._implemented_methods()))
+        self.set_header("Content-Type", "application/problem+json")
+        self.finish(orjson.dumps(problem))
+
+    def _details(self, error: Problem) -> dict[str, object]:
+        for name, value in error.headers.items():
+            self.set_header(name, value)
+        details = {"detail": error.detail, "errors": error.errors}
+        return {name: value for name, value in details.items() if value}
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        if self._client_disconnected():
+            # Nothing can be sent.
+            self.set_status(*CLIENT_CLOSED_REQUEST)
+            self.finish()
+        elif self.request.headers_sent:
+            # A truncated response must not look complete: close the connection.
+            self._stream().close()
+            self.set_status(status_code)
+            self.finish()
+        else:
+            super().send_error(status_code, **kwargs)
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if isinstance(value, HTTPError):
+            # Raised on purpose; the access log has the status. For 5xx log the reason too.
+            level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
+            logger.log(level, "%s %s: %s", self.request.method, self.request.route, value)
+        elif isinstance(value, CONNECTION_CLOSED) and self._client_disconnected():
+            logger.debug("client disconnected")
+        else:
+            logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
+            if value is not None:
+                for hooks in self._hooks:
+                    hooks.request_failed(self, value)
+
+    def _client_disconnected(self) -> bool:
+        # After a WebSocket upgrade the request has no stream.
+        return self._stream() is None or self._stream().closed()
+
+    def _stream(self) -> IOStream:
+        return cast(HTTP1Connection, self.request.connection).stream
+
+    def _implemented_methods(self) -> list[str]:
+        return [
+            method
+            for method in self.SUPPORTED_METHODS
+            # HEAD is always implemented, but stands for GET.
+            if getattr(type(self), method.replace("HEAD", "GET").lower())
+            is not getattr(RequestHandler, method.lower())
+        ]

@@ -1,0 +1,25 @@
+"""The hooks that an application calls for each request."""
+
+from tornado.web import RequestHandler
+
+from .request import Request
+
+
+class RequestHooks:
+    """Base class of what follows every request. Override what you need.
+
+    The hooks run in the event loop, so they must not block.
+    """
+
+    def request_started(self, request: Request) -> None:
+        """Called when the headers have arrived. The handler runs in a copy of this context."""
+
+    def request_finished(self, handler: RequestHandler) -> None:
+        """Called once per request, when the response is complete and its access line logged."""
+
+    def request_failed(self, handler: RequestHandler, error: BaseException) -> None:
+        """Called when a `Handler` or `WebSocket` raises an error that is not a response.
+
+        `handler.request` is the request. A `Problem`, and a client that disconnects, are no
+        failures.
+        """

@@ -1,0 +1,128 @@
+"""Log format: one line per record, JSON or text, with the request id.
+
+The names of the fields are OpenTelemetry's. Whatever is passed as ``extra=`` becomes a field too:
+``logger.info("order placed", extra={"order": 17})``.
+"""
+
+import logging
+import re
+import textwrap
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from ..settings import Settings
+from .context import request_id
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_QUERY = re.compile(r"\?[^\s'\"]*")
+_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: the standard fields, then those of the record.
+
+    `worker` is the number of the worker; None in the supervisor and the admin process.
+    """
+
+    def __init__(self, worker: int | None = 0) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = _extra(record)
+        standard = {
+            "timestamp": _timestamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": _message(record),
+            "request_id": extra.get("request_id", request_id.get()),
+            "pid": record.process,
+            "worker": self._worker,
+        }
+        # `extra` comes after the standard fields and cannot replace them.
+        entry: dict[str, Any] = standard | extra | standard
+        if record.exc_info and record.exc_info[1]:
+            error = record.exc_info[1]
+            entry["exception.type"] = type(error).__qualname__
+            entry["exception.message"] = str(error)
+            entry["exception.stacktrace"] = "".join(traceback.format_exception(error))
+        try:
+            return orjson.dumps(entry, default=str).decode()
+        except orjson.JSONEncodeError:
+            # Lone surrogates, integers over 64 bits: the slow path, so that no record is lost.
+            return orjson.dumps({name: _json_safe(value) for name, value in entry.items()}).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people. Line ends are escaped: no message can be mistaken for a second record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = _message(record).replace("\n", "\\n").replace("\r", "\\r")
+        source = f"{record.name}[{record.process}]"
+        line = f"{_timestamp(record)} {record.levelname:<7} {source}: {message}"
+        # Dotted (OpenTelemetry) fields only repeat the message.
+        fields = {name: value for name, value in _extra(record).items() if "." not in name}
+        if request_id.get():
+            fields["request_id"] = request_id.get()
+        line += "".join(f" {name}={value!r}" for name, value in fields.items())
+        if record.exc_info:
+            line += _indented(self.formatException(record.exc_info))
+        for name, value in _extra(record).items():
+            if name.endswith(".stacktrace"):
+                line += _indented(str(value))
+        return line
+
+
+class RedactionFilter(logging.Filter):
+    """Removes client data from Tornado's own messages: queries, header and cookie values."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("tornado."):
+            record.msg = _QUERY.sub("?…", _QUOTED.sub("'…'", _message(record)))
+            record.args = None
+        return True
+
+
+def configure(settings: Settings, handler: logging.Handler, worker: int | None = 0) -> None:
+    """Configure the root logger with one handler. `worker` is the number of the worker."""
+    as_json = settings.log_format == "json"
+    handler.setFormatter(JsonFormatter(worker) if as_json else TextFormatter())
+    handler.addFilter(RedactionFilter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+
+
+def _json_safe(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    try:
+        return orjson.Fragment(orjson.dumps(value, default=str))
+    except orjson.JSONEncodeError:
+        try:
+            return ascii(value)
+        except Exception:
+            return f"<{type(value).__name__}>"
+
+
+def _indented(text: str) -> str:
+    # Indented, so that a traceback cannot be mistaken for a record.
+    return "\n" + textwrap.indent(text.rstrip(), "    ")
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:
+        # Arguments that do not fit the message: a bug, but no reason to lose the record.
+        return f"{record.msg} {record.args!r}"
+
+
+def _timestamp(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}

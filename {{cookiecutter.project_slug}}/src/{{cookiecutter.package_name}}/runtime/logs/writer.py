@@ -1,0 +1,144 @@
+"""A log handler with a background thread: a full disk or a blocked pipe never blocks the service.
+
+Lines are buffered, up to `BUFFER_LIMIT` bytes, and written in batches; beyond that they are dropped
+and counted, and the count is logged as soon as lines can be written again.
+"""
+
+import logging
+import os
+import select
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+BUFFER_LIMIT = 32 * 1024 * 1024
+"""Bytes that may be buffered."""
+PIPE_BUF = getattr(select, "PIPE_BUF", 512)
+"""Bytes. Writes up to this size are atomic on a pipe: a killed process leaves no partial line."""
+BATCH_DELAY = 0.02
+"""Seconds to collect lines, so that many are written at once."""
+RETRY_DELAY = 0.5
+"""Seconds between attempts to write."""
+FLUSH_TIMEOUT = 1.0
+"""Seconds to write the rest when the process exits."""
+LOG_FILE_MODE = 0o640
+
+
+class BufferedHandler(logging.Handler):
+    """Buffers formatted lines; subclasses write them to `path`, or to stdout without one."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__()
+        self._path = path
+        # Not the handler's own lock: `logging.shutdown` holds that while it waits in `close`.
+        self._buffer_lock = threading.Lock()
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._dropped = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:
+            self.handleError(record)
+            return
+        with self._buffer_lock:
+            if self._size + len(line) > BUFFER_LIMIT:
+                self._dropped += 1
+            else:
+                self._lines.append(line)
+                self._size += len(line)
+
+    def pop_all(self) -> bytes:
+        """Remove and return the buffered lines, and a note of dropped ones."""
+        with self._buffer_lock:
+            lines, self._lines, self._size = self._lines, [], 0
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            message = f"log records dropped: {dropped}"
+            record = {"name": __name__, "levelname": "WARNING", "msg": message}
+            lines.append(self.format(logging.makeLogRecord(record)).encode() + b"\n")
+        return b"".join(lines)
+
+
+class ThreadedHandler(BufferedHandler):
+    """Writes from a thread to `path`, which may be rotated at any time, or to stdout.
+
+    `lock` serialises the writes of several processes to the same place. Raises `OSError` if the
+    file cannot be opened.
+    """
+
+    def __init__(
+        self, path: Path | None = None, lock: AbstractContextManager[object] | None = None
+    ) -> None:
+        super().__init__(path)
+        self._lock = lock or nullcontext()
+        self._fd = 1 if path is None else open_log(path)
+        self._wakeup = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        self._wakeup.set()
+
+    def close(self) -> None:
+        """Flush, for at most `FLUSH_TIMEOUT` seconds."""
+        super().close()
+        self._closing.set()
+        self._wakeup.set()
+        self._thread.join(FLUSH_TIMEOUT)
+
+    def _run(self) -> None:
+        while not self._closing.is_set() or self._lines:
+            self._wakeup.wait()
+            self._closing.wait(BATCH_DELAY)
+            self._wakeup.clear()
+            self._write(self.pop_all())
+
+    def _write(self, batch: bytes) -> None:
+        written = 0
+        while written < len(batch):
+            with self._lock:
+                written = self._write_lines(batch, written, end_of_lines(batch, written))
+
+    def _write_lines(self, batch: bytes, written: int, end: int) -> int:
+        while written < end:
+            path = self._path
+            if path and _was_rotated(path, self._fd) and self._reopen(path):
+                # The line of which the old file contains a part is written whole to the new one.
+                written = batch.rfind(b"\n", 0, written) + 1
+            try:
+                written += os.write(self._fd, batch[written:end])
+            except OSError:
+                # For example a full disk: retry, unless shutting down.
+                if self._closing.wait(RETRY_DELAY):
+                    return len(batch)
+        return written
+
+    def _reopen(self, path: Path) -> bool:
+        try:
+            new = open_log(path)
+        except OSError:
+            return False
+        os.close(self._fd)
+        self._fd = new
+        return True
+
+
+def open_log(path: Path) -> int:
+    """Open a log file to append to it. Returns a descriptor; raises `OSError`."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, LOG_FILE_MODE)
+
+
+def end_of_lines(batch: bytes, start: int) -> int:
+    """Return where the last complete line within PIPE_BUF bytes ends: at least one line's end."""
+    return batch.rfind(b"\n", start, start + PIPE_BUF) + 1 or batch.find(b"\n", start) + 1
+
+
+def _was_rotated(path: Path, fd: int) -> bool:
+    try:
+        return not os.path.samestat(os.stat(path), os.fstat(fd))
+    except OSError:
+        return True

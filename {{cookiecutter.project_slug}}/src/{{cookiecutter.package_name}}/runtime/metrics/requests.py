@@ -1,0 +1,73 @@
+"""The extension: records the duration of every request, and shows all metrics."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import cast
+
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
+from tornado.web import RequestHandler
+
+from ..extensions import Extension, ServiceInfo
+from ..http.request import Request
+from ..http.routing import Route
+from ..settings import Settings
+from ..status import ProcessRow, StatusSource
+from .page import LocalMetrics, MetricsHandler, make_registry
+from .shared import SharedMetrics
+
+# Source: OpenTelemetry's semantic conventions for HTTP metrics.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+"""Upper bounds in seconds."""
+OTHER_METHOD = "_OTHER"
+
+Observe = Callable[[float], None]
+
+
+class Metrics(Extension):
+    """Prometheus metrics: ``Service(..., extensions=[Metrics()])`` and ``GET /metrics``.
+
+    `registry` is where metrics are created; tests may give one of their own.
+    """
+
+    _observe_with: Callable[[str, str, int], Observe]
+    """Returns what records a duration with these labels. Set by `lifespan`."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._registry = registry
+        self._shared: SharedMetrics | None = None
+
+    def before_fork(self, rows: Sequence[ProcessRow]) -> None:
+        self._shared = SharedMetrics(rows, self._registry)
+
+    def after_fork(self, row: ProcessRow) -> None:
+        # Before the first metric is created: that of a module of the service, or the one below.
+        if self._shared:
+            self._shared.attach(row)
+
+    def admin_routes(self, status: StatusSource) -> Sequence[Route]:
+        metrics = self._shared or LocalMetrics(self._registry)
+        registry = make_registry(status.worker_statuses, metrics)
+        return [Route("/metrics", MetricsHandler, registry=registry)]
+
+    @asynccontextmanager
+    async def lifespan(self, service: ServiceInfo, settings: Settings) -> AsyncIterator[None]:
+        # Not on import: with several workers a metric is created after the fork.
+        histogram = Histogram(
+            "http_server_request_duration_seconds",
+            "Duration of HTTP requests.",
+            ["http_request_method", "http_route", "http_response_status_code"],
+            buckets=BUCKETS,
+            registry=self._registry,
+        )
+        self._observe_with = cache(lambda *labels: histogram.labels(*labels).observe)
+        yield
+
+    def request_finished(self, handler: RequestHandler) -> None:
+        request = cast(Request, handler.request)
+        # Never use client input as a label: unbounded cardinality.
+        is_known = request.method in handler.SUPPORTED_METHODS
+        method = request.method if is_known else OTHER_METHOD
+        observe = self._observe_with(method, request.route, handler.get_status())
+        observe(time.perf_counter() - request.start_time)

@@ -1,0 +1,91 @@
+"""A service with a single process, which serves its admin port itself."""
+
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+
+from ..admin.handlers import make_admin_app
+from ..errors import StartupError
+from ..http.application import Application
+from ..http.server import TrackingHTTPServer
+from ..logs import formatters
+from ..logs.writer import ThreadedHandler
+from ..settings import Settings
+from ..status import State
+from .definition import ServiceDefinition
+from .lifecycle import Lifecycle, finish, run
+from .sockets import listening_url, open_sockets
+from .systemd import SystemdNotifier
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger(__name__)
+
+
+def serve(service: ServiceDefinition, settings: Settings) -> None:
+    """Run the service in a single process until a signal. Raises `StartupError`."""
+    [public], admin = open_sockets(settings, [settings.port])
+    try:
+        formatters.configure(settings, ThreadedHandler(settings.log_file))
+    except OSError as error:
+        raise StartupError(f"cannot open the log file: {error}") from error
+    for description in settings.unknown_variables():
+        logger.warning(description)
+    try:
+        run(_serve(service, service.make_app(settings), public, admin))
+    except StartupError as error:
+        logger.error("%s", error, exc_info=error.__cause__)
+        raise
+
+
+async def _serve(
+    service: ServiceDefinition,
+    application: Application,
+    public: Sequence[socket.socket],
+    admin: Sequence[socket.socket],
+) -> None:
+    settings = application.config
+    lifecycle = Lifecycle(
+        application,
+        public,
+        service.info,
+        service.extensions,
+        drain_delay=settings.drain_delay,
+        autoreload=settings.debug,
+    )
+    _handle_signals(lifecycle)
+    admin_app = make_admin_app(settings, lifecycle, service.extensions)
+    admin_server = TrackingHTTPServer(admin_app, settings)
+    admin_server.add_sockets(admin)
+    urls = f"{listening_url(public)}, admin on {listening_url(admin)}"
+    await lifecycle.run(StandaloneReporter(f"listening on {urls}"))
+    await finish(admin_server, admin_app, admin)
+    logger.info("stopped")
+
+
+def _handle_signals(lifecycle: Lifecycle) -> None:
+    # `signal.signal`, not `loop.add_signal_handler`: must also work while the loop is blocked.
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, lifecycle.on_signal)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # A closed terminal stops the service as well, unless it was started with nohup.
+        signal.signal(signal.SIGHUP, lifecycle.on_signal)
+
+
+class StandaloneReporter:
+    """Reports the state of a single-process service to the log and to systemd."""
+
+    def __init__(self, listening_message: str) -> None:
+        self._listening_message = listening_message
+        self._systemd = SystemdNotifier()
+
+    def state_changed(self, state: State) -> None:
+        if state is State.READY:
+            logger.info(self._listening_message)
+            self._systemd.ready(self._listening_message)
+        elif state is State.DRAINING:
+            self._systemd.stopping()
+
+    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
+        self._systemd.ping_watchdog()

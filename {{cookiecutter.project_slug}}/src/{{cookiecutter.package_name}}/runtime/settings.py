@@ -1,0 +1,222 @@
+"""Settings from the environment and `.env`: read once, validated together, immutable.
+
+`.env.example` explains each one. The environment wins over `.env`; empty means the default.
+"""
+
+import difflib
+import os
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    IPvAnyAddress,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .cpus import usable_cpus
+from .errors import SettingsError
+
+PREFIX = "APP_"
+ENV_FILE = ".env"
+MAX_PORT = 65535
+
+# The supervisor uses these when it starts; a reload does not apply a change of them.
+RESTART_REQUIRED = frozenset(
+    {
+        "address",
+        "admin_address",
+        "admin_port",
+        "debug",
+        "log_file",
+        "log_format",
+        "port",
+        "port_per_worker",
+        "workers",
+    }
+)
+
+
+def _parse_networks(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(ip_network(item.strip()) for item in value.split(",") if item.strip())
+
+
+def _lowercase(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _parse_worker_count(value: Any) -> Any:
+    if _lowercase(value) == "auto":
+        return usable_cpus()
+    if isinstance(value, str) and not value.isdecimal():
+        raise ValueError("must be a whole number or auto")
+    return value
+
+
+def _zero_or_at_least_one_second(value: float) -> float:
+    if 0 < value < 1:
+        raise ValueError("must be 0 or at least 1")
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+"""A TCP port; 0 lets the operating system choose one."""
+Seconds = Annotated[float, Field(ge=0, le=86400)]
+"""A duration in seconds that may be 0."""
+Timeout = Annotated[float, Field(gt=0, le=86400)]
+"""A duration in seconds above 0."""
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_parse_networks)
+]
+"""IP addresses or networks, separated by commas."""
+LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lowercase)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)]
+WorkerCount = Annotated[int, Field(ge=1, le=256), BeforeValidator(_parse_worker_count)]
+"""A number of processes; ``auto`` is one for each CPU that this process may use."""
+HangTimeout = Annotated[Seconds, AfterValidator(_zero_or_at_least_one_second)]
+
+
+class Settings(BaseSettings):
+    """Base class of the settings: what the runtime needs. A service adds its own fields.
+
+    The field ``price_list`` is the variable APP_PRICE_LIST. A secret has the type
+    `pydantic.SecretStr` and is masked wherever settings are shown. ::
+
+        class Settings(runtime.Settings):
+            price_list: HttpUrl
+            api_key: SecretStr | None = None
+
+    Raises `pydantic.ValidationError` when it is constructed with invalid values; `load` turns
+    that into a `SettingsError` that a person can read.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    address: IPvAnyAddress = IPv4Address("127.0.0.1")
+    port: Port = 8000
+    workers: WorkerCount = 1
+    port_per_worker: bool = False
+    admin_address: IPvAnyAddress = IPv4Address("127.0.0.1")
+    admin_port: Port = 9000
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "json"
+    log_file: Path | None = None
+    drain_delay: Seconds = 0
+    drain_timeout: Seconds = 25
+    start_timeout: Timeout = 60
+    hang_timeout: HangTimeout = 30
+    idle_timeout: Timeout = 75
+    body_timeout: Timeout = 30
+    max_body_size: Annotated[int, Field(ge=1)] = 1048576
+    trusted_proxies: Networks = ()
+    threads: Annotated[int, Field(ge=1, le=1000)] = 8
+    debug: bool = False
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings. Raises `SettingsError` with every invalid key in one message."""
+        lines = []
+        try:
+            lines += _malformed_lines()
+            settings = cls()
+        except ValidationError as error:
+            lines += [cls._format_error(detail) for detail in error.errors(include_url=False)]
+        except (OSError, UnicodeDecodeError) as error:
+            lines += [f"{ENV_FILE} cannot be read: {error}"]
+        if lines:
+            raise SettingsError("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
+        return settings
+
+    @classmethod
+    def unknown_variables(cls) -> list[str]:
+        """Describe the APP_ variables that match no setting: most likely typos."""
+        known = [PREFIX + name.upper() for name in cls.model_fields]
+        variables = {name.upper() for name in [*os.environ, *dotenv_values(ENV_FILE)]}
+        descriptions = []
+        for name in sorted(variables.difference(known)):
+            if name.startswith(PREFIX):
+                matches = difflib.get_close_matches(name, known, n=1)
+                hint = f", did you mean {matches[0]}?" if matches else ""
+                descriptions.append(f"{name} is not a setting{hint}")
+        return descriptions
+
+    def restart_required(self, after: "Settings") -> list[str]:
+        """Return the variables that have changed and take effect only after a restart."""
+        old, new = self.model_dump(), after.model_dump()
+        return [
+            PREFIX + name.upper()
+            for name in old
+            if name in RESTART_REQUIRED and old[name] != new[name]
+        ]
+
+    @field_validator("port_per_worker")
+    @classmethod
+    def _port_range_fits(cls, enabled: bool, info: ValidationInfo) -> bool:
+        ports = _public_ports(info.data | {"port_per_worker": enabled})
+        if enabled and 0 in ports:
+            raise ValueError(f"needs a number as {PREFIX}PORT that is not 0")
+        if MAX_PORT + 1 in ports:
+            raise ValueError(f"needs ports up to {ports[-1]}, but the last one is {MAX_PORT}")
+        return enabled
+
+    @field_validator("admin_port")
+    @classmethod
+    def _differs_from_public_ports(cls, port: int, info: ValidationInfo) -> int:
+        # Port 0 asks the system for a free port, so two of them never clash.
+        if port and port in _public_ports(info.data):
+            raise ValueError(f"must differ from {PREFIX}PORT and from the ports of the workers")
+        return port
+
+    @classmethod
+    def _format_error(cls, detail: ErrorDetails) -> str:
+        message = detail["msg"].removeprefix("Value error, ")
+        if not message.startswith("URL"):
+            message = message[0].lower() + message[1:]
+        if not detail["loc"]:
+            return message  # from a validator of the whole: its message names the variables
+        name = str(detail["loc"][0])
+        variable = f"{PREFIX}{name.upper()}"
+        if detail["type"] == "missing":
+            return f"{variable}: is required and has no default"
+        field = cls.model_fields.get(name)
+        if field and "Secret" in str(field.annotation):
+            return f"{variable}: {message}, got a secret"
+        return f"{variable}: {message}, got {_redact(repr(detail['input']))}"
+
+
+def _redact(value: str) -> str:
+    # A URL may contain credentials, scheme://user:password@host or host?key=..., and any value may
+    # have been assigned to the wrong key.
+    return re.sub(r"\?.*(?=['\"])", "?***", re.sub(r":.*@", "://***@", value))
+
+
+def _public_ports(data: dict[str, Any]) -> range:
+    """Return the public ports; empty if the settings behind them are invalid."""
+    if not {"port", "workers", "port_per_worker"} <= data.keys():
+        return range(0)
+    return range(data["port"], data["port"] + (data["workers"] if data["port_per_worker"] else 1))
+
+
+def _malformed_lines() -> list[str]:
+    if not Path(ENV_FILE).is_file():
+        return []
+    with open(ENV_FILE, encoding="utf-8") as file:
+        return [
+            f"{ENV_FILE}, line {binding.original.line}: not of the form NAME=value"
+            for binding in parse_stream(file)
+            if binding.error
+        ]

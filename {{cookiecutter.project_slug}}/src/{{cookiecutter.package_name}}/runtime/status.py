@@ -1,0 +1,70 @@
+"""States and status of processes, and the interfaces that use them."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+HEARTBEAT_INTERVAL = 0.25
+"""Seconds between two heartbeats of an event loop."""
+
+ADMIN_SLOT = -1
+"""The slot of the process that serves the admin port; the slots of the workers count from 0."""
+
+
+class State(Enum):
+    """Lifecycle states of a serving process."""
+
+    STARTING = auto()
+    READY = auto()
+    DRAINING = auto()
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """Status of one worker. A single-process service is worker 0."""
+
+    worker: int
+    pid: int
+    """Process id; 0 while there is no process."""
+    ready: bool
+    requests_in_flight: int
+    event_loop_lag: float
+    """Seconds by which callbacks ran late: the maximum of the last 15 to 30 seconds."""
+    restarts: int
+    """Crashes, kills and failed starts; reloads and stops are not counted."""
+
+
+class ProcessRow(Protocol):
+    """What the scoreboard knows about one process. A row is used by one process after another."""
+
+    @property
+    def slot(self) -> int:
+        """The number of the worker, or `ADMIN_SLOT`."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process is in the state READY."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is in the state DRAINING."""
+
+
+class StateListener(Protocol):
+    """Receives the state changes and heartbeats of a serving process."""
+
+    def state_changed(self, state: State) -> None:
+        """Called when the process enters a state."""
+
+    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
+        """Called by the event loop every `HEARTBEAT_INTERVAL`; `lag` is in seconds."""
+
+
+class StatusSource(Protocol):
+    """What the admin port reports: one process, or all workers."""
+
+    def not_ready_reasons(self) -> list[str]:
+        """Return why the service should get no traffic; empty if it is ready."""
+
+    def worker_statuses(self) -> list[WorkerStatus]:
+        """Return the status of each worker."""

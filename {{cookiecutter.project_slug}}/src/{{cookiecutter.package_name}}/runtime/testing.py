@@ -1,0 +1,334 @@
+"""What the tests of a service use: an application in the test's process, or a real process.
+
+Import its fixtures in ``tests/conftest.py``, and name them in ``__all__``:
+
+- `clean_environment` (automatic) hides your settings and `.env` from the tests.
+- `log_records` lists what the test's process logs.
+- `start_service` starts the service as a real process and ends it after the test.
+
+An application in the test's own process, over real sockets::
+
+    async with serving(make_app(Settings())) as client:
+        response = await client.get("/greetings/Ada")
+        assert response_json(response) == {"message": "Hello, Ada!"}
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.httputil import HTTPHeaders
+from tornado.netutil import bind_sockets
+from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+from .extensions import Extension, ServiceInfo
+from .http.application import Application
+from .http.resources import Resource
+from .http.server import TrackingHTTPServer
+from .logs.formatters import JsonFormatter, RedactionFilter
+from .settings import PREFIX
+
+__all__ = [
+    "Client",
+    "Record",
+    "ServiceProcess",
+    "ServiceStarter",
+    "clean_environment",
+    "log_records",
+    "response_json",
+    "response_problem",
+    "serving",
+    "start_service",
+    "wait_until",
+]
+
+WAIT_TIMEOUT = 30.0
+"""Seconds after which a test gives up on what should happen at once."""
+POLL_INTERVAL = 0.005
+"""Seconds between two checks of a condition."""
+
+PACKAGE = __package__.rpartition(".")[0]
+"""The package of the service."""
+SOURCE = Path(__file__).parents[__package__.count(".") + 1]
+"""The folder from which the package is imported."""
+
+Record = dict[str, Any]
+"""A log record, as one JSON line has it."""
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds. Fails the test after `WAIT_TIMEOUT` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + WAIT_TIMEOUT
+    while not condition():
+        assert loop.time() < deadline, "the condition does not hold"
+        await asyncio.sleep(POLL_INTERVAL)
+
+
+def response_json(response: HTTPResponse) -> Any:
+    """Return the JSON of a response."""
+    assert response.headers["Content-Type"] == "application/json"
+    return orjson.loads(response.body)
+
+
+def response_problem(response: HTTPResponse) -> Any:
+    """Return the problem of an error response; check that it has what every problem has."""
+    assert response.headers["Content-Type"] == "application/problem+json"
+    problem = orjson.loads(response.body)
+    assert problem["type"] == "about:blank"
+    assert problem["title"]
+    assert problem["status"] == response.code
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    return problem
+
+
+class Client:
+    """Sends requests to an application in this process.
+
+    Keyword arguments are headers: ``X_Request_ID="7"``. A response of any status is returned, not
+    raised; redirects are not followed.
+    """
+
+    def __init__(
+        self, http: AsyncHTTPClient, port: int, server: TrackingHTTPServer, app: Application
+    ) -> None:
+        self._http = http
+        self.port = port
+        self.server = server
+        self.app = app
+
+    async def get(self, path: str = "/", **headers: str) -> HTTPResponse:
+        return await self.fetch("GET", path, **headers)
+
+    async def post(self, path: str, body: object, **headers: str) -> HTTPResponse:
+        """Post a JSON document, or bytes as they are."""
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        return await self.fetch(
+            "POST", path, data, **{"Content_Type": "application/json"} | headers
+        )
+
+    async def fetch(
+        self, method: str, path: str, body: bytes | None = None, /, **headers: str
+    ) -> HTTPResponse:
+        """Send any request."""
+        request = HTTPRequest(
+            f"http://127.0.0.1:{self.port}{path}",
+            method,
+            _headers(headers),
+            body,
+            request_timeout=WAIT_TIMEOUT,
+            follow_redirects=False,
+            allow_nonstandard_methods=True,
+        )
+        return await self._http.fetch(request, raise_error=False)
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, **headers: str
+    ) -> AsyncIterator[WebSocketClientConnection]:
+        """Open a WebSocket, and close it at the end of the context.
+
+        Raises `tornado.httpclient.HTTPError` if it is refused.
+        """
+        url = f"ws://127.0.0.1:{self.port}{path}"
+        connection = await websocket_connect(HTTPRequest(url, headers=_headers(headers)))
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def _headers(headers: Mapping[str, str]) -> HTTPHeaders:
+    return HTTPHeaders({name.replace("_", "-"): value for name, value in headers.items()})
+
+
+@asynccontextmanager
+async def serving(
+    app: Application,
+    *,
+    extensions: Sequence[Extension] = (),
+    resources: Mapping[Resource[Any], object] | None = None,
+) -> AsyncIterator[Client]:
+    """Serve an application on a free port, in the event loop of the test.
+
+    Its resources are opened, but for those that `resources` replaces, by fakes for example.
+    """
+    fakes = resources or {}
+    info = ServiceInfo("test", "0")
+    app.hooks = extensions
+    server = TrackingHTTPServer(app, app.config)
+    http = AsyncHTTPClient(force_instance=True)
+    async with AsyncExitStack() as stack:
+        for extension in extensions:
+            await stack.enter_async_context(extension.lifespan(info, app.config))
+        for resource in app.declared_resources:
+            if resource not in fakes:
+                lifespan = resource.lifespan(app.config)
+                app.resources[resource] = await stack.enter_async_context(lifespan)
+        for resource, value in fakes.items():
+            app.resources[resource] = value
+        sockets = bind_sockets(0, "127.0.0.1")
+        server.add_sockets(sockets)
+        try:
+            yield Client(http, sockets[0].getsockname()[1], server, app)
+        finally:
+            http.close()
+            server.stop()
+            await server.close_all_connections()
+
+
+class ServiceProcess:
+    """The service as a process of its own: its log, its ports and its exit.
+
+    `module` is started with ``python -m``; `settings` are environment variables. Ports are chosen
+    by the operating system, and there is one process unless `settings` say otherwise.
+    """
+
+    def __init__(self, module: str, folder: Path, settings: Mapping[str, str]) -> None:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(PREFIX)
+        }
+        path = [str(SOURCE), environment.get("PYTHONPATH", "")]
+        environment |= {
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            "APP_PORT": "0",
+            "APP_ADMIN_PORT": "0",
+            "APP_LOG_FORMAT": "json",
+            "APP_WORKERS": "1",
+            **settings,
+        }
+        self.folder = folder
+        self._log, self._errors = folder / "stdout", folder / "stderr"
+        with self._log.open("wb") as stdout, self._errors.open("wb") as stderr:
+            self._process = subprocess.Popen(  # noqa: S603 - the test chooses the module
+                [sys.executable, "-m", module],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def records(self) -> list[Record]:
+        """Return the log records so far."""
+        lines = self._log.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def messages(self) -> list[str]:
+        """Return the messages of the log records so far."""
+        return [record["message"] for record in self.records()]
+
+    def errors(self) -> str:
+        """Return what it has written to standard error so far."""
+        return self._errors.read_text()
+
+    async def logged(self, message: str) -> Record:
+        """Wait for a log record whose message starts with `message`, and return it."""
+
+        def found() -> list[Record]:
+            has_exited = self._process.poll() is not None
+            records = [r for r in self.records() if r["message"].startswith(message)]
+            assert records or not has_exited, f"exited without {message!r}: {self.errors()}"
+            return records
+
+        await wait_until(found)
+        return found()[0]
+
+    async def ports(self) -> tuple[int, int]:
+        """Wait until it listens; return the public and the admin port."""
+        message = (await self.logged("listening on"))["message"]
+        public, admin = message.split(", admin on ")
+        return int(public.rpartition(":")[2]), int(admin.rpartition(":")[2])
+
+    def send_signal(self, signum: int) -> None:
+        self._process.send_signal(signum)
+
+    async def reload(self) -> None:
+        """Send SIGHUP and wait until every worker is replaced. For several workers only."""
+        before = self.messages().count("reloaded")
+        self.send_signal(signal.SIGHUP)
+        await wait_until(lambda: self.messages().count("reloaded") > before)
+
+    async def exit_code(self) -> int:
+        """Wait for its exit; return the exit code."""
+        await wait_until(lambda: self._process.poll() is not None)
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """Make sure that it is gone."""
+        self._process.kill()
+        self._process.wait()
+
+
+class ServiceStarter:
+    """Starts processes in a folder; see the fixture `start_service`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._processes: list[ServiceProcess] = []
+
+    def __call__(self, module: str = PACKAGE, **settings: object) -> ServiceProcess:
+        """Start the service. ``start_service(workers=2)`` sets APP_WORKERS."""
+        environment = {PREFIX + name.upper(): str(value) for name, value in settings.items()}
+        process = ServiceProcess(module, self._folder, environment)
+        self._processes.append(process)
+        return process
+
+    def kill_all(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Iterator[ServiceStarter]:
+    """Start the service as a real process: ``start_service(workers=2, drain_timeout=1)``."""
+    starter = ServiceStarter(tmp_path)
+    yield starter
+    starter.kill_all()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the settings of the environment and of `.env`; the test runs in a folder of its own."""
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+class _RecordList(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonFormatter())
+        self.addFilter(RedactionFilter())
+        self.records: list[Record] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(orjson.loads(self.format(record)))
+
+
+@pytest.fixture
+def log_records() -> Iterator[list[Record]]:
+    """What this process has logged, down to level debug, as the lines of the log have it."""
+    handler, root = _RecordList(), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield handler.records
+    root.setLevel(level)
+    root.removeHandler(handler)

@@ -1,0 +1,32 @@
+"""Several worker processes: a supervisor forks, monitors, replaces and reloads them.
+
+May import `process` and what is below it. Begin with `supervisor.Supervisor.run`; `prefork` is what
+happens before the first fork, `worker` what happens after it, in the child.
+"""
+
+import os
+
+from ..process.definition import ServiceDefinition
+from ..settings import Settings
+
+__all__ = ["Prefork"]
+
+
+class Prefork:
+    """Runs a service in APP_WORKERS processes: ``Service(..., processes=Prefork())``.
+
+    A supervisor opens the sockets, imports what the workers share, and forks them. It replaces a
+    worker that crashes or blocks, and renews them one by one on SIGHUP. With APP_WORKERS=1, with
+    APP_DEBUG and on Windows the service runs in a single process.
+    """
+
+    @property
+    def is_supported(self) -> bool:
+        """Whether the operating system can fork."""
+        return hasattr(os, "fork")
+
+    def serve(self, service: ServiceDefinition, settings: Settings) -> int:
+        """Run until a signal. Returns the exit code; raises `StartupError`."""
+        from . import prefork  # needs modules that Windows does not have
+
+        return prefork.serve(service, settings)

@@ -1,0 +1,96 @@
+"""The child processes of the supervisor, as a table."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from ..status import ADMIN_SLOT
+from .process import WorkerProcess, fork, reap
+from .scoreboard import Row, Scoreboard
+from .signals import SignalQueue
+
+Target = Callable[[int, Row, socket.socket], None]
+"""Runs in a child: it gets its slot, its row and its end of the channel."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The end of a child process."""
+
+    process: WorkerProcess
+    code: int
+    """Exit code; negative: the number of the signal that killed it."""
+    reason: str
+    fields: dict[str, str]
+    """Extra fields for the log: a stack or an exception."""
+    was_current: bool
+    """Whether its slot has no process now."""
+
+    def __str__(self) -> str:
+        return f"{self.process}: {self.reason}"
+
+
+class Children:
+    """Starts and reaps child processes. Each slot has at most one current process.
+
+    Others may run beside it: a replacement that is not ready yet, or a predecessor that drains.
+    """
+
+    def __init__(
+        self, slots: Iterable[int], scoreboard: Scoreboard, target: Target, signals: SignalQueue
+    ) -> None:
+        self.slots = tuple(slots)
+        self.current: dict[int, WorkerProcess] = {}
+        self._scoreboard = scoreboard
+        self._target = target
+        self._signals = signals
+        self._processes: dict[int, WorkerProcess] = {}  # by pid
+
+    def __iter__(self) -> Iterator[WorkerProcess]:
+        return iter(tuple(self._processes.values()))
+
+    def __len__(self) -> int:
+        return len(self._processes)
+
+    @property
+    def workers(self) -> list[WorkerProcess]:
+        """All processes but the one of the admin port."""
+        return [process for process in self if process.slot != ADMIN_SLOT]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each slot has a process that is ready."""
+        ready = [process for process in self.current.values() if process.ready_since]
+        return len(ready) == len(self.slots)
+
+    @property
+    def has_ready_worker(self) -> bool:
+        return any(
+            process.ready_since for process in self.current.values() if process.slot != ADMIN_SLOT
+        )
+
+    def spawn(self, slot: int, start_timeout: float) -> WorkerProcess:
+        """Fork a process that must be ready within `start_timeout` seconds. Raises `OSError`."""
+        row = self._scoreboard.claim(slot)
+        try:
+            process = fork(slot, row, self._target, self._signals, self)
+        except OSError:
+            self._scoreboard.release(row)
+            raise
+        process.deadline = time.monotonic() + start_timeout
+        self._processes[process.pid] = process
+        return process
+
+    def reap(self) -> Iterator[Exit]:
+        """Yield the children that have exited since the last call."""
+        for pid, code in reap():
+            if process := self._processes.pop(pid, None):
+                reason, fields = process.exit_report(code)
+                self._scoreboard.release(process.row)
+                was_current = self.current.get(process.slot) is process
+                if was_current:
+                    del self.current[process.slot]
+                yield Exit(process, code, reason, fields, was_current)

@@ -1,0 +1,152 @@
+"""Prefork mode: everything that happens before the first fork.
+
+The runtime and all dependencies are imported here, so that the workers share their memory. The
+modules of the service are only read for that: each worker imports them itself, and so gets the
+code of that moment.
+"""
+
+import ast
+import gc
+import importlib
+import importlib.util
+import itertools
+import logging
+import pkgutil
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from ..checksums import RUNTIME
+from ..errors import StartupError
+from ..logs import formatters
+from ..logs.shared import NonBlockingHandler, ProcessLock
+from ..process.definition import ServiceDefinition
+from ..process.sockets import listening_url, open_sockets
+from ..settings import Settings
+from ..status import ADMIN_SLOT
+from . import worker
+from .scoreboard import Row, Scoreboard
+from .supervisor import Supervisor
+
+RUNTIME_PACKAGE = __name__.rpartition(".workers.")[0]
+
+logger = logging.getLogger(__name__)
+
+
+def serve(service: ServiceDefinition, settings: Settings) -> int:
+    """Serve with several workers until a signal. Returns the exit code; raises `StartupError`."""
+    step = 1 if settings.port_per_worker else 0
+    ports = [settings.port + step * slot for slot in range(settings.workers)]
+    public, admin = open_sockets(settings, ports)
+    lock = ProcessLock()
+    try:
+        log = NonBlockingHandler(settings.log_file, lock)
+    except OSError as error:
+        raise StartupError(f"cannot open the log file: {error}") from error
+    formatters.configure(settings, log, worker=None)
+    for description in settings.unknown_variables():
+        logger.warning(description)
+    preload(service.package)
+    gc.collect()
+    gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
+    sockets = {ADMIN_SLOT: admin, **dict(enumerate(public))}
+    scoreboard = Scoreboard(settings.workers)
+    for extension in service.extensions:
+        extension.before_fork(scoreboard.rows)
+
+    def target(slot: int, row: Row, channel: socket.socket) -> None:
+        unload(service.package)
+        for extension in service.extensions:
+            extension.after_fork(row)
+        worker.run(worker.WorkerContext(service, slot, sockets, scoreboard, row, channel, lock))
+
+    urls = ", ".join(dict.fromkeys(map(listening_url, public)))
+    listening_message = f"listening on {urls}, admin on {listening_url(admin)}"
+    supervisor = Supervisor(
+        settings, sockets, scoreboard, log, target, listening_message=listening_message
+    )
+    try:
+        return supervisor.run()
+    except StartupError:
+        raise
+    except Exception:
+        logger.critical("the supervisor failed", exc_info=True)
+        raise
+
+
+def preload(package: str) -> None:
+    """Import the runtime, and what the modules of a package import from elsewhere.
+
+    Nothing of the package itself is imported, however its modules import each other. What a
+    function imports stays out, too: that is the place for a library that must not be loaded before
+    a fork, for example because it starts threads.
+    """
+    _import_all(_runtime_modules())
+    # What fails here is not reported: the worker that needs it does that.
+    _import_all(_dependencies(package))
+    if threading.active_count() > 1:
+        logger.warning(
+            "importing the dependencies started a thread, which does not survive a fork: %s",
+            ", ".join(thread.name for thread in threading.enumerate()[1:]),
+        )
+
+
+def unload(package: str) -> None:
+    """Remove the owner's modules from `sys.modules`, so that they are imported from disk again.
+
+    The runtime stays: it is renewed by a restart only.
+    """
+    for name in list(sys.modules):
+        if _is_within(name, package) and not _is_within(name, RUNTIME_PACKAGE):
+            del sys.modules[name]
+    if _is_within(RUNTIME_PACKAGE, package):
+        # Python sets this attribute only when it imports the subpackage.
+        importlib.import_module(package).__dict__["runtime"] = sys.modules[RUNTIME_PACKAGE]
+
+
+def _import_all(names: Iterator[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception:
+            logger.debug("cannot import %s", name, exc_info=True)
+
+
+def _runtime_modules() -> Iterator[str]:
+    """Yield the modules of every room in use: a later import could read a newer file."""
+    for name, module in list(sys.modules.items()):
+        if _is_within(name, RUNTIME_PACKAGE) and name != RUNTIME_PACKAGE and hasattr(module, "__path__"):
+            for found in pkgutil.iter_modules(module.__path__, f"{name}."):
+                yield found.name
+
+
+def _dependencies(package: str) -> Iterator[str]:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        modules = [path for path in Path(folder).rglob("*.py") if RUNTIME not in path.parents]
+        for name in itertools.chain.from_iterable(map(_imported_names, sorted(modules))):
+            if not _is_within(name, package):
+                yield name
+
+
+def _imported_names(path: Path) -> Iterator[str]:
+    with suppress(OSError, SyntaxError, ValueError):
+        yield from _imports(ast.parse(path.read_bytes()))
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            if child.module and not child.level:
+                yield child.module
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _imports(child)
+
+
+def _is_within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")

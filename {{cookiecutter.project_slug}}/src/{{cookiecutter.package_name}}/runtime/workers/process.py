@@ -1,0 +1,214 @@
+"""A child process as the supervisor sees it: fork, exit report, exit code."""
+
+import json
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..errors import SettingsError, StartupError
+from ..status import ADMIN_SLOT
+from .scoreboard import Row
+from .signals import SignalQueue
+
+# Signals that ask a child to exit: after draining, and immediately.
+EXIT_SIGNALS = DRAIN, ABORT = signal.SIGTERM, signal.SIGUSR2
+
+EXIT_GRACE = 2.0
+"""Seconds to exit after the drain timeout."""
+ABORT_GRACE = 0.5
+"""Seconds to exit after ABORT."""
+STACK_TIMEOUT = 0.3
+"""Seconds to wait for a stack dump."""
+MORE_DATA_TIMEOUT = 0.02
+"""Seconds to wait for the rest of a report."""
+READ_TIMEOUT = 0.1
+"""Seconds for reading a report in all, beyond the wait for its first bytes."""
+
+# Size limits of an exit report, so that it fits into the socket buffer and writing never blocks. A
+# character becomes up to twelve bytes.
+MAX_REPORT_SIZE = 128 * 1024
+MAX_MESSAGE_LENGTH = 1000
+MAX_STACK_LENGTH = 8000
+
+REPORT_FIELDS = ("reason", "exception.type", "exception.message", "exception.stacktrace")
+
+
+@dataclass(eq=False)
+class WorkerProcess:
+    """A worker, or the process of the admin port."""
+
+    pid: int
+    slot: int
+    row: Row
+    channel: socket.socket
+    """The child writes its exit report to the other end, and reads EOF there when the supervisor
+    exits."""
+    deadline: float = math.inf
+    """When it must be ready or, while exiting, gone; on the clock of `time.monotonic`."""
+    ready_since: float = 0.0
+    """0 until it is ready."""
+    exiting: bool = False
+    kill_reason: str = ""
+    """Why the supervisor has killed it."""
+    _stack: str = ""
+
+    def __str__(self) -> str:
+        name = "admin process" if self.slot == ADMIN_SLOT else f"worker {self.slot}"
+        return f"{name}, pid {self.pid}"
+
+    def send(self, signum: int) -> None:
+        # Not reaped yet, so the pid cannot have been reused.
+        os.kill(self.pid, signum)
+
+    def drain(self, timeout: float) -> None:
+        """Ask it, once, to finish its requests within `timeout` seconds and exit."""
+        if not self.exiting:
+            self._request_exit(DRAIN, timeout + EXIT_GRACE)
+
+    def abort(self) -> None:
+        """Ask it to exit immediately."""
+        self._request_exit(ABORT, ABORT_GRACE)
+
+    def _request_exit(self, signum: int, timeout: float) -> None:
+        self.exiting = True
+        self.deadline = time.monotonic() + timeout
+        self.send(signum)
+
+    def mark_exiting(self, timeout: float) -> None:
+        """Record that it drains, for `timeout` seconds at most, without having been asked."""
+        self.exiting = True
+        self.deadline = time.monotonic() + timeout + EXIT_GRACE
+
+    def kill(self, reason: str) -> None:
+        """Dump its stack for the log, then kill it."""
+        self.send(signal.SIGUSR1)
+        self._stack = self._read_report(STACK_TIMEOUT)
+        self.kill_reason = reason if self._stack else f"{reason}; no stack: it was not running"
+        self.deadline = math.inf
+        self.send(signal.SIGKILL)
+
+    def exit_report(self, code: int) -> tuple[str, dict[str, str]]:
+        """Return why it has exited, and extra fields for the log: a stack or an exception.
+
+        `code` is its exit code; negative: the number of a signal.
+        """
+        fields = {"code.stacktrace": self._stack} if self._stack else {}
+        reason = self.kill_reason
+        if not reason:
+            fields = _decode_report(self._read_report())
+            reason = fields.pop("reason", "") or _format_exit_code(code)
+        if self.ready_since:
+            reason += f", requests in flight: {self.row.in_flight}"
+        self.channel.close()
+        return reason, fields
+
+    def _read_report(self, timeout: float = 0.0) -> str:
+        report = b""
+        deadline = time.monotonic() + timeout + READ_TIMEOUT
+        with suppress(ConnectionError):
+            while len(report) < MAX_REPORT_SIZE and time.monotonic() < deadline:
+                if not select.select([self.channel], [], [], timeout)[0]:
+                    break
+                data = self.channel.recv(MAX_REPORT_SIZE)
+                if not data:
+                    break
+                report += data
+                timeout = MORE_DATA_TIMEOUT
+        return report.decode(errors="replace")
+
+
+def fork(
+    slot: int,
+    row: Row,
+    target: Callable[[int, Row, socket.socket], None],
+    signals: SignalQueue,
+    siblings: Iterable[WorkerProcess],
+) -> WorkerProcess:
+    """Fork a child that calls `target(slot, row, channel)`.
+
+    An exception in it is reported through the channel. Raises `OSError` if fork fails.
+    """
+    parent_end, child_end = socket.socketpair()
+    sys.stdout.flush()  # otherwise buffered output is written twice
+    # Until the child resets its handlers, its signals would be queued to the supervisor.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                # Otherwise the siblings never read EOF when the supervisor exits.
+                for channel in (parent_end, *(sibling.channel for sibling in siblings)):
+                    channel.close()
+                signals.reset_in_child()
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+                target(slot, row, child_end)
+                code = 0
+            except BaseException as error:
+                child_end.settimeout(STACK_TIMEOUT)
+                child_end.sendall(_encode_error(error))
+            finally:
+                with suppress(Exception):
+                    sys.stdout.flush()
+                os._exit(code)
+    except OSError:
+        parent_end.close()
+        raise
+    finally:
+        child_end.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return WorkerProcess(pid, slot, row, parent_end)
+
+
+def reap() -> Iterator[tuple[int, int]]:
+    """Reap exited children without blocking; yield pid and exit code (negative: a signal).
+
+    As PID 1 this includes reparented orphans.
+    """
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
+
+
+def _encode_error(error: BaseException) -> bytes:
+    is_clear = isinstance(error, SettingsError | StartupError)
+    reason = " ".join((str(error) if is_clear else repr(error)).split())[:MAX_MESSAGE_LENGTH]
+    report = {"reason": reason}
+    if not isinstance(error, SettingsError):
+        cause = error.__cause__ or error
+        report |= {
+            "exception.type": type(cause).__qualname__,
+            "exception.message": str(cause)[:MAX_MESSAGE_LENGTH],
+            "exception.stacktrace": "".join(traceback.format_exception(cause))[-MAX_STACK_LENGTH:],
+        }
+    return json.dumps(report).encode()
+
+
+def _decode_report(report: str) -> dict[str, str]:
+    # A crashing worker may write garbage; that must not crash the supervisor.
+    with suppress(ValueError, RecursionError, AttributeError):
+        fields = json.loads(report).items()
+        return {name: str(value) for name, value in fields if name in REPORT_FIELDS}
+    return {}
+
+
+def _format_exit_code(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:  # real-time signals have no names
+        return f"killed by signal {-code}"

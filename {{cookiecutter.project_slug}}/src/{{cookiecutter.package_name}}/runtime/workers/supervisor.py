@@ -1,0 +1,263 @@
+"""The supervisor: starts, monitors, replaces, reloads and stops the workers.
+
+Each slot, a number from 0, has a worker, and a listening socket that the supervisor keeps open, so
+queued connections survive a worker. One more process serves the admin port, so that health is
+known however busy the workers are. The supervisor has neither an event loop nor a thread, because
+neither survives a fork: ten times a second it handles signals, exited children and the scoreboard.
+SIGTERM and SIGINT drain and stop, a second one stops immediately, and SIGHUP is a rolling restart.
+"""
+
+import logging
+import math
+import signal
+import socket
+import time
+from contextlib import suppress
+
+from ..checksums import checksums, differences
+from ..errors import SettingsError, StartupError
+from ..logs.shared import NonBlockingHandler
+from ..process.systemd import SystemdNotifier
+from ..settings import Settings
+from ..status import ADMIN_SLOT
+from .children import Children, Exit, Target
+from .process import EXIT_SIGNALS, WorkerProcess
+from .reload import Reload
+from .restarts import RestartPolicy
+from .scoreboard import Scoreboard
+from .signals import SignalQueue
+
+TICK = 0.1
+"""Seconds of one iteration."""
+STALLED = 1.0
+"""Seconds of an iteration beyond which the supervisor itself was stopped."""
+
+logger = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Owns the child processes, and decides what happens to them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sockets: dict[int, list[socket.socket]],
+        scoreboard: Scoreboard,
+        log: NonBlockingHandler,
+        target: Target,
+        *,
+        listening_message: str,
+    ) -> None:
+        self._settings = settings
+        self._sockets = sockets
+        self._scoreboard = scoreboard
+        self._log = log
+        self._listening_message = listening_message
+        self._signals = SignalQueue()
+        self._systemd = SystemdNotifier()
+        self._restarts = RestartPolicy()
+        self._children = Children(sockets, scoreboard, target, self._signals)
+        self._reload: Reload | None = None
+        self._runtime_files = checksums()
+        self._last_failure: dict[str, str] = {}
+        self._is_announced = False
+        self._stop_deadline = math.inf
+        """When the drain begins: APP_DRAIN_DELAY after the signal to stop."""
+        self._startup_error = ""
+        self._exit_code = 0
+        self._now = self._resumed_at = time.monotonic()
+
+    def run(self) -> int:
+        """Run until all processes have exited. Returns the exit code; raises `StartupError`."""
+        self._start_missing()
+        while True:
+            signals = self._signals.wait(TICK)
+            self._update_clock()
+            for signum in signals:
+                self._handle_signal(signum)
+            for exit_ in self._children.reap():
+                self._handle_exit(exit_)
+            for process in self._children:
+                self._check(process)
+            if self._now < self._stop_deadline:
+                self._advance_reload()
+            elif self._drain_all():
+                break
+            self._start_missing()
+            self._systemd.ping_watchdog()
+            self._log.flush()
+        if self._startup_error:
+            raise StartupError(self._startup_error)
+        logger.info("stopped")
+        return self._exit_code
+
+    def _update_clock(self) -> None:
+        before, self._now = self._now, time.monotonic()
+        if self._now - before > STALLED:
+            # The machine may have been suspended: do not kill workers for missing heartbeats.
+            self._resumed_at = self._now
+
+    def _handle_signal(self, signum: signal.Signals) -> None:
+        if signum == signal.SIGHUP:
+            self._handle_hup()
+        elif signum in (signal.SIGTERM, signal.SIGINT):
+            self._handle_stop(signum)
+
+    def _handle_hup(self) -> None:
+        if self._is_stopping:
+            logger.info("SIGHUP: ignored, the service is stopping")
+            return
+        logger.info("SIGHUP: reloading")
+        self._systemd.reloading()
+        self._restarts.reset_delays()
+        if self._reload:
+            self._reload.cancel()  # its replacement may have loaded old code
+        settings = self._settings
+        self._reload = Reload(self._children, settings.start_timeout, settings.drain_timeout)
+
+    def _handle_stop(self, signum: signal.Signals) -> None:
+        if not self._is_stopping:
+            self._stop(signum.name, self._settings.drain_delay)
+        elif not self._exit_code:
+            logger.warning("second signal, %s: stopping immediately", signum.name)
+            self._stop_deadline, self._exit_code = self._now, 1
+            for process in self._children:
+                process.abort()
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop_deadline < math.inf
+
+    def _stop(self, reason: str, delay: float) -> None:
+        logger.info("%s: stopping", reason)
+        self._systemd.stopping()
+        self._scoreboard.stopping = True
+        self._stop_deadline = self._now + delay
+        if self._reload:
+            self._reload.cancel()
+            self._reload = None
+
+    def _drain_all(self) -> bool:
+        """Drain the workers, then the admin process. Return whether all have exited."""
+        for slot, sockets in self._sockets.items():
+            for sock in sockets if slot != ADMIN_SLOT else ():
+                # Otherwise connections would queue on a socket that no process accepts from.
+                sock.close()
+        for process in self._children.workers or self._children:
+            process.drain(self._settings.drain_timeout)
+        return not self._children
+
+    def _handle_exit(self, exit_: Exit) -> None:
+        process = exit_.process
+        if self._reload and self._reload.lost_replacement(process):
+            if not process.exiting:
+                self._abort_reload(str(exit_), exit_.fields)
+        elif process.exiting:
+            if exit_.code < 0 and -exit_.code not in EXIT_SIGNALS:
+                logger.error(str(exit_), extra=exit_.fields)
+        elif process.ready_since:
+            logger.error(str(exit_), extra=exit_.fields)
+            self._scoreboard.count_restart(process.slot)
+            self._restarts.crashed(process.slot, self._now - process.ready_since)
+        else:
+            message = f"{process}: failed to start: {exit_.reason}"
+            self._handle_start_failure(process.slot, message, exit_.fields)
+
+    def _handle_start_failure(self, slot: int, message: str, fields: dict[str, str]) -> None:
+        self._scoreboard.count_restart(slot)
+        delay = self._restarts.failed(slot)
+        # The same stack again would tell nothing new.
+        is_known = fields == self._last_failure
+        self._last_failure = fields
+        logger.error(message, extra=None if is_known else fields)
+        if self._restarts.exhausted and not self._children.has_ready_worker:
+            self._startup_error = f"no worker can start: {message}"
+            self._stop("no worker can start", 0)
+        else:
+            logger.info("retrying in %.1f s", delay)
+
+    def _check(self, process: WorkerProcess) -> None:
+        row = process.row
+        if self._now > process.deadline:
+            expected = "exit" if process.exiting else "become ready"
+            process.kill(f"killed: did not {expected} in time")
+        elif row.draining and not process.exiting:
+            process.mark_exiting(self._settings.drain_timeout)
+        elif row.ready and not process.exiting:
+            if not process.ready_since:
+                self._mark_ready(process)
+            elif not process.kill_reason:
+                self._check_heartbeat(process)
+
+    def _check_heartbeat(self, process: WorkerProcess) -> None:
+        silence = self._now - max(process.row.last_heartbeat, self._resumed_at)
+        if 0 < self._settings.hang_timeout < silence:
+            process.kill(f"killed: its event loop was blocked for {silence:.1f} s")
+
+    def _mark_ready(self, process: WorkerProcess) -> None:
+        logger.info("%s: ready", process)
+        process.ready_since, process.deadline = self._now, math.inf
+        self._restarts.succeeded(process.slot)
+        if process.slot != ADMIN_SLOT:
+            self._last_failure = {}
+            if not self._is_announced:
+                self._is_announced = True
+                logger.info(self._listening_message)
+                self._systemd.ready(self._listening_message)
+
+    def _start_missing(self) -> None:
+        """Start missing processes; one at a time until the first worker is ready."""
+        for slot in self._children.slots:
+            is_ready = self._children.has_ready_worker
+            is_starting = not is_ready and set(self._children.current) - {ADMIN_SLOT}
+            if slot != ADMIN_SLOT and (is_starting or self._now >= self._stop_deadline):
+                break
+            if slot in self._children.current or not self._restarts.may_start(slot, is_ready):
+                continue
+            try:
+                process = self._children.spawn(slot, self._settings.start_timeout)
+                self._children.current[slot] = process
+            except OSError as error:
+                self._handle_start_failure(slot, f"cannot fork: {error.strerror}", {})
+
+    def _advance_reload(self) -> None:
+        if not self._reload:
+            return
+        try:
+            is_complete = self._reload.advance()
+        except OSError as error:
+            self._abort_reload(f"cannot fork: {error.strerror}", {})
+            return
+        if is_complete:
+            logger.info("reloaded")
+            self._finish_reload("reloaded")
+            self._reload_settings()
+            self._check_runtime()
+
+    def _abort_reload(self, reason: str, fields: dict[str, str]) -> None:
+        replaced = self._reload.replaced if self._reload else []
+        names = ", ".join(map(str, replaced))
+        detail = f" (already replaced: {names})" if replaced else ""
+        logger.error("reload failed, keeping the old workers%s: %s", detail, reason, extra=fields)
+        self._finish_reload("reload failed")
+
+    def _finish_reload(self, status: str) -> None:
+        self._reload = None
+        if self._is_announced:
+            self._systemd.ready(status)
+
+    def _reload_settings(self) -> None:
+        with suppress(SettingsError):  # keep the old settings if the new ones are invalid
+            before, self._settings = self._settings, type(self._settings).load()
+            logging.getLogger().setLevel(self._settings.log_level.upper())
+            for name in before.restart_required(self._settings):
+                logger.warning("%s has changed: restart required", name)
+
+    def _check_runtime(self) -> None:
+        with suppress(OSError):  # a file that is being replaced just now
+            if changed := differences(self._runtime_files, checksums()):
+                logger.warning(
+                    "the runtime has changed on disk, %d files, such as %s: restart required",
+                    len(changed),
+                    changed[0],
+                )

@@ -1,0 +1,144 @@
+"""Entry point of a forked process: a worker or the admin process."""
+
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..admin.handlers import make_admin_app
+from ..http.application import Application
+from ..logs import formatters
+from ..logs.shared import ProcessLock
+from ..logs.writer import ThreadedHandler
+from ..process import lifecycle
+from ..process.definition import ServiceDefinition, create_application
+from ..process.lifecycle import Lifecycle
+from ..settings import Settings
+from ..status import ADMIN_SLOT, State
+from .neighbours import NeighbourAcceptor
+from .process import ABORT, DRAIN
+from .scoreboard import Row, Scoreboard
+
+ORPHAN_DRAIN_TIMEOUT = 1.0
+"""Seconds that requests get after the supervisor has exited: another is about to be started."""
+ORPHAN_KILL_DELAY = 0.5
+"""Seconds more until the admin process kills what has not exited by itself."""
+SOCKET_CLOSE_DELAY = 0.05
+"""Seconds for the other processes to close a worker's socket first.
+
+Connections that are queued when the last process closes it would be reset; until then the worker
+accepts them.
+"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What a child inherits from the supervisor."""
+
+    service: ServiceDefinition
+    slot: int
+    sockets: Mapping[int, Sequence[socket.socket]]
+    """The listening sockets of every slot."""
+    scoreboard: Scoreboard
+    row: Row
+    channel: socket.socket
+    """Reads EOF when the supervisor exits; also used for stack dumps and the exit report."""
+    lock: ProcessLock
+    """Serialises the writes of all processes to one log."""
+
+    @property
+    def is_admin(self) -> bool:
+        return self.slot == ADMIN_SLOT
+
+
+def run(context: WorkerContext) -> None:
+    """Serve until a signal. Raises `StartupError` and `SettingsError`."""
+    faulthandler.register(signal.SIGUSR1, context.channel, all_threads=False)
+    _close_foreign_sockets(context)
+    context.row.set_pid()
+    settings = context.service.load_settings()
+    worker = None if context.is_admin else context.slot
+    formatters.configure(settings, ThreadedHandler(settings.log_file, context.lock), worker)
+    try:
+        lifecycle.run(_serve(context, settings, _make_app(context, settings)))
+        logger.info("stopped")
+    finally:
+        logging.shutdown()
+
+
+def _close_foreign_sockets(context: WorkerContext) -> None:
+    # Clients can connect to a socket as long as any process has it open.
+    for slot, sockets in context.sockets.items():
+        if (slot == ADMIN_SLOT) != context.is_admin:
+            for sock in sockets:
+                sock.close()
+
+
+def _make_app(context: WorkerContext, settings: Settings) -> Application:
+    service = context.service
+    if not context.is_admin:
+        return service.make_app(settings)
+    return create_application(
+        settings,
+        lambda settings: make_admin_app(settings, context.scoreboard, service.extensions),
+    )
+
+
+async def _serve(context: WorkerContext, settings: Settings, application: Application) -> None:
+    # The supervisor has already waited APP_DRAIN_DELAY.
+    served = Lifecycle(
+        application,
+        context.sockets[context.slot],
+        context.service.info,
+        () if context.is_admin else context.service.extensions,
+        drain_delay=SOCKET_CLOSE_DELAY,
+    )
+    # A second SIGTERM (sent to the process group) must not abort.
+    signal.signal(DRAIN, lambda *_: served.drain("SIGTERM", settings.drain_timeout))
+    signal.signal(ABORT, lambda *_: served.abort("SIGUSR2"))
+    threading.Thread(target=_watch_supervisor, args=(context, served), daemon=True).start()
+    neighbours = NeighbourAcceptor(context.slot, context.sockets, context.scoreboard, served.server)
+    await served.run(ScoreboardReporter(context.row, neighbours))
+
+
+def _watch_supervisor(context: WorkerContext, served: Lifecycle) -> None:
+    # In a thread, because the event loop may be blocked.
+    context.channel.recv(1)
+    logger.error("supervisor exited, shutting down")
+    if context.is_admin:
+        # Kill workers that are stuck so badly that their threads do not run.
+        time.sleep(ORPHAN_DRAIN_TIMEOUT + ORPHAN_KILL_DELAY)
+        for row in context.scoreboard:
+            if row.pid not in (0, os.getpid()):
+                with suppress(OSError):
+                    os.kill(row.pid, signal.SIGKILL)
+    served.drain("the end of the supervisor", ORPHAN_DRAIN_TIMEOUT)
+
+
+class ScoreboardReporter:
+    """Writes state and heartbeats to the scoreboard, and keeps an eye on the neighbours."""
+
+    def __init__(self, row: Row, neighbours: NeighbourAcceptor) -> None:
+        self._row = row
+        self._neighbours = neighbours
+
+    def state_changed(self, state: State) -> None:
+        self._row.set_state(state)
+        # The supervisor then looks at the scoreboard at once, as it does when a child exits.
+        with suppress(OSError):  # the supervisor has exited
+            os.kill(os.getppid(), signal.SIGCHLD)
+        if state is State.DRAINING:
+            self._neighbours.close()
+
+    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
+        self._row.heartbeat(requests_in_flight, lag)
+        if self._row.ready:
+            self._neighbours.update()
