@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runtime.http.application import WEBSOCKET_PING_INTERVAL
 
 from .bakes import ALL_ON, AWKWARD, LONGEST, SHORTEST, Answers, label
 from .running.nginx import main
-from .sources import value
 from .tools import needs
 
 Bake = Callable[..., Path]
@@ -170,4 +170,4 @@ def test_every_error_of_nginx_has_a_title(bake: Bake) -> None:
 def test_a_silent_websocket_stays_open(bake: Bake) -> None:
     text = (bake() / "deploy/nginx/tornado-service.conf").read_text("utf-8")
     [timeout] = re.findall(r"^ *proxy_read_timeout (\d+)s;$", text, re.MULTILINE)
-    assert int(value(bake(), r"websocket_ping_interval=(\d+)")) < int(timeout)
+    assert int(timeout) > WEBSOCKET_PING_INTERVAL

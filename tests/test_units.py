@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runtime.process.sockets import BACKLOG
 
 from .bakes import BAKES, Answers
 from .commands import commands
-from .sources import value
 from .tools import needs
 
 UNITS = {name: answers for name, answers in BAKES.items() if answers.get("deploy") == "systemd"}
@@ -116,7 +116,7 @@ def test_each_worker_that_nginx_knows_has_a_socket(
 
 def test_the_accept_queue_is_as_long_as_without_systemd(project: Path) -> None:
     _, socket = units(project)
-    backlog = value(project, r"^BACKLOG = (\d+)$")
+    backlog = str(BACKLOG)
     assert f"\nBacklog={backlog}\n" in socket.read_text("utf-8")
 
 

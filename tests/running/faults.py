@@ -8,9 +8,8 @@ import time
 from typing import ClassVar
 
 from tornado.web import RequestHandler
+from tornado_service.__main__ import service as project
 from tornado_service.runtime import Application, Handler, Route, Service, Settings
-from tornado_service.runtime.metrics import Metrics
-from tornado_service.runtime.workers import Prefork
 
 VERSION = 1
 
@@ -127,12 +126,12 @@ def make_app(settings: Settings) -> Application:
     return application
 
 
+# The processes and extensions are those that the project has.
 service = Service(
-    "faults",
+    "tornado_service",
     "1.0",
-    processes=Prefork(),
-    extensions=[Metrics()],
-    settings="tornado_service.settings:Settings",
+    processes=project._processes,
+    extensions=project._definition.extensions,
     app="faults:make_app",
 )
 

@@ -2,16 +2,15 @@
 
 import sys
 
+from tornado_service.__main__ import service as project
 from tornado_service.runtime import Service
-from tornado_service.runtime.metrics import Metrics
-from tornado_service.runtime.workers import Prefork
 
+# The processes and extensions are those that the project has.
 service = Service(
-    "own",
+    "tornado_service",
     "1.0",
-    processes=Prefork(),
-    extensions=[Metrics()],
-    settings="tornado_service.settings:Settings",
+    processes=project._processes,
+    extensions=project._definition.extensions,
     app="own:make_app",
 )
 

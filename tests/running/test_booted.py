@@ -400,11 +400,11 @@ def test_code_that_does_not_start_is_not_reloaded(server: Server) -> None:
     app = f"/opt/{SLUG}/.venv/lib/python{PYTHON}/site-packages/{SLUG.replace('-', '_')}/app.py"
     server.run(f"cp {app} /root/good; echo 1/0 >> {app}; systemctl reload {SLUG}")
     try:
-        until(lambda: server.property("StatusText") == "reload given up", "that it is given up")
+        until(lambda: server.property("StatusText") == "reload failed", "that it is given up")
     finally:
         server.run(f"cp /root/good {app}")
     assert server.four_workers() == before
-    assert "ZeroDivisionError" in server.log("reload given up")[-1]["message"]
+    assert "ZeroDivisionError" in server.log("reload failed")[-1]["message"]
 
 
 def test_a_supervisor_that_is_killed_is_started_again(server: Server) -> None:

@@ -38,7 +38,7 @@ async def test_requests_in_flight_are_answered(run: Starter) -> None:
     assert code == 0
     assert "draining, requests in flight: 48" in service.messages()
     assert service.messages()[-1] == "stopped"
-    assert not any("cut" in message for message in service.messages())
+    assert not any("aborted" in message for message in service.messages())
 
 
 @pytest.mark.seconds
@@ -50,7 +50,7 @@ async def test_stuck_requests_are_aborted_after_drain_timeout(run: Starter) -> N
     assert 2 <= time.monotonic() - signalled < 2 + MARGIN
     assert code == 0
     assert service.records()[-1]["level"] == "warning"
-    assert service.messages()[-1] == "2 s after SIGTERM: requests cut: 3, WebSockets cut: 0"
+    assert service.messages()[-1] == "2 s after SIGTERM: aborted 3 requests and 0 WebSockets"
     await asyncio.wait(tasks)
     for task in tasks:
         assert isinstance(task.exception(), ConnectionError | asyncio.IncompleteReadError)
@@ -68,7 +68,7 @@ async def test_second_signal_stops_blocked_process_immediately(run: Starter) -> 
     code = await asyncio.to_thread(service.wait)
     assert time.monotonic() - signalled < MARGIN
     assert code == 1
-    assert service.messages()[-1] == "second signal, SIGTERM: requests cut: 2, WebSockets cut: 0"
+    assert service.messages()[-1] == "second signal, SIGTERM: aborted 2 requests and 0 WebSockets"
     await asyncio.wait(tasks)
 
 

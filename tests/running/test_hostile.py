@@ -325,7 +325,7 @@ def test_more_connections_than_descriptors(run: Starter, workers: int) -> None:
 
 
 def complaints(service: Service) -> list[Record]:
-    return [r for r in service.records() if r["message"].startswith("no descriptors left")]
+    return [r for r in service.records() if r["message"].startswith("out of file descriptors")]
 
 
 def is_over(client: socket.socket) -> bool:

@@ -309,10 +309,10 @@ def test_application_that_cannot_start_is_given_up_after_growing_delays(
     assert reason in line
     folder = service.log_path.parent / fault
     started = [line.split() for line in (folder / "attempts").read_text().splitlines()]
-    failures = [r for r in service.records() if "cannot start worker" in r["message"]]
+    failures = [r for r in service.records() if "failed to start" in r["message"]]
     assert {record["level"] for record in failures} == {"error"}
     for (pid, _), record in zip(started, failures, strict=True):
-        assert record["message"].startswith(f"cannot start worker 0, pid {pid}: ")
+        assert record["message"].startswith(f"worker 0, pid {pid}: failed to start: ")
         assert reason in record["message"]
     times = [float(at) for _, at in started]
     gaps = [later - earlier for earlier, later in pairwise(times)]

@@ -175,7 +175,7 @@ def test_ready_is_not_told_by_a_reload_before_a_worker_is(run: Starter, manager:
         WATCHDOG_USEC=1_000_000,
     )
     (run.folder / "own/broken").touch()
-    service.wait_for_message("next attempt")
+    service.wait_for_message("retrying in")
     service.signal(signal.SIGHUP)
     service.wait_for_message("SIGHUP")
     service.wait_for_message("admin process, .* ready")

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
 from runtime import cpus
 from runtime.cpus import usable_cpus
 

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import pytest
 from pydantic import Field, SecretStr, ValidationError
-
 from runtime import settings
 from runtime.settings import SettingsError, load
 

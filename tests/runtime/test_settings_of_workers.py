@@ -1,11 +1,10 @@
 import pytest
-
 from runtime import settings
 from runtime.settings import (
-    SettingsError,
     Settings,
-    restart_required,
+    SettingsError,
     load,
+    restart_required,
 )
 
 

@@ -1,7 +1,6 @@
 import json
 
 import pytest
-
 from runtime.status import WorkerStatus
 
 from .support import Client, FakeStatus, Record

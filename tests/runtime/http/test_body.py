@@ -3,11 +3,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import Field
-
-from runtime.http.body import MAX_ERRORS, Body
 from runtime.http.application import Application
-from runtime.settings import Settings
+from runtime.http.body import MAX_ERRORS, Body
 from runtime.http.handler import Handler
+from runtime.settings import Settings
 
 from .support import Client, response_problem, serving
 

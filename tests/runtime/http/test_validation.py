@@ -1,7 +1,6 @@
 import pytest
-from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPServerRequest, RequestStartLine
-
 from runtime.http import validation as strict
+from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPServerRequest, RequestStartLine
 
 from .support import Client
 

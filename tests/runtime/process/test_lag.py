@@ -1,5 +1,4 @@
 import pytest
-
 from runtime import lag as module
 from runtime.process.lag import WINDOW, Lag
 

@@ -1,14 +1,13 @@
 from types import SimpleNamespace
 
 import pytest
-
 from runtime.workers import restarts
 from runtime.workers.restarts import (
-    MAX_ATTEMPTS,
-    INITIAL_DELAY,
-    MAX_DELAY,
-    CRASH_LOOP_UPTIME,
     CRASH_LOOP_COUNT,
+    CRASH_LOOP_UPTIME,
+    INITIAL_DELAY,
+    MAX_ATTEMPTS,
+    MAX_DELAY,
     RestartPolicy,
 )
 from runtime.workers.scoreboard import ADMIN_SLOT

@@ -1,5 +1,4 @@
 import pytest
-
 from tornado_service.orders.model import NewOrder
 from tornado_service.runtime import Problem
 

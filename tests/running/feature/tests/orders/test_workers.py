@@ -4,7 +4,6 @@ import json
 import signal
 
 from tornado.httpclient import AsyncHTTPClient
-
 from tornado_service.runtime.testing import ServiceProcess, ServiceStarter
 
 
