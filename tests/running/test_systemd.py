@@ -27,13 +27,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tornado_service.greetings.handlers import Welcome
-from tornado_service.runtime.http.application import Application
+from tornado_service.runtime import Application, Resource, Route
 
 FOLDER = Path(__file__).parent
 
 
 @asynccontextmanager
-async def database():
+async def database(settings):
     (FOLDER / "waiting").touch()
     while not (FOLDER / "there").exists():
         await asyncio.sleep(0.02)
@@ -43,14 +43,13 @@ async def database():
 def make_app(values):
     if (FOLDER / "broken").exists():
         raise RuntimeError("no luck")
-    return Application(values, [("/", Welcome)], resources={"database": database})
+    return Application(values, [Route("/", Welcome)], resources=[Resource("database", database)])
 """
 
 SHOW_PROCESS = """
 import subprocess
 
-from tornado_service.runtime.http.application import Application
-from tornado_service.runtime.http.handler import Handler
+from tornado_service.runtime import Application, Handler, Route
 
 
 class Show(Handler):
@@ -61,7 +60,7 @@ class Show(Handler):
 
 
 def make_app(values):
-    return Application(values, [("/", Show)])
+    return Application(values, [Route("/", Show)])
 """
 
 AS_SYSTEMD_DOES = """

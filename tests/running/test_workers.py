@@ -49,14 +49,15 @@ def make_app(values):
 
 FAILING_RESOURCE = """
 import contextlib
+from tornado_service.runtime import Resource
 _make_app = make_app
 @contextlib.asynccontextmanager
-async def pool():
+async def pool(settings):
     raise RuntimeError("the pool is empty")
     yield
 def make_app(values):
     application = _make_app(values)
-    application.resources = {"pool": pool}
+    application.declared_resources = [Resource("pool", pool)]
     return application
 """
 
@@ -179,7 +180,7 @@ def test_changed_code_of_the_service_counts_after_a_reload(run: Starter) -> None
 BROKEN = {
     "this is no Python": "SyntaxError",
     "import not_there_at_all": "not_there_at_all",
-    FAILING_RESOURCE: "cannot start pool: RuntimeError('the pool is empty')",
+    FAILING_RESOURCE: "cannot open pool: RuntimeError('the pool is empty')",
 }
 """Lines that a reload cannot start with, and what the error must say."""
 
