@@ -61,7 +61,7 @@ MORE = '''
 import json
 from pathlib import Path
 
-from tornado_service.runtime.http.handler import Problem
+from tornado_service.runtime import Problem
 
 _make_app = make_app
 
@@ -114,7 +114,7 @@ def make_app(values):
         "/told": Told, "/once/{name}": Once, "/size": Size, "/refuse/{status}": Refuse
     }
     application.wildcard_router.add_rules(
-        Rule(Route(template), handler) for template, handler in routes.items()
+        [Route(template, handler) for template, handler in routes.items()]
     )
     return application
 '''
