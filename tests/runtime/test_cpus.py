@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from runtime import cpus
 from runtime.cpus import usable_cpus
 

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from runtime.extensions import Extension
-from runtime.http.application import Application
-from runtime.http.handler import Handler, Problem
-from runtime.http.request import Request, request_id
-from runtime.http.websocket import WebSocket
-from runtime.settings import Settings
 from tornado.httpclient import HTTPClientError
 from tornado.web import RequestHandler
 
+from runtime.extensions import Extension
+from runtime.http.request import Request, request_id
+from runtime.http.application import Application
+from runtime.settings import Settings
+from runtime.http.handler import Handler, Problem
+from runtime.http.websocket import WebSocket
+
 from .conftest import ServiceStarter
-from .support import SERVICE, Client, RawConnection, Record, close, serving, wait_until
+from .support import SERVICE, Client, Record, RawConnection, close, serving, wait_until
 from .test_server import begin_slow_request, let_go
 
 WITNESS = ContextVar("WITNESS", default="nobody")

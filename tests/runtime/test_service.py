@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from runtime import __version__, settings
-from runtime.admin.handlers import make_admin_app
+
+from runtime import __version__
+from runtime import settings
 from runtime.service import main
+from runtime.admin.handlers import make_admin_app
 from runtime.settings import Settings
 
 from .support import FakeStatus, serving
@@ -119,7 +121,7 @@ async def test_a_service_that_is_ready_is_healthy(
 async def test_a_service_that_listens_everywhere_is_asked_here(
     reasons: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("APP_ADMIN_ADDRESS", "0.0.0.0")
+    monkeypatch.setenv("APP_ADMIN_ADDRESS", "0.0.0.0")  # noqa: S104
     assert await healthcheck() == 0
 
 

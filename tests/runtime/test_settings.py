@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pytest
 from pydantic import Field, SecretStr, ValidationError
+
 from runtime import settings
 from runtime.settings import SettingsError, load
 

@@ -1,10 +1,11 @@
 import pytest
+
 from runtime import settings
 from runtime.settings import (
-    Settings,
     SettingsError,
-    load,
+    Settings,
     restart_required,
+    load,
 )
 
 

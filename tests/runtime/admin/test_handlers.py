@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from runtime.status import WorkerStatus
 
 from .support import Client, FakeStatus, Record

@@ -3,10 +3,11 @@ import json
 from typing import Any
 
 import pytest
-from runtime.http.application import Application
-from runtime.http.handler import Handler
-from runtime.settings import Settings
 from tornado.web import RequestHandler
+
+from runtime.http.application import Application
+from runtime.settings import Settings
+from runtime.http.handler import Handler
 
 from .support import Client, Record, serving, wait_until
 
@@ -107,10 +108,7 @@ async def test_the_log_has_the_size_of_the_body(log_records: list[Record]) -> No
     async with serving(*app(("/a/{x}", Shows))) as client:
         response = await client.get("/a/1")
         await client.fetch("HEAD", "/a/1")
-    assert [line["http.response.body.size"] for line in accesses(log_records)] == [
-        len(response.body),
-        0,
-    ]
+    assert [line["http.response.body.size"] for line in accesses(log_records)] == [len(response.body), 0]
 
 
 @pytest.mark.parametrize(("digits", "status"), [(7, 413), (18, 413), (19, 400), (5000, 400)])
@@ -127,10 +125,7 @@ async def test_the_log_has_the_client_that_a_trusted_proxy_names(log_records: li
     for trusted in "127.0.0.1", "10.0.0.1":
         async with serving(*app(("/a/{x}", Shows), trusted_proxies=trusted)) as client:
             await client.get("/a/1", X_Forwarded_For="203.0.113.5")
-    assert [line["client.address"] for line in accesses(log_records)] == [
-        "203.0.113.5",
-        "127.0.0.1",
-    ]
+    assert [line["client.address"] for line in accesses(log_records)] == ["203.0.113.5", "127.0.0.1"]
 
 
 async def test_a_template_may_take_all_the_rest() -> None:

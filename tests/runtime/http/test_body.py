@@ -3,10 +3,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import Field
-from runtime.http.application import Application
+
 from runtime.http.body import MAX_ERRORS, Body
-from runtime.http.handler import Handler
+from runtime.http.application import Application
 from runtime.settings import Settings
+from runtime.http.handler import Handler
 
 from .support import Client, response_problem, serving
 

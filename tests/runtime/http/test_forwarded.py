@@ -1,8 +1,9 @@
 from ipaddress import ip_network
 
 import pytest
-from runtime.http.forwarded import TrustedProxies
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
+
+from runtime.http.forwarded import TrustedProxies
 
 PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 

@@ -1,9 +1,10 @@
 from contextlib import AbstractAsyncContextManager
 
-from runtime.http.application import Application
-from runtime.http.handler import Handler
-from runtime.settings import Settings
 from tornado.web import RedirectHandler, RequestHandler
+
+from runtime.http.application import Application
+from runtime.settings import Settings
+from runtime.http.handler import Handler
 
 from .support import Client, serving
 

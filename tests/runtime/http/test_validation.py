@@ -1,6 +1,7 @@
 import pytest
-from runtime.http import validation as strict
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPServerRequest, RequestStartLine
+
+from runtime.http import validation as strict
 
 from .support import Client
 

@@ -14,9 +14,7 @@ async def test_an_open_one_is_known_and_a_closed_one_forgotten(client: Client) -
     await wait_until(lambda: not client.app.websockets)
 
 
-async def test_the_log_has_its_beginning_and_its_end(
-    client: Client, log_records: list[Record]
-) -> None:
+async def test_the_log_has_its_beginning_and_its_end(client: Client, log_records: list[Record]) -> None:
     websocket = await client.websocket("/socket", X_Request_ID="check-17")
     await close(websocket, 4017)
     await wait_until(lambda: not client.app.websockets)

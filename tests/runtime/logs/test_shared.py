@@ -13,13 +13,14 @@ from types import SimpleNamespace
 from typing import Self
 
 import pytest
-from runtime.logs import shared as sharedlog
+
 from runtime.logs import writer as logwriter
+from runtime.logs import shared as sharedlog
+from runtime.logs.writer import PIPE_BUF, ThreadedHandler
 from runtime.logs.shared import (
     NonBlockingHandler,
     ProcessLock,
 )
-from runtime.logs.writer import PIPE_BUF, ThreadedHandler
 
 from .support import WAIT_TIMEOUT
 from .test_logwriter import lines, numbered, wait_for
@@ -129,9 +130,7 @@ def wanted_elsewhere(turn: ProcessLock) -> Iterator[Event]:
         yield had_it
 
 
-def test_who_only_tries_gets_the_next_turn(
-    turn: ProcessLock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_only_tries_gets_the_next_turn(turn: ProcessLock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharedlog, "COURTESY", WAIT_TIMEOUT)
     with held_elsewhere(turn) as holder:
         assert not turn.take()

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+
 from runtime.metrics.aggregate import (
     SampleKey,
     aggregate,

@@ -14,14 +14,15 @@ import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from runtime.http.application import Application
-from runtime.http.handler import Handler
-from runtime.http.websocket import WebSocket
+from tornado.web import RequestHandler
+
 from runtime.metrics import requests as metrics
 from runtime.metrics.requests import DURATION, Metrics
+from runtime.http.application import Application
 from runtime.settings import Settings
 from runtime.status import WorkerStatus
-from tornado.web import RequestHandler
+from runtime.http.handler import Handler
+from runtime.http.websocket import WebSocket
 
 from .conftest import ServiceStarter
 from .support import SERVICE, Client, FakeStatus, RawConnection, close, serving, wait_until

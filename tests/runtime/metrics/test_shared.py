@@ -26,23 +26,24 @@ from prometheus_client import (
     generate_latest,
     values,
 )
+
 from runtime.metrics.aggregate import SampleKey
 from runtime.metrics.requests import DURATION
-from runtime.metrics.shared import (
-    Page,
-    PageWriter,
-    SharedMetrics,
-    SharedValue,
-)
-from runtime.status import State
 from runtime.workers.scoreboard import (
     ADMIN_SLOT,
     Row,
     Scoreboard,
 )
+from runtime.metrics.shared import (
+    PageWriter,
+    Page,
+    SharedValue,
+    SharedMetrics,
+)
+from runtime.status import State
 
 from .conftest import ServiceStarter
-from .support import SERVICE, WAIT_TIMEOUT, RawConnection, Record, wait_until
+from .support import WAIT_TIMEOUT, SERVICE, Record, RawConnection, wait_until
 from .test_logwriter import wait_for
 from .test_metrics import CONTRACT, NAME, labels, samples, scrape
 from .test_supervisor import all_ready, failures, ready, service, stop, write_code
@@ -466,11 +467,7 @@ def test_what_was_made_too_early_is_told(scoreboard: Scoreboard, log_records: li
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @pytest.mark.parametrize(("mode", "expected"), [("all", 3), ("sum", 8)])
 def test_during_a_reload_a_listed_gauge_is_the_successors(
-    shared: SharedMetrics,
-    scoreboard: Scoreboard,
-    order: tuple[int, ...],
-    mode: str,
-    expected: float,
+    shared: SharedMetrics, scoreboard: Scoreboard, order: tuple[int, ...], mode: str, expected: float
 ) -> None:
     rows = [begin(shared, scoreboard, 0) for _ in range(2)]
     states, depths = [State.DRAINING, State.READY], [5, 3]
@@ -528,9 +525,7 @@ FEATURE = """
 """
 
 
-async def test_metrics_of_a_feature_are_shown(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_metrics_of_a_feature_are_shown(start_service: ServiceStarter, tmp_path: Path) -> None:
     write_code(tmp_path, "first", FEATURE.format(text="Tea."))
     process = start_service(service(tmp_path), workers=2)
     _, admin_port = await process.ports()
@@ -549,9 +544,7 @@ async def test_metrics_of_a_feature_are_shown(
     assert failures(process) == []
 
 
-async def test_every_answer_counts_through_deaths_and_reloads(
-    start_service: ServiceStarter,
-) -> None:
+async def test_every_answer_counts_through_deaths_and_reloads(start_service: ServiceStarter) -> None:
     process = start_service(SERVICE, workers=2)
     port, admin_port = await process.ports()
     await all_ready(process)

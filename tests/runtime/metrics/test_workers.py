@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from prometheus_client import ProcessCollector
+
 from runtime.metrics import workers as workermetrics
 from runtime.status import WorkerStatus
 

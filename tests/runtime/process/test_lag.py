@@ -1,4 +1,5 @@
 import pytest
+
 from runtime import lag as module
 from runtime.process.lag import WINDOW, Lag
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime.process.lifecycle import LINGER
-from runtime.status import HEARTBEAT_INTERVAL
 from tornado.websocket import websocket_connect
 
+from runtime.process.lifecycle import LINGER
+from runtime.status import HEARTBEAT_INTERVAL
+
 from .conftest import ServiceStarter
-from .support import SERVICE, WAIT_TIMEOUT, RawConnection, ServiceProcess, wait_until
+from .support import WAIT_TIMEOUT, SERVICE, ServiceProcess, RawConnection, wait_until
 from .test_systemd import Manager
 
 STAND_IN = "tests.stand_in"
@@ -24,9 +25,7 @@ def let_go(process: ServiceProcess) -> None:
     (process.folder / "go").touch()
 
 
-async def begin_slow_request(
-    process: ServiceProcess, wire: RawConnection, path: str = "/slow"
-) -> None:
+async def begin_slow_request(process: ServiceProcess, wire: RawConnection, path: str = "/slow") -> None:
     wire.ask(path)
     await process.logged({"/slow": "slow request arrived", "/stuck": "event loop blocked"}[path])
 
@@ -82,9 +81,7 @@ async def test_a_request_in_flight_is_answered(start_service: ServiceStarter) ->
     assert not [message for message in process.messages() if "cut" in message]
 
 
-async def test_an_idle_connection_may_ask_once_more_while_others_finish(
-    start_service: ServiceStarter,
-) -> None:
+async def test_an_idle_connection_may_ask_once_more_while_others_finish(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN)
     port, _ = await process.ports()
     async with RawConnection(port) as slow, RawConnection(port) as idle:
@@ -114,9 +111,7 @@ async def test_an_idle_connection_does_not_hold_up_the_stop(start_service: Servi
     assert not [message for message in process.messages() if "cut" in message]
 
 
-async def test_a_resource_is_there_before_and_after_all_requests(
-    start_service: ServiceStarter,
-) -> None:
+async def test_a_resource_is_there_before_and_after_all_requests(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN)
     port, _ = await process.ports()
     async with RawConnection(port) as wire:
@@ -173,9 +168,7 @@ async def test_no_websocket_begins_while_the_service_goes(start_service: Service
     assert await process.exit_code() == 0
 
 
-async def test_during_the_drain_delay_it_is_not_ready_and_answers(
-    start_service: ServiceStarter,
-) -> None:
+async def test_during_the_drain_delay_it_is_not_ready_and_answers(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN, drain_delay=600)
     port, admin_port = await process.ports()
     async with RawConnection(port) as wire, RawConnection(admin_port) as admin:
@@ -204,17 +197,11 @@ async def test_the_drain_delay_ends(start_service: ServiceStarter) -> None:
     assert (end - begin).total_seconds() >= 0.29
 
 
-async def test_what_outlasts_the_drain_timeout_is_cut_and_counted(
-    start_service: ServiceStarter,
-) -> None:
+async def test_what_outlasts_the_drain_timeout_is_cut_and_counted(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN, drain_timeout=0.2)
     port, _ = await process.ports()
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
-    async with (
-        RawConnection(port) as first,
-        RawConnection(port) as second,
-        RawConnection(port) as silent,
-    ):
+    async with RawConnection(port) as first, RawConnection(port) as second, RawConnection(port) as silent:
         answer = await silent.get(
             "/socket", **upgrade, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ=="
         )
@@ -245,9 +232,7 @@ async def test_a_second_signal_cuts_at_once(start_service: ServiceStarter) -> No
     assert process.messages()[-1] == expected
 
 
-async def test_a_blocked_event_loop_does_not_keep_it_from_stopping(
-    start_service: ServiceStarter,
-) -> None:
+async def test_a_blocked_event_loop_does_not_keep_it_from_stopping(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN, drain_timeout=0.2)
     port, _ = await process.ports()
     async with RawConnection(port) as wire:
@@ -267,9 +252,7 @@ def taken() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("name", ["port", "admin_port"])
-async def test_a_port_in_use_is_one_line(
-    start_service: ServiceStarter, taken: int, name: str
-) -> None:
+async def test_a_port_in_use_is_one_line(start_service: ServiceStarter, taken: int, name: str) -> None:
     process = start_service(SERVICE, **{name: taken})
     assert await process.exit_code() == 1
     assert process.errors() == f"cannot listen on 127.0.0.1 port {taken}: Address already in use\n"
@@ -287,9 +270,7 @@ async def test_a_log_file_that_cannot_be_written_is_one_line(
     assert str(path) in line
 
 
-async def test_the_log_goes_to_a_file_as_text_if_asked_to(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_the_log_goes_to_a_file_as_text_if_asked_to(start_service: ServiceStarter, tmp_path: Path) -> None:
     path = tmp_path / "service.log"
     process = start_service(SERVICE, log_file=path, log_format="text")
     await wait_until(lambda: path.exists() and "listening on" in path.read_text())
@@ -348,9 +329,7 @@ sys.exit(serve(load(), make_app))
     return "broken"
 
 
-async def test_a_resource_that_fails_is_named_in_one_line(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_a_resource_that_fails_is_named_in_one_line(start_service: ServiceStarter, tmp_path: Path) -> None:
     process = start_service(broken(tmp_path, "pass", "raise OSError('no database')"))
     assert await process.exit_code() == 1
     assert process.errors() == "cannot start orders: OSError('no database')\n"

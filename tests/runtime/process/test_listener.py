@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+
 from runtime.process import listener
 from runtime.process.listener import Listener
 
@@ -65,9 +66,7 @@ def test_accepts_as_any_socket_does(listening: Listener, log_records: list[Recor
     assert errors(log_records) == []
 
 
-def test_refuses_what_there_is_no_descriptor_for(
-    listening: Listener, log_records: list[Record]
-) -> None:
+def test_refuses_what_there_is_no_descriptor_for(listening: Listener, log_records: list[Record]) -> None:
     with connect(listening) as first, connect(listening) as second, no_descriptors_left():
         for client in first, second:
             # One at a time, so that there is time for requests to end.
@@ -78,9 +77,7 @@ def test_refuses_what_there_is_no_descriptor_for(
     assert message.startswith("no descriptors left, connections refused so far: 1 ")
 
 
-def test_says_so_even_if_the_reserve_is_gone(
-    listening: Listener, log_records: list[Record]
-) -> None:
+def test_says_so_even_if_the_reserve_is_gone(listening: Listener, log_records: list[Record]) -> None:
     with connect(listening), no_descriptors_left():
         listening._release()
         taken = os.dup(0)

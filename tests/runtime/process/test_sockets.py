@@ -5,9 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from runtime.process import sockets
-from runtime.process.sockets import StartupError, listening_url
 from runtime.settings import Settings
+from runtime.process.sockets import StartupError, listening_url
 
 Opened = tuple[list[list[socket.socket]], list[socket.socket]]
 Open = Callable[..., Opened]
@@ -187,7 +188,7 @@ def test_an_ipv6_address_is_ipv6_only(open_ports: Open) -> None:
     sockets.listen(everywhere)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port_of(everywhere[0]))) != 0
-    [[other]], _ = open_ports(port_of(everywhere[0]), address="0.0.0.0")
+    [[other]], _ = open_ports(port_of(everywhere[0]), address="0.0.0.0")  # noqa: S104
     sockets.listen([other])
 
 

@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 from typing import NoReturn, Self
 
 import pytest
+
 from runtime.process import systemd
 from runtime.process.systemd import SystemdNotifier
 

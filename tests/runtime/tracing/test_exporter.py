@@ -15,12 +15,13 @@ from opentelemetry.sdk.trace.sampling import (
     Sampler,
     SamplingResult,
 )
-from runtime.settings import SettingsError, load
-from runtime.tracing import exporter as collector
-from runtime.tracing.exporter import BoundedSpanProcessor, CountingExporter
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
+
+from runtime.tracing import exporter as collector
+from runtime.tracing.exporter import CountingExporter, BoundedSpanProcessor
+from runtime.settings import SettingsError, load
 
 from .support import Record, wait_until
 
@@ -86,9 +87,7 @@ def send(delivery: CountingExporter, count: int = 3) -> None:
 
 
 def said(log_records: list[Record]) -> list[tuple[str, str]]:
-    return [
-        (one["level"], one["message"]) for one in log_records if one["logger"] == collector.__name__
-    ]
+    return [(one["level"], one["message"]) for one in log_records if one["logger"] == collector.__name__]
 
 
 # Where it is
@@ -128,9 +127,7 @@ def test_without_an_endpoint_there_is_none() -> None:
 # What is said
 
 
-def test_what_is_delivered_is_no_news(
-    delivery: CountingExporter, log_records: list[Record]
-) -> None:
+def test_what_is_delivered_is_no_news(delivery: CountingExporter, log_records: list[Record]) -> None:
     for _ in range(10):
         send(delivery)
     delivery.close()
@@ -143,9 +140,7 @@ def test_the_first_loss_is_told_and_the_recovery(
 ) -> None:
     exporter.failure = "it sleeps"
     send(delivery)
-    assert said(log_records) == [
-        ("warning", "spans lost: 3, the collector does not take them: it sleeps")
-    ]
+    assert said(log_records) == [("warning", "spans lost: 3, the collector does not take them: it sleeps")]
     exporter.failure = ""
     send(delivery)
     send(delivery)
@@ -169,9 +164,7 @@ def test_as_long_as_it_fails_there_is_a_line_a_minute(
     send(delivery)
     send(delivery)
     delivery.close()
-    assert said(log_records)[3:] == [
-        ("info", "the collector takes spans again, lost meanwhile: 27")
-    ]
+    assert said(log_records)[3:] == [("info", "the collector takes spans again, lost meanwhile: 27")]
 
 
 def test_one_that_fails_now_and_then_is_no_flood(
@@ -231,9 +224,7 @@ def test_an_exporter_that_raises_is_one_that_fails(
     assert "exception.stacktrace" not in log_records[-1]
 
 
-def test_no_more_wait_than_may(
-    delivery: CountingExporter, exporter: Exporter, log_records: list[Record]
-) -> None:
+def test_no_more_wait_than_may(delivery: CountingExporter, exporter: Exporter, log_records: list[Record]) -> None:
     assert [delivery.admit() for _ in range(8)] == [True] * 5 + [False] * 3
     delivery.export(SOME[:3])
     assert said(log_records) == [
@@ -341,9 +332,7 @@ async def http(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Collector]:
     server.stop()
     await server.close_all_connections()
     # Nobody waits for these when the service stops, but other tests count threads.
-    await wait_until(
-        lambda: all(one.name == "asyncio_0" for one in set(threading.enumerate()) - before)
-    )
+    await wait_until(lambda: all(one.name == "asyncio_0" for one in set(threading.enumerate()) - before))
 
 
 async def test_spans_go_to_the_url_with_the_headers_of_the_environment(

@@ -11,16 +11,17 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 from opentelemetry.util._once import Once
-from runtime.http.application import Application
-from runtime.http.handler import Handler
-from runtime.http.websocket import WebSocket
-from runtime.process.sockets import StartupError
-from runtime.settings import Settings
-from runtime.tracing.exporter import BoundedSpanProcessor, CountingExporter
-from runtime.tracing.requests import Tracing
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.netutil import bind_sockets
 from tornado.web import RequestHandler
+
+from runtime.tracing.exporter import CountingExporter, BoundedSpanProcessor
+from runtime.http.application import Application
+from runtime.settings import Settings
+from runtime.process.sockets import StartupError
+from runtime.tracing.requests import Tracing
+from runtime.http.handler import Handler
+from runtime.http.websocket import WebSocket
 
 from .stand_in import OneItem
 from .support import Client, Record, close, serving, wait_until
@@ -133,11 +134,7 @@ def _no_provider_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
 def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     """What the spans go to, in place of a collector."""
     memory = InMemorySpanExporter()
-    monkeypatch.setattr(
-        BoundedSpanProcessor,
-        "to",
-        lambda _: BoundedSpanProcessor(CountingExporter(memory, str, 2048), 2048),
-    )
+    monkeypatch.setattr(BoundedSpanProcessor, "to", lambda _: BoundedSpanProcessor(CountingExporter(memory, str, 2048), 2048))
     yield memory
     assert all(span.end_time for span in memory.get_finished_spans())
 
@@ -368,9 +365,7 @@ async def test_the_span_of_a_websocket_ends_with_its_handshake(
     assert attributes(span)["http.response.status_code"] == 101
     assert span.end_time is not None
     assert span.end_time <= opened
-    assert [(line["trace_id"], line["span_id"]) for line in lines(log_records, "access")] == [
-        ids(span)
-    ] * 2
+    assert [(line["trace_id"], line["span_id"]) for line in lines(log_records, "access")] == [ids(span)] * 2
 
 
 async def test_a_client_that_has_gone_is_no_error(traced: Traced, one: One) -> None:
@@ -448,9 +443,7 @@ async def test_a_record_of_no_request_has_no_ids(traced: Traced, log_records: li
 
 
 @pytest.mark.usefixtures("exporter")
-async def test_without_a_collector_the_ids_are_logged_all_the_same(
-    log_records: list[Record],
-) -> None:
+async def test_without_a_collector_the_ids_are_logged_all_the_same(log_records: list[Record]) -> None:
     settings = Settings()
     tracing = Tracing(settings)
     app = Application(settings, ROUTES, observers=[tracing])
