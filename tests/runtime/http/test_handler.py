@@ -107,7 +107,9 @@ async def test_a_body_that_is_too_large_is_a_problem(client: Client) -> None:
     response_problem(response)
 
 
-async def test_a_body_that_is_too_large_is_answered_once(client: Client, log_records: list[Record]) -> None:
+async def test_a_body_that_is_too_large_is_answered_once(
+    client: Client, log_records: list[Record]
+) -> None:
     async with client.wire() as wire:
         wire.send("POST /items HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n")
         assert (await wire.answer()).status == 413
@@ -294,7 +296,9 @@ async def test_a_client_that_has_gone_is_no_error(log_records: list[Record]) -> 
         async with client.wire() as wire:
             wire.ask("/")
             await waiting.wait()
-        await wait_until(lambda: any(one["message"] == "the client has gone" for one in log_records))
+        await wait_until(
+            lambda: any(one["message"] == "the client has gone" for one in log_records)
+        )
     assert {record["level"] for record in log_records} <= {"debug", "info"}
 
 
