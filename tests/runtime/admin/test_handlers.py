@@ -36,9 +36,7 @@ async def test_readyz_is_503_with_the_reasons_if_not_ready(
     assert response_json(response) == {"ready": False, "reasons": ["starting", "no database"]}
 
 
-async def test_workers_returns_the_status_of_each_worker(
-    admin: Client, status: FakeStatus
-) -> None:
+async def test_workers_returns_the_status_of_each_worker(admin: Client, status: FakeStatus) -> None:
     assert response_json(await admin.get("/workers")) == {"workers": []}
     status.workers = [WorkerStatus(0, 4242, True, 3, 0.5, 0), WorkerStatus(1, 0, False, 0, 0.0, 7)]
     assert response_json(await admin.get("/workers"))["workers"] == [

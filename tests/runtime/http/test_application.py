@@ -146,9 +146,11 @@ async def test_log_function_replaces_the_access_log(log_records: list[Record]) -
 async def test_compressed_response_has_its_id_and_the_size_that_is_sent(
     log_records: list[Record],
 ) -> None:
-    async with serving(app(Route("/", Long), compress_response=True)) as client:
-        async with RawConnection(client.port) as connection:
-            response = await connection.get("/", Accept_Encoding="gzip", X_Request_ID="check-17")
+    async with (
+        serving(app(Route("/", Long), compress_response=True)) as client,
+        RawConnection(client.port) as connection,
+    ):
+        response = await connection.get("/", Accept_Encoding="gzip", X_Request_ID="check-17")
     assert response.headers["Content-Encoding"] == "gzip"
     assert response.headers["X-Request-ID"] == "check-17"
     [line] = access_lines(log_records)

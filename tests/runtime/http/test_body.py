@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from pydantic import Field
-
 from runtime.http.application import Application
 from runtime.http.body import MAX_ERRORS, Body
 from runtime.http.handler import Handler

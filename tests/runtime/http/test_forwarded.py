@@ -3,9 +3,8 @@
 from ipaddress import ip_network
 
 import pytest
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
-
 from runtime.http.forwarded import TrustedProxies
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 
@@ -23,50 +22,50 @@ def request(peer: str, *forwarded_for: str, protocol: str | None = None) -> HTTP
     return request
 
 
-def client_address(request: HTTPServerRequest, proxies: TrustedProxies = PROXIES) -> str:
+def client_of(request: HTTPServerRequest, proxies: TrustedProxies = PROXIES) -> str:
     proxies.apply(request)
     return str(request.remote_ip)
 
 
 def test_client_address_is_taken_from_a_trusted_proxy() -> None:
-    assert client_address(request("10.0.0.1", "203.0.113.5")) == "203.0.113.5"
+    assert client_of(request("10.0.0.1", "203.0.113.5")) == "203.0.113.5"
 
 
 def test_header_of_an_untrusted_peer_is_ignored() -> None:
-    assert client_address(request("192.0.2.1", "203.0.113.5")) == "192.0.2.1"
+    assert client_of(request("192.0.2.1", "203.0.113.5")) == "192.0.2.1"
 
 
 def test_header_is_ignored_without_trusted_proxies() -> None:
-    assert client_address(request("10.0.0.1", "203.0.113.5"), TrustedProxies([])) == "10.0.0.1"
+    assert client_of(request("10.0.0.1", "203.0.113.5"), TrustedProxies([])) == "10.0.0.1"
 
 
 def test_proxy_without_the_header_is_the_client() -> None:
-    assert client_address(request("10.0.0.1")) == "10.0.0.1"
+    assert client_of(request("10.0.0.1")) == "10.0.0.1"
 
 
 def test_client_is_the_rightmost_untrusted_address() -> None:
-    assert client_address(request("10.0.0.1", "203.0.113.5, 10.9.9.9, 10.1.1.1")) == "203.0.113.5"
+    assert client_of(request("10.0.0.1", "203.0.113.5, 10.9.9.9, 10.1.1.1")) == "203.0.113.5"
 
 
 def test_addresses_left_of_the_client_are_ignored() -> None:
-    assert client_address(request("10.0.0.1", "198.51.100.7, 203.0.113.5, 10.1.1.1")) == "203.0.113.5"
+    assert client_of(request("10.0.0.1", "198.51.100.7, 203.0.113.5, 10.1.1.1")) == "203.0.113.5"
 
 
 def test_several_headers_are_one_list() -> None:
-    assert client_address(request("10.0.0.1", "198.51.100.7", "203.0.113.5,10.1.1.1")) == "203.0.113.5"
+    assert client_of(request("10.0.0.1", "198.51.100.7", "203.0.113.5,10.1.1.1")) == "203.0.113.5"
 
 
 def test_leftmost_address_counts_if_all_are_trusted() -> None:
-    assert client_address(request("10.0.0.1", "10.3.3.3, 10.2.2.2")) == "10.3.3.3"
+    assert client_of(request("10.0.0.1", "10.3.3.3, 10.2.2.2")) == "10.3.3.3"
 
 
 @pytest.mark.parametrize("malformed", ["unknown", "203.0.113.5:443", "<script>", ""])
 def test_malformed_address_ends_the_list(malformed: str) -> None:
-    assert client_address(request("10.0.0.1", f"203.0.113.5, {malformed}, 10.2.2.2")) == "10.2.2.2"
+    assert client_of(request("10.0.0.1", f"203.0.113.5, {malformed}, 10.2.2.2")) == "10.2.2.2"
 
 
 def test_ipv6_addresses_are_supported() -> None:
-    assert client_address(request("fd00::1", "2001:DB8::5")) == "2001:db8::5"
+    assert client_of(request("fd00::1", "2001:DB8::5")) == "2001:db8::5"
 
 
 @pytest.mark.parametrize(

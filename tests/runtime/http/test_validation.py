@@ -1,10 +1,9 @@
 """Requests that HTTP forbids and Tornado accepts."""
 
 import pytest
-from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPServerRequest, RequestStartLine
-
 from runtime.http.validation import check_head, check_request
 from runtime.testing import Client, Record
+from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPServerRequest, RequestStartLine
 
 from ..support.connections import RawConnection
 

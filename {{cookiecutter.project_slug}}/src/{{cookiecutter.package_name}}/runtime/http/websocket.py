@@ -71,5 +71,6 @@ class WebSocket(Handler, WebSocketHandler):
     def on_connection_close(self) -> None:
         if self in self._connections.websockets:
             self._connections.websockets.remove(self)
-            log_access(self, extra={"websocket.close_code": self.close_code})
+            if "log_function" not in self.settings:
+                log_access(self, extra={"websocket.close_code": self.close_code})
         super().on_connection_close()
