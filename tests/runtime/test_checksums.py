@@ -6,7 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from runtime.checksums import RUNTIME, SUMS, changed_by_hand, checksums, delivered, differences
+from runtime.checksums import (
+    RUNTIME,
+    SUMS,
+    changed_by_hand,
+    checksums,
+    delivered,
+    differences,
+    main,
+)
 
 PRINTED_BY_SHA256SUM = """\
 1121cfccd5913f0a63fec40a6ffd44ea64f9dc135c66634ba001d10bcf4302a2  VERSION
@@ -68,18 +76,20 @@ def test_differences_are_changed_added_and_removed_paths() -> None:
     assert differences(before, dict(before)) == []
 
 
-def test_command_names_changed_files_and_succeeds(runtime: Path) -> None:
-    assert run_command(runtime) == ""
-    (runtime / "VERSION").write_text("changed")
-    (runtime / "http" / "body.py").write_text((runtime / "http" / "body.py").read_text() + "\n")
-    assert run_command(runtime).splitlines() == [
+def test_changed_files_are_named(runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(runtime)
+    assert capsys.readouterr().out == ""
+    (runtime / "VERSION").unlink()
+    (runtime / "http" / "body.py").write_text("# changed")
+    main(runtime)
+    assert capsys.readouterr().out.splitlines() == [
         "runtime/VERSION is not as delivered: see runtime/README.md before you update",
         "runtime/http/body.py is not as delivered: see runtime/README.md before you update",
     ]
 
 
-def run_command(runtime: Path) -> str:
-    """Return what ``python -m runtime.checksums`` prints; it must succeed."""
+def test_command_checks_its_own_runtime_and_succeeds(runtime: Path) -> None:
+    (runtime / "VERSION").write_text("changed")
     process = subprocess.run(
         [sys.executable, "-m", "runtime.checksums"],
         cwd=runtime.parent,
@@ -87,5 +97,5 @@ def run_command(runtime: Path) -> str:
         capture_output=True,
         text=True,
     )
+    assert process.stdout.startswith("runtime/VERSION is not as delivered")
     assert process.stderr == ""
-    return process.stdout

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -43,7 +44,7 @@ class Long(Handler):
         self.reply("x" * 10_000)
 
 
-def app(*routes: Route, **tornado_settings: object) -> Application:
+def app(*routes: Route, **tornado_settings: Any) -> Application:
     return Application(Settings(), routes, **tornado_settings)
 
 
@@ -131,7 +132,7 @@ async def test_static_path_serves_files(tmp_path: Path, log_records: list[Record
 
 
 async def test_log_function_replaces_the_access_log(log_records: list[Record]) -> None:
-    logged = []
+    logged: list[RequestHandler] = []
     own = app(Route("/", Plain), Route("/socket", WebSocket), log_function=logged.append)
     async with serving(own) as client:
         await client.get("/")

@@ -1,7 +1,10 @@
 """Connections: requests on them, limits, time-outs, and what is rejected."""
 
+import asyncio
+import socket
 from http import HTTPStatus
 
+from runtime.http.server import StrictStream
 from runtime.settings import Settings
 from runtime.testing import Client, Record, serving, wait_until
 
@@ -134,3 +137,18 @@ async def test_connection_closes_before_a_request_without_a_trace(
     await wait_until(lambda: not client.app.connections.open)
     assert access_lines(log_records) == []
     assert not [record for record in log_records if record["level"] == "error"]
+
+
+async def test_read_that_is_cancelled_ends_quietly() -> None:
+    errors: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    ours, theirs = socket.socketpair()
+    with theirs:
+        stream = StrictStream(ours)
+        head = stream.read_until_regex(b"\r\n\r\n")
+        head.cancel()
+        theirs.send(REQUEST.encode())
+        await wait_until(lambda: not stream.reading())
+        await asyncio.sleep(0)
+        stream.close()
+    assert errors == []

@@ -1,5 +1,7 @@
 """WebSockets: handshakes, errors, and the books of open ones."""
 
+import asyncio
+
 import pytest
 from runtime.http.application import Application
 from runtime.http.routing import Route
@@ -10,6 +12,8 @@ from tornado.httpclient import HTTPClientError
 
 from ..support.access import access_lines
 from ..support.connections import RawConnection, close
+
+PARTNER = "https://partner.example"
 
 
 class Echo(WebSocket):
@@ -60,19 +64,68 @@ async def test_cross_origin_handshake_is_rejected(client: Client) -> None:
     assert response.code == 403
 
 
-async def test_handler_may_allow_other_origins() -> None:
-    class Open(WebSocket):
-        def check_origin(self, origin: str) -> bool:
-            return origin == "https://elsewhere.example"
+async def test_same_origin_handshake_is_accepted(client: Client) -> None:
+    origin = f"http://127.0.0.1:{client.port}"
+    for site in "same-origin", "none":
+        async with client.websocket("/socket", Origin=origin, Sec_Fetch_Site=site) as websocket:
+            await close(websocket)
 
-    app = Application(Settings(), [Route("/", Open)])
-    async with (
-        serving(app) as client,
-        client.websocket(
-            "/", Origin="https://elsewhere.example", Sec_Fetch_Site="cross-site"
-        ) as websocket,
-    ):
-        await close(websocket)
+
+async def test_handshake_is_rejected_while_draining(client: Client) -> None:
+    async with RawConnection(client.port) as connection:
+        await connection.get("/")
+        client.server.conn_params.no_keep_alive = True
+        response = await connection.get("/socket", **HANDSHAKE)
+    assert (response.status, response.headers["Connection"]) == (503, "close")
+    assert response.json()["detail"] == "The service is shutting down."
+
+
+async def test_client_that_disconnects_during_the_handshake_has_no_websocket(
+    log_records: list[Record],
+) -> None:
+    class Slow(WebSocket):
+        async def prepare(self) -> None:
+            assert super().prepare() is None
+            arrived.set()
+            await closed.wait()
+
+        def on_connection_close(self) -> None:
+            super().on_connection_close()
+            closed.set()
+
+    arrived, closed = asyncio.Event(), asyncio.Event()
+    app = Application(Settings(), [Route("/", Slow)])
+    async with serving(app) as client:
+        async with RawConnection(client.port) as connection:
+            connection.send_get("/", **HANDSHAKE)
+            await arrived.wait()
+        await wait_until(lambda: access_lines(log_records))
+        assert not client.app.connections.busy
+    lines = access_lines(log_records)
+    assert [line["http.response.status_code"] for line in lines] == [499]
+
+
+class FromPartner(WebSocket):
+    def check_origin(self, origin: str) -> bool:
+        return origin == PARTNER
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        Application(Settings(), [Route("/", FromPartner)]),
+        Application(Settings(), [Route("/", WebSocket)], trusted_origins=[PARTNER]),
+    ],
+)
+async def test_service_may_allow_other_origins(app: Application) -> None:
+    async with serving(app) as client:
+        for site in {}, {"Sec_Fetch_Site": "cross-site"}:
+            async with client.websocket("/", Origin=PARTNER, **site) as websocket:
+                await close(websocket)
+        async with RawConnection(client.port) as connection:
+            response = await connection.get("/", **HANDSHAKE, Origin="https://elsewhere.example")
+        assert response.status == 403
+        assert response.headers["Content-Type"] == "application/problem+json"
 
 
 HANDSHAKE = {
@@ -110,6 +163,12 @@ async def test_handshake_over_http_1_0_is_rejected(client: Client) -> None:
     async with RawConnection(client.port) as connection:
         connection.send(f"GET /socket HTTP/1.0\r\nHost: localhost\r\n{lines}\r\n")
         assert (await connection.response()).status == 426
+
+
+async def test_handshake_with_another_method_is_rejected(client: Client) -> None:
+    for method in "HEAD", "POST":
+        response = await client.fetch(method, "/socket", **HANDSHAKE)
+        assert response.code == 426
 
 
 async def test_plain_request_gets_426(client: Client) -> None:
