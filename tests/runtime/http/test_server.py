@@ -152,3 +152,14 @@ async def test_read_that_is_cancelled_ends_quietly() -> None:
         await asyncio.sleep(0)
         stream.close()
     assert errors == []
+
+
+async def test_connection_for_one_request_asks_the_client_to_connect_anew(client: Client) -> None:
+    ours, theirs = socket.socketpair()
+    client.server.accept(theirs, ("127.0.0.1", 0), close_after_response=True)
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(REQUEST.encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nConnection: close\r\n" in head
