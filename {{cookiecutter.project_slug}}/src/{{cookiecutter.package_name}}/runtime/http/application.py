@@ -68,8 +68,8 @@ class Application(web.Application):
             "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
         }
         super().__init__(list(routes), **(defaults | tornado_settings))
-        # Behind a compression that `compress_response=True` asks for: it counts what is sent.
-        self.transforms.append(StandardHeaders)
+        # Last, behind a compression that `compress_response=True` asks for: it counts what is sent.
+        self.transforms = [*self.transforms, StandardHeaders]
         self.config = settings
         self.resources = Resources()
         self.declared_resources = tuple(resources)

@@ -6,7 +6,6 @@ from asyncio import Future
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import responses
-from types import TracebackType
 from typing import Any, cast
 
 import orjson
@@ -126,12 +125,7 @@ class Handler(RequestHandler):
         else:
             super().send_error(status_code, **kwargs)
 
-    def log_exception(
-        self,
-        typ: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def log_exception(self, typ: object, value: Any, tb: object) -> None:
         if isinstance(value, HTTPError):
             # Raised on purpose; the access log has the status. For 5xx log the reason too.
             level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
@@ -140,9 +134,8 @@ class Handler(RequestHandler):
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
-            if value is not None:
-                for hooks in self._hooks:
-                    hooks.request_failed(self, value)
+            for hooks in self._hooks:
+                hooks.request_failed(self, value)
 
     def _client_disconnected(self) -> bool:
         # After a WebSocket upgrade the request has no stream.

@@ -56,6 +56,3 @@ class Resources:
     def __setitem__(self, resource: Resource[T], value: T) -> None:
         """Make a resource available. For the runtime, and for fakes in tests."""
         self._values[resource] = value
-
-    def __contains__(self, resource: Resource[Any]) -> bool:
-        return resource in self._values
