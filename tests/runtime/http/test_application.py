@@ -168,3 +168,20 @@ async def test_transforms_of_the_owner_are_kept_and_not_changed() -> None:
         response = await client.get("/")
     assert response.headers["X-Request-ID"]
     assert transforms == [Shout]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "size", "headers", "status"),
+    [
+        ("GET", "/nowhere", 0, {}, 404),
+        ("DELETE", "/items", 0, {}, 405),
+        ("POST", "/items", 2_000_000, {}, 413),
+        ("POST", "/items", 2, {"Origin": "https://elsewhere.example"}, 403),
+    ],
+)
+async def test_every_error_of_the_runtime_says_what_to_do(
+    client: Client, method: str, path: str, size: int, headers: dict[str, str], status: int
+) -> None:
+    response = await client.fetch(method, path, size * b"x" or None, **headers)
+    assert response.code == status
+    assert response_problem(response)["detail"]

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from runtime.http.application import Application
 from runtime.http.body import MAX_ERRORS, Body
 from runtime.http.handler import Handler
@@ -94,3 +94,21 @@ def test_parse_validates_any_data() -> None:
         Item.parse({"sizes": "x"})
     assert caught.value.status_code == 422
     assert [error["pointer"] for error in caught.value.errors or []] == ["/sizes"]
+
+
+class Limited(Body):
+    size: int
+
+    @field_validator("size")
+    @classmethod
+    def _is_in_the_limit(cls, size: int, info: ValidationInfo) -> int:
+        if size > info.context["limit"]:
+            raise ValueError("too large")
+        return size
+
+
+def test_validator_gets_the_context() -> None:
+    assert Limited.parse({"size": 3}, context={"limit": 3}).size == 3
+    with pytest.raises(Problem) as caught:
+        Limited.parse({"size": 4}, context={"limit": 3})
+    assert caught.value.errors == [{"pointer": "/size", "detail": "Value error, too large"}]

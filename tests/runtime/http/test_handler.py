@@ -204,7 +204,8 @@ async def test_unexpected_error_is_in_the_log_and_not_in_the_response(
 ) -> None:
     response = await client.get(path)
     assert response.code == 500
-    assert set(response_problem(response)) == {"type", "title", "status", "request_id"}
+    assert set(response_problem(response)) == {"type", "title", "status", "detail", "request_id"}
+    assert SECRET not in response.body.decode()
     [record] = [record for record in log_records if record["message"] == f"GET {path} failed"]
     assert record["level"] == "error"
     assert record["exception.message"] == SECRET

@@ -24,6 +24,13 @@ CONNECTION_CLOSED = (StreamClosedError, WebSocketClosedError)
 CLIENT_CLOSED_REQUEST = 499, "Client Closed Request"
 """Logged when the client disconnects before the response, as Nginx does."""
 
+DETAILS = {
+    403: "Requests like this one are not allowed, for example from another origin.",
+    405: "The header Allow lists the methods that are allowed.",
+    500: "The cause is in the log of the service, under this request_id.",
+}
+"""What to do about an error that is not a `Problem` with a detail of its own."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,6 +48,10 @@ class Handler(RequestHandler):
                 if order is None:
                     raise Problem(404, "No such order.")
                 self.reply({"number": number, "currency": self.config.currency})
+
+    ``prepare`` runs before each method, and may raise a `Problem`: the place for authentication.
+    ``self.set_header("Location", url)`` before `reply` adds a header. A method that the class does
+    not have gets 405.
 
     `Problem` is for errors of the client. Any other exception is logged, reported to the
     extensions, and becomes a 500 without details. Blocking calls hold up every other request of
@@ -97,6 +108,8 @@ class Handler(RequestHandler):
             "status": status_code,
             "request_id": self.request.id,
         }
+        if status_code in DETAILS:
+            problem["detail"] = DETAILS[status_code]
         if isinstance(error, Problem):
             problem |= self._details(error)
         if error and self.settings.get("serve_traceback"):
