@@ -188,7 +188,9 @@ def test_other_messages_stay_as_they_are() -> None:
     assert ours.getMessage() == "GET /orders?page='2'"
 
 
-async def test_the_access_line_has_opentelemetrys_names(client: Client, log_records: list[Record]) -> None:
+async def test_the_access_line_has_opentelemetrys_names(
+    client: Client, log_records: list[Record]
+) -> None:
     response = await client.get("/items/cup?token=hunter2", User_Agent="check/1.7")
     [line] = [record for record in log_records if record["logger"] == "access"]
     assert 0 < line.pop("duration_ms") < 60_000

@@ -130,7 +130,9 @@ def wanted_elsewhere(turn: ProcessLock) -> Iterator[Event]:
         yield had_it
 
 
-def test_who_only_tries_gets_the_next_turn(turn: ProcessLock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_only_tries_gets_the_next_turn(
+    turn: ProcessLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sharedlog, "COURTESY", WAIT_TIMEOUT)
     with held_elsewhere(turn) as holder:
         assert not turn.take()

@@ -199,7 +199,9 @@ def test_a_line_cut_in_two_is_whole_in_the_old_file_if_there_can_be_no_new_one(
     assert lines(old) == ["line 0"]
 
 
-def test_the_old_file_serves_while_there_can_be_no_new_one(writer: ThreadedHandler, path: Path) -> None:
+def test_the_old_file_serves_while_there_can_be_no_new_one(
+    writer: ThreadedHandler, path: Path
+) -> None:
     old = path.with_suffix(".1")
     path.rename(old)
     path.mkdir()
@@ -221,7 +223,9 @@ def test_a_folder_that_becomes_a_file_stops_no_writer(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_full_disk_delays_lines_and_loses_none(disk: Disk, writer: ThreadedHandler, path: Path) -> None:
+def test_a_full_disk_delays_lines_and_loses_none(
+    disk: Disk, writer: ThreadedHandler, path: Path
+) -> None:
     attempts = []
 
     def full(fd: int, data: bytes) -> int:
@@ -365,5 +369,7 @@ def test_a_pipe_gets_whole_lines(disk: Disk, path: Path) -> None:
         (b"x" * 3 * PIPE_BUF + b"\n", 0, 3 * PIPE_BUF + 1),
     ],
 )
-def test_what_is_written_in_one_piece_ends_with_a_line(batch: bytes, start_service: int, end: int) -> None:
+def test_what_is_written_in_one_piece_ends_with_a_line(
+    batch: bytes, start_service: int, end: int
+) -> None:
     assert end_of_lines(batch, start_service) == end

@@ -76,7 +76,7 @@ class Service:
         commands = parser.add_subparsers(title="commands", metavar="", dest="name")
         for name, command, purpose in (
             ("serve", self.serve, "serve until SIGTERM or Ctrl-C (default)"),
-            ("check", self._check, "validate the settings and print them"),
+            ("check", _check, "validate the settings and print them"),
             ("healthcheck", _healthcheck, "exit with 0 if the running service is ready"),
         ):
             commands.add_parser(name, help=purpose).set_defaults(command=command)
@@ -113,23 +113,13 @@ class Service:
             )
         return settings
 
-    def _check(self, settings: Settings) -> int:
-        for name, value in settings.model_dump(mode="json").items():
-            print(f"{PREFIX}{name.upper()}={_format_value(value)}")
-        for description in settings.unknown_variables():
-            print(f"Warning: {description}", file=sys.stderr)
-        return 0
 
-
-def _format_value(value: object) -> str:
-    """Format a value as it is written in the environment."""
-    if isinstance(value, list):
-        return ",".join(map(_format_value, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "" if value is None else str(value)
+def _check(settings: Settings) -> int:
+    for variable, value in settings.as_variables().items():
+        print(f"{variable}={value}")
+    for description in settings.unknown_variables():
+        print(f"Warning: {description}", file=sys.stderr)
+    return 0
 
 
 def _healthcheck(settings: Settings) -> int:
