@@ -103,6 +103,12 @@ def test_exception_follows_a_text_line() -> None:
     assert "ValueError: bad luck" in rest[-1]
 
 
+def test_stack_passed_as_a_field_follows_a_text_line() -> None:
+    stack = 'File "orders.py", line 7'
+    line = as_text(record(**{"code.stacktrace": stack}))
+    assert line.endswith(f": hello\n    {stack}")
+
+
 @pytest.mark.parametrize(
     "odd",
     [

@@ -4,13 +4,16 @@ import asyncio
 import signal
 import socket
 import sys
+import threading
 from datetime import datetime
 from types import SimpleNamespace
+from typing import ClassVar, Self
 
 import pytest
+from runtime import Application, ServiceInfo, Settings
 from runtime.process import lifecycle
-from runtime.process.lifecycle import LINGER
-from runtime.status import HEARTBEAT_INTERVAL
+from runtime.process.lifecycle import LINGER, Lifecycle
+from runtime.status import HEARTBEAT_INTERVAL, State
 from runtime.testing import WAIT_TIMEOUT, ServiceStarter, wait_until
 from tornado.websocket import websocket_connect
 
@@ -195,14 +198,15 @@ async def test_service_is_not_ready_but_serves_during_the_drain_delay(
     assert await process.exit_code() == 1
 
 
-async def test_drain_delay_ends(start_service: ServiceStarter) -> None:
-    process = start_service(SAMPLE_APP, drain_delay=0.3)
+async def test_drain_timeout_begins_after_the_drain_delay(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, drain_delay=0.6, drain_timeout=0.5)
     await process.ports()
     process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 0
     draining, _, stopped = process.records()[-3:]
+    assert (draining["message"], stopped["message"]) == (DRAINING.format(0), STOPPED)
     begin, end = (datetime.fromisoformat(record["timestamp"]) for record in (draining, stopped))
-    assert (end - begin).total_seconds() >= 0.29
+    assert (end - begin).total_seconds() >= 0.59
 
 
 async def test_drain_timeout_aborts_and_counts_the_rest(start_service: ServiceStarter) -> None:
@@ -249,6 +253,51 @@ async def test_drain_timeout_applies_to_a_blocked_event_loop(
         assert await process.exit_code() == 0
     expected = ABORTED.format(reason="0.2 s after SIGTERM", requests=1, websockets=0)
     assert process.messages()[-1] == expected
+
+
+class FakeTimer:
+    """A timer of the drain timeout, which never fires."""
+
+    started: ClassVar[list[Self]] = []
+
+    def __init__(self, seconds: float, *arguments: object) -> None:
+        self.seconds = seconds
+
+    def start(self) -> None:
+        self.started.append(self)
+
+
+class DrainingListener:
+    """Drains twice, from other threads, as soon as the process is ready."""
+
+    def __init__(self) -> None:
+        self.lifecycle: Lifecycle
+        self.states: list[State] = []
+
+    def state_changed(self, state: State) -> None:
+        self.states.append(state)
+        if state is State.READY:
+            for timeout in 600, 700:
+                thread = threading.Thread(target=self.lifecycle.drain, args=("a test", timeout))
+                thread.start()
+                thread.join()
+
+    def heartbeat(self, requests_in_flight: int, lag: float) -> None: ...
+
+
+async def test_drain_is_idempotent_and_thread_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "threading", SimpleNamespace(Timer=FakeTimer))
+    listener = DrainingListener()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        application = Application(Settings(), [])
+        listener.lifecycle = Lifecycle(
+            application, [server], ServiceInfo("test", "0"), drain_delay=0
+        )
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            await listener.lifecycle.run(listener)
+    assert listener.states == [State.READY, State.DRAINING]
+    assert [timer.seconds for timer in FakeTimer.started] == [600]
 
 
 @pytest.mark.parametrize(
