@@ -271,7 +271,7 @@ async def test_service_that_is_not_ready_is_unhealthy(
     assert "draining" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("address", "host"), [("127.0.0.1", "127.0.0.1"), ("::", "::1")])
+@pytest.mark.parametrize(("address", "host"), [("127.0.0.1", "127.0.0.1"), ("::", "[::1]")])
 async def test_service_that_is_not_running_is_unhealthy(
     address: str, host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,13 +113,15 @@ def test_context_manager_waits_for_the_lock(lock: ProcessLock) -> None:
 @contextmanager
 def requested_elsewhere(lock: ProcessLock) -> Iterator[Event]:
     """Let another process wait for the lock; the event says that it has had it."""
-    acquired = multiprocess.Event()
+    waiting, acquired = multiprocess.Event(), multiprocess.Event()
 
     def acquire() -> None:
+        waiting.set()
         with lock:
             acquired.set()
 
     with forked(acquire):
+        assert waiting.wait(WAIT_TIMEOUT)
         yield acquired
 
 
@@ -130,6 +132,7 @@ def test_waiters_yield_to_a_process_that_tried_in_vain(
     with held_elsewhere(lock) as holder:
         assert not lock.try_acquire()
         with requested_elsewhere(lock) as acquired:
+            assert not acquired.wait(0.05)
             holder.kill()
             wait_for(lock.try_acquire)
             assert not acquired.is_set()

@@ -83,25 +83,32 @@ async def test_request_in_flight_is_finished(start_service: ServiceStarter) -> N
     assert not [message for message in process.messages() if "aborted" in message]
 
 
-async def test_idle_connection_may_send_one_more_request_while_others_finish(
-    start_service: ServiceStarter,
-) -> None:
+async def test_idle_connections_may_send_one_more_request(start_service: ServiceStarter) -> None:
     process = start_service(SAMPLE_APP)
     port, _ = await process.ports()
-    async with RawConnection(port) as slow, RawConnection(port) as idle:
-        first = await idle.get("/nowhere")
-        assert "Connection" not in first.headers
+    slow, first, second = (RawConnection(port) for _ in range(3))
+    async with slow, first, second:
+        for idle in first, second:
+            response = await idle.get("/nowhere")
+            assert "Connection" not in response.headers
         await begin_slow_request(process, slow)
         process.send_signal(signal.SIGTERM)
         await is_refused(port)
-        await asyncio.sleep(LINGER + 0.1)  # longer than it would stay without the other
-        last = await idle.get("/nowhere")
-        assert last.status == 404
-        assert last.headers["Connection"] == "close"
-        assert await idle.read_to_end() == b""
+        await asyncio.sleep(LINGER + 0.1)  # longer than they would stay without the slow request
+        await assert_last_response(first)
         release(process)
         assert (await slow.response()).status == 200
+        await asyncio.sleep(LINGER / 5)  # and they stay for a moment after it
+        await assert_last_response(second)
     assert await process.exit_code() == 0
+
+
+async def assert_last_response(connection: RawConnection) -> None:
+    """Send a request while the service drains: it is served, and the connection closed."""
+    response = await connection.get("/nowhere")
+    assert response.status == 404
+    assert response.headers["Connection"] == "close"
+    assert await connection.read_to_end() == b""
 
 
 async def test_idle_connection_does_not_delay_the_stop(start_service: ServiceStarter) -> None:
