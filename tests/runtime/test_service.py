@@ -168,7 +168,7 @@ def test_one_worker_is_accepted_without_a_process_model(monkeypatch: pytest.Monk
 def test_process_model_serves_several_workers_where_it_is_supported(
     *, is_supported: bool, workers: int, debug: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = []
+    calls: list[object] = []
 
     class RecordingModel:
         def __init__(self) -> None:
