@@ -29,7 +29,7 @@ IMPORTED_AS = {
 }
 # Neither a package nor a distribution can share a name with these: the folder of the tests, and
 # what the installation itself needs.
-OTHERS_TAKEN = {"hatchling", "pip", "tests"}
+OTHERS_TAKEN = {"flit_core", "pip", "tests"}
 # What YAML reads as something else than a text, in the files of Docker Compose and Kubernetes.
 VALUES_OF_YAML = {"false", "n", "no", "null", "off", "on", "true", "y", "yes"}
 
