@@ -1,6 +1,7 @@
 """Fixtures of the runtime's tests. The runtime is imported in place, as the package `runtime`."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from runtime.admin.handlers import make_admin_app
@@ -17,6 +18,12 @@ from .support.fakes import FakeStatus
 from .support.sample_app import make_app
 
 __all__ = ["clean_environment", "log_records", "start_service"]
+
+
+@pytest.fixture(autouse=True)
+def _apps_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes of a test import the services below `tests`."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
 @pytest.fixture

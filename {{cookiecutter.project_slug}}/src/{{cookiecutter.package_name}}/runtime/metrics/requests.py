@@ -28,7 +28,7 @@ Observe = Callable[[float], None]
 class Metrics(Extension):
     """Prometheus metrics: ``Service(..., extensions=[Metrics()])`` and ``GET /metrics``.
 
-    `registry` is where metrics are created; tests may give one of their own.
+    `registry` is where the metrics of the process are; tests may give one of their own.
     """
 
     _observe_with: Callable[[str, str, int], Observe]
@@ -62,7 +62,11 @@ class Metrics(Extension):
             registry=self._registry,
         )
         self._observe_with = cache(lambda *labels: histogram.labels(*labels).observe)
-        yield
+        try:
+            yield
+        finally:
+            # The next one in this process would be a duplicate: that of another test.
+            self._registry.unregister(histogram)
 
     def request_finished(self, handler: RequestHandler) -> None:
         request = cast(Request, handler.request)

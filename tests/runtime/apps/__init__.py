@@ -1,0 +1,1 @@
+"""Small services that tests start as processes."""
