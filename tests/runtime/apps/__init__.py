@@ -1,1 +1,3 @@
 """Small services that tests start as processes."""
+
+MEASURED_APP = "tests.runtime.apps.measured"

@@ -64,9 +64,7 @@ def test_changed_help_text_does_not_split_a_counter() -> None:
         ("min", {("depth", "a"): 3, ("depth", "b"): 7}),
     ],
 )
-def test_gauges_are_aggregated_by_mode(
-    mode: str, expected: dict[tuple[str, ...], float]
-) -> None:
+def test_gauges_are_aggregated_by_mode(mode: str, expected: dict[tuple[str, ...], float]) -> None:
     a, b = (key("depth", "gauge", mode, queue=queue) for queue in ("a", "b"))
     triples: Triples = [(a, 0, 3), (b, 0, 7), (a, 1, 5)]
     assert aggregated(triples) == aggregated(triples[::-1]) == expected

@@ -59,9 +59,7 @@ async def test_scrape_has_no_side_effects(client: Client, admin: Client) -> None
     assert count == samples(second, f"{DURATION}_count") == {("GET", "200", "/"): 1}
 
 
-async def test_metrics_of_the_service_are_shown(
-    registry: CollectorRegistry, admin: Client
-) -> None:
+async def test_metrics_of_the_service_are_shown(registry: CollectorRegistry, admin: Client) -> None:
     assert samples(await scrape(admin.port), "orders_total") == {}
     Counter("orders", "Orders.", ["drink"], registry=registry).labels('"tea"\\\n').inc(2)
     # Its name begins like those of the library's defaults.
