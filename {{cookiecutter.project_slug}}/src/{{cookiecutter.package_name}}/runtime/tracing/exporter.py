@@ -210,7 +210,7 @@ def _is_plain_url(value: str) -> bool:
     """Return whether it is an HTTP URL without secrets: the log shows it when an export fails."""
     try:
         url = urlsplit(value)
-        has_server = bool(url.hostname) and url.port != 0
+        has_server = bool(url.hostname) and url.port != 0  # raises if it is no number
     except ValueError:
         return False
     return url.scheme in {"http", "https"} and has_server and not set(value).intersection("@?#")
