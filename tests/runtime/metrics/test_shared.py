@@ -229,6 +229,15 @@ def test_values_are_exported_with_labels(shared: SharedMetrics, scoreboard: Scor
     }
 
 
+def test_label_value_that_cannot_be_encoded_is_rejected_at_once(
+    shared: SharedMetrics, scoreboard: Scoreboard
+) -> None:
+    become_worker(shared, scoreboard, 0)
+    with pytest.raises(UnicodeEncodeError):
+        make_counter("drink").labels("\ud800")
+    assert exported(shared) == {}
+
+
 def test_exported_like_in_a_single_process(shared: SharedMetrics, scoreboard: Scoreboard) -> None:
     def measure() -> CollectorRegistry:
         registry = CollectorRegistry()
