@@ -1,5 +1,6 @@
 """Fixtures of the runtime's tests. The runtime is imported in place, as the package `runtime`."""
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from .support.sample_app import make_app
 
 __all__ = ["clean_environment", "log_records", "start_service"]
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(autouse=True)
-def _apps_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the processes of a test import the services below `tests`."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+def _programs_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes that tests start import `tests.runtime.apps` and its like."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from runtime.settings import Settings
 from runtime.testing import Client, ServiceStarter, serving, wait_until
 from tornado.web import RequestHandler
 
-from ..apps import MEASURED_APP
 from ..support.connections import RawConnection, close
 from ..support.prometheus import DURATION, has_only_documented_names, samples, scrape
+from . import MEASURED_APP
 
 BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, math.inf]
 

@@ -10,7 +10,6 @@ import runtime
 from runtime.testing import WAIT_TIMEOUT, ServiceProcess, ServiceStarter
 
 from .. import apps
-from ..apps import MEASURED_APP
 from ..support.connections import RawConnection
 from ..support.processes import worker_statuses
 from ..support.prometheus import (
@@ -20,6 +19,7 @@ from ..support.prometheus import (
     samples,
     scrape,
 )
+from . import MEASURED_APP
 
 BREWERY = Path(apps.__file__).with_name("brewery")
 """A service with metrics of its own."""

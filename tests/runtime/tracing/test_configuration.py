@@ -13,12 +13,12 @@ from runtime.testing import Record, ServiceStarter
 from runtime.tracing import Tracing
 from runtime.tracing.exporter import collector_url
 
-from ..apps import TRACED_APP
 from ..support.collector import running_collector
 from ..support.connections import RawConnection
 from ..support.spans import only_span
 from .conftest import Traced
 
+TRACED_APP = "tests.runtime.apps.traced"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 
