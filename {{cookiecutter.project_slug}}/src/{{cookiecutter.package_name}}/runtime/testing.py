@@ -309,9 +309,9 @@ def start_service(tmp_path: Path) -> Iterator[ServiceStarter]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the settings of the environment and of `.env`; the test runs in a folder of its own."""
+    """Hide APP_ and OTEL_ variables and `.env`; the test runs in a folder of its own."""
     for name in list(os.environ):
-        if name.upper().startswith(PREFIX):
+        if name.upper().startswith((PREFIX, "OTEL_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
