@@ -3,10 +3,15 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
+RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime
+# With the configuration named, or ruff would read the one of the project, which is a template.
+PYTHON_CODE = --config pyproject.toml hooks tests docs '$(RUNTIME)'
+# Byte code beside the sources would be copied into projects.
+export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format picture clean
+.PHONY: help demo quick test check format runtime picture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,16 +32,25 @@ quick: check .venv/installed ## check that every combination of answers gives a 
 	@$(PYTEST) --numprocesses=auto --dist=worksteal tests/test_*.py
 
 test: quick ## run all tests, the quick ones first
+	@rm -f .coverage .coverage.*
+	@$(PYTEST) --numprocesses=2 --cov --cov-report=term tests/runtime
 	@$(PYTEST) tests/running --ignore=tests/running/test_projects.py
 	@$(PYTEST) --numprocesses=auto tests/running/test_projects.py
 
-check: .venv/installed ## check the format and style of the template's own code
-	@$(BIN)/ruff format --check hooks tests docs
-	@$(BIN)/ruff check hooks tests docs
+check: .venv/installed ## check format, style, types and imports of the template's own code and the runtime
+	@$(BIN)/ruff format --check $(PYTHON_CODE)
+	@$(BIN)/ruff check $(PYTHON_CODE)
+	@$(BIN)/mypy
+	@cd '$(RUNTIME)/..' && $(CURDIR)/$(BIN)/lint-imports --no-cache --no-logo $(CURDIR)/pyproject.toml
 
-format: .venv/installed ## format the template's own code
-	@$(BIN)/ruff format hooks tests docs
-	@$(BIN)/ruff check --fix hooks tests docs
+format: .venv/installed ## format the template's own code and the runtime
+	@$(BIN)/ruff format $(PYTHON_CODE)
+	@$(BIN)/ruff check --fix $(PYTHON_CODE)
+
+runtime: .venv/installed ## renew the checksums of the runtime and the picture of its rooms
+	@$(BIN)/python -m docs.draw_rooms
+	@cd '$(RUNTIME)' && git ls-files --cached --others --exclude-standard . | grep -v '^SHA256SUMS$$' \
+		| LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
 picture: .venv/picture ## draw docs/dashboard.png from real data (needs Prometheus)
 	@$(BIN)/python -m docs.draw_dashboard
@@ -60,14 +74,17 @@ build/.venv/cookiecutter: pyproject.toml constraints.txt
 	$(call install,--editable '.[picture]')
 
 # --no-compile, as uv does it: Python compiles the modules that it imports, which are fewer.
+# The versions of both constraints.txt hold, without the conditions of the project's.
 define install
+	@mkdir -p $(@D)
+	@grep -hv '{%' constraints.txt '{{cookiecutter.project_slug}}/constraints.txt' > $(@D)/constraints.txt
 	@if command -v uv >/dev/null; then \
 		uv venv --quiet --allow-existing --python '>=3.11' $(@D) && \
-		uv pip install --quiet --python $(@D) --constraint constraints.txt $(1); \
+		uv pip install --quiet --python $(@D) --constraint $(@D)/constraints.txt $(1); \
 	else \
 		{ $(@D)/bin/python -c "import pip" 2>/dev/null || $(PYTHON) -m venv $(@D); } && \
 		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
-			--constraint constraints.txt $(1); \
+			--constraint $(@D)/constraints.txt $(1); \
 	fi
 	@touch $@
 endef
