@@ -77,13 +77,13 @@ def test_nothing_is_sent_without_notify_socket(
     assert systemd.messages() == []
 
 
-@pytest.mark.parametrize("pid", [None, os.getpid()])
+@pytest.mark.parametrize("has_pid", [False, True])
 def test_watchdog_is_pinged_three_times_per_interval(
-    systemd: FakeSystemd, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, pid: int | None
+    systemd: FakeSystemd, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, has_pid: bool
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
-    if pid:
-        monkeypatch.setenv("WATCHDOG_PID", str(pid))
+    if has_pid:
+        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
     notifier = SystemdNotifier()
     notifier.ping_watchdog()
     assert systemd.messages() == ["WATCHDOG=1"]
