@@ -9,7 +9,8 @@ from pathlib import Path
 
 import grimp
 
-SOURCE = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}"
+TREE = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
+SOURCE = TREE / "src/{{cookiecutter.package_name}}"
 README = SOURCE / "runtime/README.md"
 PICTURE = re.compile(r"```mermaid\n.*?```\n", re.DOTALL)
 

@@ -3,13 +3,14 @@
 import ast
 import importlib.metadata
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
-from .bakes import TREE, choices, configuration, kept, questions
+from .bakes import TEMPLATE, TREE, choices, configuration, kept, questions
 
 PACKAGE = TREE / "src/{{cookiecutter.package_name}}"
 
@@ -29,7 +30,7 @@ IMPORTED_AS = {
 }
 # Neither a package nor a distribution can share a name with these: the folder of the tests, and
 # what the installation itself needs.
-OTHERS_TAKEN = {"hatchling", "pip", "tests"}
+OTHERS_TAKEN = {"flit_core", "pip", "tests"}
 # What YAML reads as something else than a text, in the files of Docker Compose and Kubernetes.
 VALUES_OF_YAML = {"false", "n", "no", "null", "off", "on", "true", "y", "yes"}
 
@@ -91,6 +92,17 @@ def test_path_below_another_wants_more_than_that() -> None:
         for folder in map(str, PurePosixPath(path).parents):
             if folder in wanted:
                 assert wanted[folder].items() < answers.items(), f"{path} in {folder}"
+
+
+# The dependencies
+
+
+def test_runtime_is_tested_with_what_projects_install() -> None:
+    ours = tomllib.loads((TEMPLATE / "pyproject.toml").read_text("utf-8"))["project"]
+    text = (TREE / "pyproject.toml").read_text("utf-8")
+    [block] = re.findall(r"^dependencies = \[\n(.*?)^\]$", text, re.MULTILINE | re.DOTALL)
+    theirs = re.findall(r'^    "(.*)",$', block, re.MULTILINE)
+    assert ours["optional-dependencies"]["runtime"] == theirs
 
 
 # The questions

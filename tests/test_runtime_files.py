@@ -1,4 +1,4 @@
-"""The runtime of a generated project: the same bytes everywhere, apart from rooms that are missing."""
+"""The runtime of a project has the same bytes everywhere, apart from rooms that are missing."""
 
 import re
 import shutil

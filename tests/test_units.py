@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from runtime.process.sockets import BACKLOG
 
-from .bakes import BAKES, Answers
+from .bakes import ALL_ON, BAKES, Answers
 from .commands import commands
 from .tools import needs
 
@@ -101,15 +101,20 @@ def test_a_service_that_may_do_more_is_noticed(bake: Callable[..., Path], tmp_pa
     assert exposure(service) > WORST
 
 
-@pytest.mark.parametrize("nginx", [True, False])
-@pytest.mark.parametrize("processes", ["prefork", "single"])
-@pytest.mark.parametrize("workers", [1, 2, 4, 64])
+@pytest.mark.parametrize(
+    ("answers", "count"),
+    [
+        ({"workers": "1"}, 1),
+        ({"workers": "2"}, 2),
+        ({"workers": "64"}, 64),
+        ({"workers": "64", "nginx": False}, 1),
+        ({"processes": "single"}, 1),
+    ],
+)
 def test_each_worker_that_nginx_knows_has_a_socket(
-    bake: Callable[..., Path], workers: int, processes: str, nginx: bool
+    bake: Callable[..., Path], answers: Answers, count: int
 ) -> None:
-    project = bake(deploy="systemd", workers=str(workers), processes=processes, nginx=nginx)
-    _, socket = units(project)
-    count = workers if nginx and processes == "prefork" else 1
+    _, socket = units(bake(**{**ALL_ON, "nginx": True, "deploy": "systemd", **answers}))
     found = re.findall(r"^ListenStream=(.*)$", socket.read_text("utf-8"), re.MULTILINE)
     assert found == [f"127.0.0.1:{8000 + place}" for place in range(count)]
 

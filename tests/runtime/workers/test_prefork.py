@@ -9,10 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
 from runtime.workers.prefork import import_dependencies
 
 from .conftest import ServiceStarter
-from .support import WAIT_TIMEOUT, RawConnection, Record, ServiceProcess, wait_until
+from .support import WAIT_TIMEOUT, ServiceProcess, Record, RawConnection, wait_until
 from .test_logwriter import wait_for
 
 STAND_IN = "tests.stand_in"

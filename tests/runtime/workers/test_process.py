@@ -13,10 +13,8 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
+
 from runtime import process as module
-from runtime.process.sockets import StartupError
-from runtime.settings import SettingsError
-from runtime.status import State
 from runtime.workers.process import (
     MAX_REPORT_SIZE,
     Process,
@@ -28,9 +26,12 @@ from runtime.workers.scoreboard import (
     Row,
     Scoreboard,
 )
+from runtime.settings import SettingsError
 from runtime.workers.signals import SignalQueue
+from runtime.process.sockets import StartupError
+from runtime.status import State
 
-from .support import SERVICE, WAIT_TIMEOUT
+from .support import WAIT_TIMEOUT, SERVICE
 from .test_logwriter import wait_for
 from .test_signals import queue
 
@@ -257,9 +258,7 @@ def test_burying_closes_the_channel(start_service: Nursery) -> None:
     assert process.channel.fileno() == -1
 
 
-def test_the_last_words_of_a_process_are_the_exception_that_it_raised(
-    start_service: Nursery,
-) -> None:
+def test_the_last_words_of_a_process_are_the_exception_that_it_raised(start_service: Nursery) -> None:
     process = start_service(fail_with(ValueError("no such thing")))
     what, exception = start_service.bury(process)
     assert what == f"worker 0, pid {process.pid}: ValueError('no such thing')"
@@ -299,9 +298,7 @@ def test_why_it_cannot_start_comes_with_what_caused_it(start_service: Nursery) -
 
 
 def test_bad_settings_are_one_line_without_an_exception(start_service: Nursery) -> None:
-    process = start_service(
-        fail_with(SettingsError("Bad settings:\n  APP_PORT: bad\n  APP_THREADS: bad"))
-    )
+    process = start_service(fail_with(SettingsError("Bad settings:\n  APP_PORT: bad\n  APP_THREADS: bad")))
     what, exception = start_service.bury(process)
     assert what.endswith(": Bad settings: APP_PORT: bad APP_THREADS: bad")
     assert exception == {}
@@ -356,9 +353,7 @@ def test_nobody_listens_for_ever(start_service: Nursery, words: bytes, pause: fl
     assert 0 < len(more["code.stacktrace"]) <= 2 * MAX_REPORT_SIZE
 
 
-def test_a_process_is_told_once_to_drain(
-    start_service: Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_is_told_once_to_drain(start_service: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start_service(rest)
     sent: list[int] = []
     monkeypatch.setattr(process, "send", sent.append)

@@ -1,13 +1,14 @@
 from types import SimpleNamespace
 
 import pytest
+
 from runtime.workers import restarts
 from runtime.workers.restarts import (
-    CRASH_LOOP_COUNT,
-    CRASH_LOOP_UPTIME,
-    INITIAL_DELAY,
     MAX_ATTEMPTS,
+    INITIAL_DELAY,
     MAX_DELAY,
+    CRASH_LOOP_UPTIME,
+    CRASH_LOOP_COUNT,
     RestartPolicy,
 )
 from runtime.workers.scoreboard import ADMIN_SLOT

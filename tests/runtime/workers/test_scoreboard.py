@@ -2,14 +2,15 @@ import multiprocessing
 import os
 
 import pytest
+
 from runtime import scoreboard as module
-from runtime.status import HEARTBEAT_INTERVAL, State, WorkerStatus
 from runtime.workers.scoreboard import (
     ADMIN_SLOT,
     HEARTBEAT_TIMEOUT,
     Row,
     Scoreboard,
 )
+from runtime.status import HEARTBEAT_INTERVAL, State, WorkerStatus
 
 from .test_systemd import Clock
 

@@ -9,13 +9,14 @@ from signal import SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals
 from types import SimpleNamespace
 
 import pytest
+
 from runtime.workers import signals
 from runtime.workers.signals import (
     HANDLED,
     SignalQueue,
 )
 
-from .support import SERVICE, SOURCE, WAIT_TIMEOUT
+from .support import WAIT_TIMEOUT, SERVICE, SOURCE
 
 
 @pytest.fixture

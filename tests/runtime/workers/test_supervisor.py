@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import ServiceStarter
-from .support import SERVICE, WAIT_TIMEOUT, RawConnection, Record, ServiceProcess, wait_until
+from .support import WAIT_TIMEOUT, SERVICE, ServiceProcess, Record, RawConnection, wait_until
 from .test_server import (
     STAND_IN,
     begin_slow_request,
@@ -148,9 +148,7 @@ async def clients(port: int) -> AsyncIterator[list[int]]:
             await task
 
 
-async def occupy_all(
-    process: ServiceProcess, port: int, stack: AsyncExitStack
-) -> list[RawConnection]:
+async def occupy_all(process: ServiceProcess, port: int, stack: AsyncExitStack) -> list[RawConnection]:
     """Have a slow request in flight at every worker."""
 
     def occupied() -> list[int]:
@@ -202,9 +200,7 @@ async def test_it_starts_answers_and_stops(start_service: ServiceStarter, signum
     assert all(one["timestamp"] >= served for one in records if one["worker"] == 1)
 
 
-async def test_a_signal_while_it_starts_stops_it(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_a_signal_while_it_starts_stops_it(start_service: ServiceStarter, tmp_path: Path) -> None:
     write_code(tmp_path, "first", "wait_for('go')")
     process = start_service(service(tmp_path), workers=2)
     await process.logged("admin process")
@@ -213,9 +209,7 @@ async def test_a_signal_while_it_starts_stops_it(
     assert not [one for one in process.messages() if one.startswith("listening on")]
 
 
-async def test_if_no_worker_can_start_it_gives_up(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_if_no_worker_can_start_it_gives_up(start_service: ServiceStarter, tmp_path: Path) -> None:
     write_code(tmp_path, "first", "raise ValueError('no such thing')")
     process = start_service(service(tmp_path, "restarts.FIRST_DELAY = 0.01"), workers=2)
     assert await process.exit_code() == 1
@@ -251,9 +245,7 @@ async def test_a_worker_that_cannot_start_at_first_is_tried_again(
     await stop(process)
 
 
-async def test_who_is_not_ready_in_time_is_killed(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_who_is_not_ready_in_time_is_killed(start_service: ServiceStarter, tmp_path: Path) -> None:
     write_code(tmp_path, "first", "wait_for('go')")
     process = start_service(service(tmp_path), workers=2, start_timeout=0.5)
     record = await process.logged("cannot start worker 0")
@@ -263,9 +255,7 @@ async def test_who_is_not_ready_in_time_is_killed(
     assert await process.exit_code() == 0
 
 
-async def test_sockets_that_are_handed_over_are_shared(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_sockets_that_are_handed_over_are_shared(start_service: ServiceStarter, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         process = start_service(handing_over(tmp_path), workers=2, port=taken)
@@ -324,9 +314,7 @@ async def test_who_ends_unasked_has_died(start_service: ServiceStarter, tmp_path
     await stop(process)
 
 
-async def test_a_blocked_worker_is_replaced_and_its_stack_is_told(
-    start_service: ServiceStarter,
-) -> None:
+async def test_a_blocked_worker_is_replaced_and_its_stack_is_told(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN, workers=2, hang_timeout=1)
     port, _ = await process.ports()
     pids = await all_ready(process)
@@ -380,9 +368,7 @@ async def test_a_neighbour_accepts_for_a_dead_worker_until_it_can_be_replaced(
     os.kill(second, signal.SIGKILL)
     record = await process.logged("accepting for worker 1")
     assert record["worker"] == 0
-    await wait_until(
-        lambda: len(failures(process)) > 8
-    )  # with nobody serving it would have given up
+    await wait_until(lambda: len(failures(process)) > 8)  # with nobody serving it would have given up
     assert {await version(port) for _ in range(20)} == {"first"}
     assert await reasons(admin_port) == []
     write_code(tmp_path, "mended again")
@@ -656,9 +642,7 @@ async def test_a_worker_that_dies_during_a_reload_gets_the_new_code(
     assert len(failures(process)) == 1
 
 
-async def test_a_reload_reads_the_settings_again(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_a_reload_reads_the_settings_again(start_service: ServiceStarter, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("APP_WORKERS=2\nAPP_LOG_LEVEL=info\n")
     process = start_service(STAND_IN, workers="")
     port, admin_port = await process.ports()
@@ -690,9 +674,7 @@ async def test_a_reload_reads_the_settings_again(
 # Stop
 
 
-async def test_requests_in_flight_at_all_workers_are_answered(
-    start_service: ServiceStarter,
-) -> None:
+async def test_requests_in_flight_at_all_workers_are_answered(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN, workers=2)
     port, admin_port = await process.ports()
     pids = await all_ready(process)
@@ -734,9 +716,7 @@ def draining(process: ServiceProcess) -> list[Record]:
     ]
 
 
-async def test_what_outlasts_the_drain_timeout_is_cut_and_counted(
-    start_service: ServiceStarter,
-) -> None:
+async def test_what_outlasts_the_drain_timeout_is_cut_and_counted(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN, workers=2, drain_timeout=0.2)
     port, _ = await process.ports()
     async with RawConnection(port) as wire:
@@ -805,9 +785,7 @@ async def test_the_drain_delay_ends_for_all_at_once(start_service: ServiceStarte
     assert (end - begin).total_seconds() < 2
 
 
-async def test_who_does_not_go_in_time_is_killed(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
+async def test_who_does_not_go_in_time_is_killed(start_service: ServiceStarter, tmp_path: Path) -> None:
     write_code(tmp_path, "first")
     process = start_service(service(tmp_path, "process.GRACE = 0.1"), workers=2, drain_timeout=0.4)
     _, _, second = await all_ready(process)

@@ -8,20 +8,21 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from runtime.http.server import TrackingHTTPServer
-from runtime.settings import Settings
-from runtime.status import State
+from tornado.websocket import websocket_connect
+
 from runtime.workers import worker
+from runtime.http.server import TrackingHTTPServer
 from runtime.workers.scoreboard import (
     ADMIN_SLOT,
     Scoreboard,
 )
-from runtime.workers.worker import Post, WorkerContext
-from tornado.websocket import websocket_connect
+from runtime.settings import Settings
+from runtime.status import State
+from runtime.workers.worker import WorkerContext, Post
 
 from .conftest import ServiceStarter
 from .stand_in import make_app
-from .support import RawConnection, Record, close, wait_until
+from .support import Record, RawConnection, close, wait_until
 from .test_server import STAND_IN, begin_slow_request, let_go
 from .test_supervisor import all_ready, failures, ready, stop
 
@@ -107,9 +108,7 @@ async def is_accepted(one: socket.socket) -> bool:
 
 
 def accepting(log_records: list[Record]) -> list[str]:
-    return [
-        one["message"] for one in log_records if one["message"].startswith("accepting for worker")
-    ]
+    return [one["message"] for one in log_records if one["message"].startswith("accepting for worker")]
 
 
 async def test_who_answers_needs_nobody_to_accept(
@@ -312,9 +311,7 @@ async def test_without_a_supervisor_nobody_stays_who_is_blocked_or_stands_still(
         await wait_until(lambda: all(map(gone, orphans)))
 
 
-async def test_a_worker_that_is_told_to_go_answers_first_and_is_replaced(
-    start_service: ServiceStarter,
-) -> None:
+async def test_a_worker_that_is_told_to_go_answers_first_and_is_replaced(start_service: ServiceStarter) -> None:
     process = start_service(STAND_IN, workers=2)
     port, _ = await process.ports()
     pids = await all_ready(process)
