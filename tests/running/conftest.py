@@ -13,6 +13,8 @@ from .machine import pytest_itemcollected, pytest_runtest_setup
 
 __all__ = ["pytest_itemcollected", "pytest_runtest_setup"]  # called by pytest
 
+collect_ignore = ["feature"]  # tests of a project
+
 
 UNDER_LOAD = {
     "test_alerts",

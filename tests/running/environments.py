@@ -51,7 +51,9 @@ def install(project: Path, folder: Path) -> Path:
     dependencies = _site_packages(environment(project, folder))
     python = project / ".venv/bin/python"
     _uv(project, "venv", "--python", sys.executable, ".venv")
-    (_site_packages(python) / "dependencies.pth").write_text(f"{dependencies}\n")
+    # Not only a path: its own .pth files count as well, such as that of coverage.
+    line = f"import site; site.addsitedir({str(dependencies)!r})\n"
+    (_site_packages(python) / "dependencies.pth").write_text(line)
     # The oldest Python that a project asks for may be newer than the one at hand. The code is the
     # same for all of them; CI runs these tests with each.
     configuration = project / "pyproject.toml"
@@ -62,6 +64,19 @@ def install(project: Path, folder: Path) -> Path:
     _pip(project, python, "--no-deps", "--editable", ".")
     configuration.write_text(text, "utf-8")
     return python
+
+
+def succeed(project: Path, python: Path, module: str, *arguments: str, **environment: str) -> None:
+    """Run a tool of the project's environment in the project."""
+    done = subprocess.run(
+        [python, "-m", module, *arguments],
+        cwd=project,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _site_packages(python: Path) -> Path:

@@ -3,15 +3,20 @@
 import re
 
 from ..promql import EXPORTED
-from .harness import Starter
+from .harness import Service, Starter, until
 
 
 def test_service_exports_these_metrics(run: Starter) -> None:
     service = run.start(APP_WORKERS=2)
     service.workers(2)
     assert service.ask("/greetings/Ada").status == 200
-    page = service.ask("/metrics", admin=True).body.decode()
+    # A request is counted just after its response.
+    until(lambda: "duration_seconds_count" in page(service), "the metrics of the request")
     found: dict[str, set[str]] = {}
-    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", page, re.MULTILINE):
+    for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", page(service), re.MULTILINE):
         found.setdefault(name, set()).update(re.findall(r'(\w+)="', labels))
     assert found == EXPORTED
+
+
+def page(service: Service) -> str:
+    return service.ask("/metrics", admin=True).body.decode()

@@ -10,19 +10,20 @@ from pathlib import Path
 
 from runtime.checksums import changed_by_hand
 
-from .environments import succeed
+from .environments import install, succeed
 
 FEATURE = Path(__file__).with_name("feature")
 
 
 def test_feature_is_added_without_touching_the_runtime(
-    bake_into: Callable[..., Path], python: Path, tmp_path: Path
+    bake_into: Callable[..., Path], shared: Path, tmp_path: Path
 ) -> None:
     project = bake_into(tmp_path)
     for folder in "src", "tests":
         shutil.copytree(FEATURE / folder, project / folder, dirs_exist_ok=True)
     with (project / ".env.example").open("a") as example:
         example.write((FEATURE / "env.example").read_text())
+    python = install(project, shared)
     for module, *arguments in (
         ("ruff", "format", "--check", "."),
         ("ruff", "check", "."),

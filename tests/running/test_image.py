@@ -7,6 +7,7 @@ may be out of reach, and pip installs from a folder.
 import platform
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,13 +68,14 @@ def project(bake: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine(project: Path) -> Iterator[Engine]:
     """What builds and runs, and has the base image."""
     for tool in ("buildah", "podman", "mmdebstrap"):
         needs(tool)
     if AS_ROOT and subprocess.run([*AS_ROOT, "true"], capture_output=True).returncode:
         pytest.skip("containers need root, or sudo without a password")
-    made = Engine(tmp_path_factory.mktemp("image"))
+    # Not in the folder of the tests: podman wants a short path.
+    made = Engine(Path(tempfile.mkdtemp(prefix="image-")))
     try:
         make_base(made)
         made.runtime = working_runtime(made)
