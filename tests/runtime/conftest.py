@@ -1,6 +1,8 @@
 """Fixtures of the runtime's tests. The runtime is imported in place, as the package `runtime`."""
 
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from runtime.admin.handlers import make_admin_app
@@ -17,6 +19,14 @@ from .support.fakes import FakeStatus
 from .support.sample_app import make_app
 
 __all__ = ["clean_environment", "log_records", "start_service"]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _programs_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes that tests start import `tests.runtime.apps` and its like."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
 
 
 @pytest.fixture

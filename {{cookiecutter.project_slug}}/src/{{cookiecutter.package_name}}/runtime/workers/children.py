@@ -26,8 +26,6 @@ class Exit:
     reason: str
     fields: dict[str, str]
     """Extra fields for the log: a stack or an exception."""
-    was_current: bool
-    """Whether its slot has no process now."""
 
     def __str__(self) -> str:
         return f"{self.process}: {self.reason}"
@@ -90,7 +88,6 @@ class Children:
             if process := self._processes.pop(pid, None):
                 reason, fields = process.exit_report(code)
                 self._scoreboard.release(process.row)
-                was_current = self.current.get(process.slot) is process
-                if was_current:
+                if self.current.get(process.slot) is process:
                     del self.current[process.slot]
-                yield Exit(process, code, reason, fields, was_current)
+                yield Exit(process, code, reason, fields)

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 from ..checksums import RUNTIME
 from ..errors import StartupError
@@ -58,9 +59,9 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
         extension.before_fork(scoreboard.rows)
 
     def target(slot: int, row: Row, channel: socket.socket) -> None:
-        unload(service.package)
         for extension in service.extensions:
             extension.after_fork(row)
+        unload(service.package)
         worker.run(worker.WorkerContext(service, slot, sockets, scoreboard, row, channel, lock))
 
     urls = ", ".join(dict.fromkeys(map(listening_url, public)))
@@ -95,16 +96,18 @@ def preload(package: str) -> None:
 
 
 def unload(package: str) -> None:
-    """Remove the owner's modules from `sys.modules`, so that they are imported from disk again.
+    """Forget the modules of a package, so that they are imported anew, with their code on disk.
 
-    The runtime stays: it is renewed by a restart only.
+    The runtime stays: only a restart renews it.
     """
     for name in list(sys.modules):
         if _is_within(name, package) and not _is_within(name, RUNTIME_PACKAGE):
             del sys.modules[name]
-    if _is_within(RUNTIME_PACKAGE, package):
-        # Python sets this attribute only when it imports the subpackage.
-        importlib.import_module(package).__dict__["runtime"] = sys.modules[RUNTIME_PACKAGE]
+    if f"{package}.runtime" == RUNTIME_PACKAGE:
+        # Python sets this attribute only when it loads the runtime, which is loaded already.
+        module = sys.modules[package] = ModuleType(package)
+        module.__dict__["runtime"] = sys.modules[RUNTIME_PACKAGE]
+        importlib.reload(module)
 
 
 def _import_all(names: Iterator[str]) -> None:
@@ -118,7 +121,11 @@ def _import_all(names: Iterator[str]) -> None:
 def _runtime_modules() -> Iterator[str]:
     """Yield the modules of every room in use: a later import could read a newer file."""
     for name, module in list(sys.modules.items()):
-        if _is_within(name, RUNTIME_PACKAGE) and name != RUNTIME_PACKAGE and hasattr(module, "__path__"):
+        if (
+            _is_within(name, RUNTIME_PACKAGE)
+            and name != RUNTIME_PACKAGE
+            and hasattr(module, "__path__")
+        ):
             for found in pkgutil.iter_modules(module.__path__, f"{name}."):
                 yield found.name
 
