@@ -108,7 +108,9 @@ async def is_accepted(one: socket.socket) -> bool:
 
 
 def accepting(log_records: list[Record]) -> list[str]:
-    return [one["message"] for one in log_records if one["message"].startswith("accepting for worker")]
+    return [
+        one["message"] for one in log_records if one["message"].startswith("accepting for worker")
+    ]
 
 
 async def test_who_answers_needs_nobody_to_accept(
@@ -311,7 +313,9 @@ async def test_without_a_supervisor_nobody_stays_who_is_blocked_or_stands_still(
         await wait_until(lambda: all(map(gone, orphans)))
 
 
-async def test_a_worker_that_is_told_to_go_answers_first_and_is_replaced(start_service: ServiceStarter) -> None:
+async def test_a_worker_that_is_told_to_go_answers_first_and_is_replaced(
+    start_service: ServiceStarter,
+) -> None:
     process = start_service(STAND_IN, workers=2)
     port, _ = await process.ports()
     pids = await all_ready(process)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..status import ADMIN_SLOT
-from .process import WorkerProcess, fork, reap
-from .scoreboard import Row, Scoreboard
+from .process import Target, WorkerProcess, fork, reap
+from .scoreboard import Scoreboard
 from .signals import SignalQueue
-
-Target = Callable[[int, Row, socket.socket], None]
-"""Runs in a child: it gets its slot, its row and its end of the channel."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ MAX_REPORT_SIZE = 128 * 1024
 MAX_MESSAGE_LENGTH = 1000
 MAX_STACK_LENGTH = 8000
 
+Target = Callable[[int, Row, socket.socket], None]
+"""Runs in a child: it gets its slot, its row and its end of the channel."""
+
 REPORT_FIELDS = ("reason", "exception.type", "exception.message", "exception.stacktrace")
 
 
@@ -128,7 +131,7 @@ class WorkerProcess:
 def fork(
     slot: int,
     row: Row,
-    target: Callable[[int, Row, socket.socket], None],
+    target: Target,
     signals: SignalQueue,
     siblings: Iterable[WorkerProcess],
 ) -> WorkerProcess:

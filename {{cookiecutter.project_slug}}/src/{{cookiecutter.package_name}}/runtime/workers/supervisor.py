@@ -20,8 +20,8 @@ from ..logs.shared import NonBlockingHandler
 from ..process.systemd import SystemdNotifier
 from ..settings import Settings
 from ..status import ADMIN_SLOT
-from .children import Children, Exit, Target
-from .process import EXIT_SIGNALS, WorkerProcess
+from .children import Children, Exit
+from .process import EXIT_SIGNALS, Target, WorkerProcess
 from .reload import Reload
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
