@@ -6,8 +6,10 @@ import signal
 import sys
 import termios
 
-from runtime.testing import WAIT_TIMEOUT
 from runtime.workers.signals import SignalQueue
+
+WAIT_TIMEOUT = 30.0
+"""Seconds to wait for the signal."""
 
 IN_TERMINAL, WITH_NOHUP, IN_BACKGROUND, WITHOUT_TERMINAL = (
     "in a terminal",
