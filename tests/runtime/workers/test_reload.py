@@ -205,6 +205,52 @@ async def test_replacement_that_an_operator_terminates_is_started_again(
     assert errors(process) == []
 
 
+async def test_reload_while_another_one_drains_a_worker_starts_again(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    deploy(tmp_path, "first")
+    process = start_service(RELOADABLE, workers=2)
+    port, _ = await process.ports()
+    await all_ready(process)
+    async with AsyncExitStack() as stack:
+        connections = await occupy_workers(process, port, stack)
+        deploy(tmp_path, "second")
+        process.send_signal(signal.SIGHUP)
+        await wait_until(lambda: draining(process))
+        deploy(tmp_path, "third")
+        process.send_signal(signal.SIGHUP)
+        await wait_until(lambda: process.messages().count(RELOADING) == 2)
+        release(process)
+        slow = [(await connection.response()).status for connection in connections]
+        assert set(slow) == {200}
+    await process.logged(RELOADED)
+    assert await versions(port) == {"third"}
+    assert have_been_ready(process, [2, 2, 3])
+    await stop(process)
+    assert errors(process) == []
+
+
+async def test_replacement_becomes_the_worker_of_a_slot_that_is_empty(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(tmp_path, "first")
+    for name, value in ("CRASH_LOOP_COUNT", "0"), ("INITIAL_DELAY", "600"), ("MAX_DELAY", "600"):
+        monkeypatch.setenv(name, value)
+    process = start_service(RELOADABLE, workers=2)
+    port, _ = await process.ports()
+    _, _, second = await all_ready(process)
+    deploy(tmp_path, "waiting")
+    process.send_signal(signal.SIGHUP)
+    await process.logged(RELOADING)
+    os.kill(second, signal.SIGKILL)
+    await process.logged(f"worker 1, pid {second}: killed by SIGKILL")
+    release(process)
+    await process.logged(RELOADED)
+    assert await versions(port) == {"waiting"}
+    assert have_been_ready(process, [2, 2, 2])
+    await stop(process)
+
+
 async def test_settings_are_read_again(start_service: ServiceStarter, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("APP_WORKERS=2\nAPP_LOG_LEVEL=info\n")
     process = start_service(SAMPLE_APP, workers="")

@@ -389,6 +389,24 @@ async def test_failed_fork_is_retried_while_the_other_processes_stay(
     await stop(process)
 
 
+async def test_supervisor_reaps_adopted_orphans(start_service: ServiceStarter) -> None:
+    process = start_service("tests.runtime.apps.adopting", workers=2)
+    await all_ready(process)
+    orphan = int(process.errors())
+    await wait_until(lambda: not process_exists(orphan))  # a zombie would exist
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    assert errors(process) == []
+
+
+def process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 # Stop
 
 
