@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-import pytest
 from runtime.testing import WAIT_TIMEOUT, Record, ServiceProcess, wait_until
 
 from .connections import RawConnection
@@ -184,13 +183,3 @@ def has_exited(pid: int) -> bool:
         return True
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-@pytest.fixture
-def orphans() -> Iterator[list[int]]:
-    """A list for the pids of processes that must exit without their supervisor."""
-    pids: list[int] = []
-    yield pids
-    for pid in pids:
-        if not has_exited(pid):  # the test has failed
-            os.kill(pid, signal.SIGKILL)

@@ -1,14 +1,13 @@
 """Fixtures of the tests of workers."""
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 from runtime.workers.signals import HANDLED, SignalQueue
 
-from tests.runtime.support.workers import orphans
-
-__all__ = ["orphans"]
+from tests.runtime.support.workers import has_exited
 
 
 @pytest.fixture
@@ -20,3 +19,13 @@ def queue() -> Iterator[SignalQueue]:
     queue.reset_in_child()
     for signum, handler in handlers.items():
         signal.signal(signum, handler)
+
+
+@pytest.fixture
+def orphans() -> Iterator[list[int]]:
+    """A list for the pids of processes that must exit without their supervisor."""
+    pids: list[int] = []
+    yield pids
+    for pid in pids:
+        if not has_exited(pid):  # the test has failed
+            os.kill(pid, signal.SIGKILL)

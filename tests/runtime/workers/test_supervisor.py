@@ -288,8 +288,15 @@ async def test_crash_loop_is_delayed_until_a_reload(
     await process.logged(f"{ACCEPTING} 1")
     await succeed(port, 50)
     assert len(ready(process, "worker 1")) == 1
+    deploy(tmp_path, "broken")
+    process.send_signal(signal.SIGHUP)
+    # The missing worker is started again, and is no part of the reload.
+    record = await process.logged(KEEPING_OLD)
+    assert record["message"].startswith(f"{KEEPING_OLD}: worker 0")
+    deploy(tmp_path, "second")
     await process.reload()
     await all_ready(process, 2)
+    assert await versions(port) == {"second"}
     await stop(process)
 
 

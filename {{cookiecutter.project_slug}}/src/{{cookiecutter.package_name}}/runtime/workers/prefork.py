@@ -1,8 +1,8 @@
 """Prefork mode: everything that happens before the first fork.
 
-The runtime and all dependencies are imported here, so that the workers share their memory. The
-modules of the service are only read for that: each worker imports them itself, and so gets the
-code of that moment.
+The runtime imports all its modules at the start, and the dependencies of the service are imported
+here, so that the workers share their memory. The modules of the service are only read for that:
+each worker imports them itself, and so gets the code of that moment.
 """
 
 import ast
@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import itertools
 import logging
-import pkgutil
 import socket
 import sys
 import threading
@@ -79,15 +78,18 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
 
 
 def preload(package: str) -> None:
-    """Import the runtime, and what the modules of a package import from elsewhere.
+    """Import what the modules of a package import from elsewhere.
 
     Nothing of the package itself is imported, however its modules import each other. What a
     function imports stays out, too: that is the place for a library that must not be loaded before
     a fork, for example because it starts threads.
     """
-    _import_all(_runtime_modules())
-    # What fails here is not reported: the worker that needs it does that.
-    _import_all(_dependencies(package))
+    for name in _dependencies(package):
+        try:
+            importlib.import_module(name)
+        except Exception:
+            # The worker that needs it reports it.
+            logger.debug("cannot import %s", name, exc_info=True)
     if threading.active_count() > 1:
         logger.warning(
             "importing the dependencies started a thread, which does not survive a fork: %s",
@@ -108,26 +110,6 @@ def unload(package: str) -> None:
         module = sys.modules[package] = ModuleType(package)
         module.__dict__["runtime"] = sys.modules[RUNTIME_PACKAGE]
         importlib.reload(module)
-
-
-def _import_all(names: Iterator[str]) -> None:
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception:
-            logger.debug("cannot import %s", name, exc_info=True)
-
-
-def _runtime_modules() -> Iterator[str]:
-    """Yield the modules of every room in use: a later import could read a newer file."""
-    for name, module in list(sys.modules.items()):
-        if (
-            _is_within(name, RUNTIME_PACKAGE)
-            and name != RUNTIME_PACKAGE
-            and hasattr(module, "__path__")
-        ):
-            for found in pkgutil.iter_modules(module.__path__, f"{name}."):
-                yield found.name
 
 
 def _dependencies(package: str) -> Iterator[str]:
