@@ -52,5 +52,5 @@ if __name__ == "__main__":
     if FAULT == "fork":
         os.fork = fork_if_allowed
     if FAULT == "supervisor":
-        Supervisor._check_runtime = fail  # type: ignore[method-assign]
+        Supervisor._check_runtime = fail  # type: ignore[method-assign, assignment]
     sys.exit(service.main())
