@@ -1,56 +1,94 @@
-# `make` alone lists the targets. Everything they need is installed into .venv/ on first use,
-# with uv if it is there and with Python's own venv and pip if not.
+# `make` alone lists the targets. What a target needs is installed on first use, with uv if it is
+# on the PATH and with Python's own venv and pip if not.
 
 PYTHON ?= python3
 BIN = .venv/bin
+RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime
+# With the configuration named, or ruff would read the one of the project, which is a template.
+PYTHON_CODE = --config pyproject.toml hooks tests docs '$(RUNTIME)'
+# Byte code beside the sources would be copied into projects.
+export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format picture clean
+.PHONY: help demo quick test check format runtime picture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/installed ## generate a project with the default answers into build/ and serve it
-	@rm -rf build
-	@$(BIN)/cookiecutter . --no-input --default-config --output-dir build
-	@$(MAKE) --no-print-directory -C build/tornado-service .venv/installed
+demo: build/.venv/cookiecutter ## generate a project with the default answers in build/ and start it
+	@rm -rf build/tornado-service
+	@build/.venv/bin/cookiecutter . --no-input --default-config --output-dir build
+	@$(MAKE) --no-print-directory -C build/tornado-service VENV=../.venv ../.venv/serving
 	@echo
 	@echo "  Service:  http://127.0.0.1:$${APP_PORT:-8000}/greetings/Ada"
 	@echo "  Health:   http://127.0.0.1:$${APP_ADMIN_PORT:-9000}/readyz"
 	@echo "  Source:   build/tornado-service"
 	@echo "  Stop:     Ctrl-C"
 	@echo
-	@cd build/tornado-service && exec .venv/bin/tornado-service
+	@cd build/tornado-service && exec ../.venv/bin/tornado-service
 
-test: quick ## run every test, the quick ones first
+quick: check .venv/installed ## check that every combination of answers gives a clean project (a minute or two)
+	@$(PYTEST) --numprocesses=auto --dist=worksteal tests/test_*.py
+
+test: quick ## run all tests, the quick ones first
+	@rm -f .coverage .coverage.*
+	@$(PYTEST) --numprocesses=2 --cov --cov-report=term tests/runtime
+	@for room in admin http logs metrics process tracing workers; do \
+		$(BIN)/coverage report --include="*/runtime/$$room/*" >/dev/null || \
+			{ echo "The tests cover too little of the room $$room."; exit 1; }; \
+	done
 	@$(PYTEST) tests/running --ignore=tests/running/test_projects.py
 	@$(PYTEST) --numprocesses=auto tests/running/test_projects.py
 
-quick: check .venv/installed ## whether the template still renders and lints in every combination
-	@$(PYTEST) --numprocesses=auto tests/test_*.py
+check: .venv/installed ## check format, style, types and imports of the template's own code and the runtime
+	@$(BIN)/ruff format --check $(PYTHON_CODE)
+	@$(BIN)/ruff check $(PYTHON_CODE)
+	@$(BIN)/mypy
+	@cd '$(RUNTIME)/..' && $(CURDIR)/$(BIN)/lint-imports --no-cache --no-logo $(CURDIR)/pyproject.toml
 
-check: .venv/installed ## check format and style of the template's own code
-	@$(BIN)/ruff format --check hooks tests docs
-	@$(BIN)/ruff check hooks tests docs
+format: .venv/installed ## format the template's own code and the runtime
+	@$(BIN)/ruff format $(PYTHON_CODE)
+	@$(BIN)/ruff check --fix $(PYTHON_CODE)
 
-format: .venv/installed ## format the template's own code
-	@$(BIN)/ruff format hooks tests docs
-	@$(BIN)/ruff check --fix hooks tests docs
+runtime: .venv/installed ## renew the checksums of the runtime and the picture of its rooms
+	@$(BIN)/python -m docs.draw_rooms
+	@cd '$(RUNTIME)' && git ls-files --cached --others --exclude-standard . | grep -v '^SHA256SUMS$$' \
+		| LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
-picture: .venv/installed ## draw the dashboard of a generated project from real data, into docs/
+picture: .venv/picture ## draw docs/dashboard.png from real data (needs Prometheus)
 	@$(BIN)/python -m docs.draw_dashboard
 
-clean: ## remove everything that is not source
+clean: ## delete everything that was installed or generated
 	rm -rf .venv build .pytest_cache .ruff_cache
 
+# For `make demo` alone, so that it installs no tools. The generated service is installed here too.
+build/.venv/cookiecutter: pyproject.toml constraints.txt
+	@echo "Installing cookiecutter into $(@D) ..."
+	$(call install,cookiecutter)
+
+# The tools for tests and checks.
 .venv/installed: pyproject.toml constraints.txt
-	@echo "Installing into .venv ..."
+	@echo "Installing the tools for tests and checks into $(@D) ..."
+	$(call install,--editable '.[dev]')
+
+# Matplotlib, for the picture alone.
+.venv/picture: .venv/installed
+	@echo "Installing Matplotlib into $(@D) ..."
+	$(call install,--editable '.[picture]')
+
+# --no-compile, as uv does it: Python compiles the modules that it imports, which are fewer.
+# The versions of both constraints.txt hold, without the conditions of the project's.
+define install
+	@mkdir -p $(@D)
+	@grep -hv '{%' constraints.txt '{{cookiecutter.project_slug}}/constraints.txt' > $(@D)/constraints.txt
 	@if command -v uv >/dev/null; then \
-		uv venv --quiet --allow-existing --python '>=3.11' .venv && \
-		uv pip install --quiet --python .venv -c constraints.txt -r pyproject.toml --extra dev; \
+		uv venv --quiet --allow-existing --python '>=3.11' $(@D) && \
+		uv pip install --quiet --python $(@D) --constraint $(@D)/constraints.txt $(1); \
 	else \
-		$(PYTHON) -m venv .venv && \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+		{ $(@D)/bin/python -c "import pip" 2>/dev/null || $(PYTHON) -m venv $(@D); } && \
+		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+			--constraint $(@D)/constraints.txt $(1); \
 	fi
 	@touch $@
+endef

@@ -13,7 +13,7 @@ TREE = TEMPLATE / "{{cookiecutter.project_slug}}"
 
 Answers = dict[str, Any]
 
-# These say something in a few files and change no others, so one bake for each choice is enough.
+# These say something in a few files and change no others: it is enough that each choice is baked.
 ALONE = ("license", "python_version")
 # Up to so many combinations all are baked, and beyond it those in which every two choices meet.
 ALL_COMBINATIONS = 48
@@ -41,6 +41,11 @@ def choices() -> dict[str, list[Any]]:
     return found
 
 
+def defaults() -> Answers:
+    """List what each question is answered with if nobody says anything."""
+    return {key: raw[0] if isinstance(raw, list) else raw for key, raw in questions().items()}
+
+
 def kept() -> list[dict[str, Any]]:
     """Tell which answers to which questions keep which paths."""
     features: list[dict[str, Any]] = configuration()["__features"]
@@ -48,8 +53,9 @@ def kept() -> list[dict[str, Any]]:
 
 
 def label(answers: Answers) -> str:
-    """Name answers in the id of a test."""
-    return ",".join(f"{key}={value}" for key, value in answers.items()) or "default"
+    """Name answers in the id of a test, which must not be long: briefly."""
+    named = {key: value for key, value in answers.items() if key not in ALONE} or answers
+    return ",".join(f"{key}={value}" for key, value in named.items()) or "default"
 
 
 def one_at_a_time() -> list[Answers]:
@@ -60,15 +66,16 @@ def one_at_a_time() -> list[Answers]:
 
 @functools.cache
 def matrix() -> tuple[Answers, ...]:
-    """Combine the choices that select or shape files, and add those of the others one by one."""
+    """Combine the choices that select or shape files; those of the others take turns."""
     shaping = {key: values for key, values in choices().items() if key not in ALONE}
     combined = [
         dict(zip(shaping, values, strict=True)) for values in itertools.product(*shaping.values())
     ]
     if len(combined) > ALL_COMBINATIONS:
-        combined = [ALL_ON, ALL_OFF, *in_pairs(combined)]
-    alone = [answers for answers in one_at_a_time() if answers.keys() & set(ALONE)]
-    return tuple({label(answers): answers for answers in [*combined, *alone]}.values())
+        combined = in_pairs(combined)
+    for number, answers in enumerate(combined):
+        answers |= {key: choices()[key][number % len(choices()[key])] for key in ALONE}
+    return tuple({label(answers): answers for answers in [ALL_ON, ALL_OFF, *combined]}.values())
 
 
 def in_pairs(combinations: list[Answers]) -> list[Answers]:

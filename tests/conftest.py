@@ -1,6 +1,9 @@
 """What the tests share: projects baked from this template, each only once."""
 
+import fcntl
+import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 from cookiecutter.main import cookiecutter
 
-from .bakes import TEMPLATE, choices
+from .bakes import TEMPLATE, defaults
 
 
 @pytest.fixture(scope="session")
@@ -41,16 +44,27 @@ def bake_into(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def bake(
-    bake_into: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    bake_into: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Callable[..., Path]:
-    """Bake a project, or return the one that these answers gave before. Tests only read it."""
-    baked: dict[str, Path] = {}
-    default = {question: answers[0] for question, answers in choices().items()}
+    """Bake a project, or return the one that these answers gave before. Tests only read it.
+
+    The workers of pytest-xdist share them, in the folder above the one that each of them has.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own if worker_id == "master" else own.parent) / "bakes"
+    shared.mkdir(exist_ok=True)
 
     def bake(**answers: Any) -> Path:
-        key = json.dumps({**default, **answers}, sort_keys=True)
-        if key not in baked:
-            baked[key] = bake_into(tmp_path_factory.mktemp("bake"), **answers)
-        return baked[key]
+        key = json.dumps({**defaults(), **answers}, sort_keys=True)
+        folder = shared / hashlib.sha256(key.encode()).hexdigest()[:16]
+        with open(f"{folder}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                unfinished = folder.with_suffix(".unfinished")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                bake_into(unfinished, **answers)
+                unfinished.rename(folder)
+        [project] = folder.iterdir()
+        return project
 
     return bake

@@ -38,18 +38,27 @@ def build(folder: Path) -> list[Object]:
     for generator in kustomization.get("configMapGenerator", []):
         objects.append(generate(objects, generator))
     for one in objects:
-        metadata = one["metadata"]
-        if "namespace" in kustomization:
-            metadata["namespace"] = kustomization["namespace"]
-        for labels in kustomization.get("labels", []):
-            only(labels, {"pairs"})
-            metadata["labels"] = metadata.get("labels", {}) | labels["pairs"]
+        label(one["metadata"], kustomization)
     for image in kustomization.get("images", []):
-        only(image, {"name", "newName", "newTag"})
-        for container in containers(objects):
-            if container["image"] == image["name"]:
-                container["image"] = f"{image['newName']}:{image['newTag']}"
+        use_image(objects, image)
     return objects
+
+
+def label(metadata: Object, kustomization: Object) -> None:
+    """Set namespace and labels of an object."""
+    if "namespace" in kustomization:
+        metadata["namespace"] = kustomization["namespace"]
+    for labels in kustomization.get("labels", []):
+        only(labels, {"pairs"})
+        metadata["labels"] = metadata.get("labels", {}) | labels["pairs"]
+
+
+def use_image(objects: list[Object], image: Object) -> None:
+    """Replace the name of an image in all containers."""
+    only(image, {"name", "newName", "newTag"})
+    for container in containers(objects):
+        if container["image"] == image["name"]:
+            container["image"] = f"{image['newName']}:{image['newTag']}"
 
 
 def only(fields: Object, known: set[str]) -> None:

@@ -8,14 +8,13 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from .bakes import TEMPLATE, questions
+from .tools import needs
 
 # Stands for a folder that exists, beside the one that projects go to.
 BESIDE = "BESIDE"
@@ -25,12 +24,30 @@ WORKS: dict[str, dict[str, str]] = {
     "name with apostrophe, quotes and backslashes": {
         "project_name": "O'Reilly's \"best\" C:\\new\\"
     },
-    "name with triple quotes": {"project_name": "''' \"\"\" x"},
-    "name with emoji": {"project_name": "Rocket 🚀 service"},
-    "name of nothing but emoji": {"project_name": "🚀🚀"},
-    "name with other letters": {"project_name": "Überwachung für Žižkov"},
-    "name in another script": {"project_name": "予約サービス"},
-    "name with Markdown and HTML": {"project_name": "# *a* <b> [c](d) `e` & f"},
+    "name with triple quotes, description with everything": {
+        "project_name": "''' \"\"\" x",
+        "description": "\\ ' \" ''' \"\"\" {x} % $ # ` ñ 🎉 \\",
+    },
+    "name with emoji, description with braces": {
+        "project_name": "Rocket 🚀 service",
+        "description": "{% raw %}{{ x }} {% y %}{% endraw %}",
+    },
+    "name of nothing but emoji, author with everything": {
+        "project_name": "🚀🚀",
+        "author_name": 'Zoë "Z" O\'Neill \\ <z> {x} 💡',
+    },
+    "name with other letters, e-mail with everything": {
+        "project_name": "Überwachung für Žižkov",
+        "author_email": "a.b+c_d%1@mail-1.example.co.uk",
+    },
+    "name in another script, as many workers as can be": {
+        "project_name": "予約サービス",
+        "workers": "64",
+    },
+    "name with Markdown and HTML, question that nobody asked": {
+        "project_name": "# *a* <b> [c](d) `e` & f",
+        "no_such_question": "x",
+    },
     "name with a shell in it": {"project_name": "$(touch x) `touch y` ; $HOME %PATH%"},
     "name whose slug would be too long": {"project_name": "語" * 60},
     "all as long as can be": {
@@ -41,12 +58,6 @@ WORKS: dict[str, dict[str, str]] = {
         "author_name": "a" * 100,
     },
     "slug of a module of Python": {"project_slug": "json", "package_name": "jsons"},
-    "description with everything": {"description": "\\ ' \" ''' \"\"\" {x} % $ # ` ñ 🎉 \\"},
-    "description with braces": {"description": "{% raw %}{{ x }} {% y %}{% endraw %}"},
-    "author with everything": {"author_name": 'Zoë "Z" O\'Neill \\ <z> {x} 💡'},
-    "e-mail with everything": {"author_email": "a.b+c_d%1@mail-1.example.co.uk"},
-    "as many workers as can be": {"workers": "64"},
-    "question that nobody asked": {"no_such_question": "x"},
 }
 
 SLUG, PACKAGE = "project_slug", "package_name"
@@ -89,17 +100,24 @@ REFUSED: dict[str, tuple[dict[str, str], set[str]]] = {
     "package with another name than its distribution": ({PACKAGE: "dotenv"}, {PACKAGE}),
     "package of the tests": ({PACKAGE: "tests"}, {PACKAGE}),
     "package that is a path": ({PACKAGE: "../../x"}, {PACKAGE}),
-    "empty description": ({"description": ""}, {"description"}),
-    "description of two lines": ({"description": "a\n\nb"}, {"description"}),
-    "description that ends in a newline": ({"description": "a\n"}, {"description"}),
+    "empty description, e-mail without at, no workers": (
+        {"description": "", "author_email": "me.example.com", "workers": "0"},
+        {"description", "author_email", "workers"},
+    ),
+    "description and author of two lines, e-mail without domain, too many workers": (
+        {
+            "description": "a\n\nb",
+            "author_name": 'a"\nb = "c',
+            "author_email": "me@localhost",
+            "workers": "65",
+        },
+        {"description", "author_name", "author_email", "workers"},
+    ),
+    "description that ends in a newline, e-mail with name, workers in words": (
+        {"description": "a\n", "author_email": "Me <me@example.com>", "workers": "auto"},
+        {"description", "author_email", "workers"},
+    ),
     "description of 201 characters": ({"description": "d" * 201}, {"description"}),
-    "author of two lines": ({"author_name": 'a"\nb = "c'}, {"author_name"}),
-    "e-mail without at": ({"author_email": "me.example.com"}, {"author_email"}),
-    "e-mail without domain": ({"author_email": "me@localhost"}, {"author_email"}),
-    "e-mail with name": ({"author_email": "Me <me@example.com>"}, {"author_email"}),
-    "no workers": ({"workers": "0"}, {"workers"}),
-    "too many workers": ({"workers": "65"}, {"workers"}),
-    "workers in words": ({"workers": "auto"}, {"workers"}),
 }
 
 # cookiecutter checks choices and renders answers before it calls a hook. These end in a traceback
@@ -159,36 +177,17 @@ def answer(folder: Path, answers: dict[str, str]) -> Outcome:
     return cookiecutter(folder, str(TEMPLATE), *given)
 
 
-@pytest.fixture(scope="module")
-def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[Outcome]]]:
-    """Run the cases that were selected, a few at a time: most of it is Python starting."""
-    cases = {
-        **WORKS,
-        **{case: answers for case, (answers, _) in REFUSED.items()},
-        **{case: answers for case, (answers, _) in COOKIECUTTER_REFUSES.items()},
-    }
-    selected = {
-        item.callspec.params.get("case")
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.path == request.path
-        if hasattr(item, "callspec")
-    }
-    folder = tmp_path_factory.mktemp("answers")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {
-            case: pool.submit(answer, folder / str(number), answers)
-            for number, (case, answers) in enumerate(cases.items())
-            if case in selected
-        }
-        pool.shutdown(cancel_futures=True)
+CASES = {
+    **WORKS,
+    **{case: answers for case, (answers, _) in REFUSED.items()},
+    **{case: answers for case, (answers, _) in COOKIECUTTER_REFUSES.items()},
+}
 
 
 @pytest.fixture
-def outcome(outcomes: dict[str, Future[Outcome]], case: str) -> Outcome:
-    """What one case came to."""
-    return outcomes[case].result()
+def outcome(tmp_path: Path, case: str) -> Outcome:
+    """What one case comes to."""
+    return answer(tmp_path, CASES[case])
 
 
 def bad_keys(outcome: Outcome) -> set[str]:
@@ -206,10 +205,10 @@ def assert_project_is_whole(project: Path) -> None:
     """Check that a project could be installed."""
     data = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
     assert data["name"] == project.name
-    modules = [*project.rglob("*.py")]
-    assert modules
-    for module in modules:
-        compile(module.read_bytes(), module, "exec")
+    assert [*project.rglob("*.py")]
+    command = [needs("ruff"), "check", "--no-cache", str(project)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def assert_nothing_is_left(outcome: Outcome) -> None:

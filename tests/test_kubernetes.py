@@ -200,6 +200,80 @@ def test_the_readme_names_what_is_there(folder: Path) -> None:
     assert versions[1] == VERSIONS[0]
 
 
+def test_the_readme_has_the_times_of_a_shutdown(folder: Path) -> None:
+    readme = (folder / "README.md").read_text("utf-8")
+    lines = (folder.parents[1] / "deploy/production.env").read_text("utf-8").splitlines()
+    settings = dict(line.split("=", 1) for line in lines if line.startswith("APP_"))
+    [grace] = values(build(folder / "overlays/production"), "terminationGracePeriodSeconds")
+    delay, timeout = int(settings["APP_DRAIN_DELAY"]), int(settings["APP_DRAIN_TIMEOUT"])
+    assert f"`APP_DRAIN_DELAY` ({delay} s)" in readme
+    assert f"`APP_DRAIN_TIMEOUT` ({timeout} s)" in readme
+    assert f"`terminationGracePeriodSeconds` ({grace} s)" in readme
+    assert f"are {delay + timeout} s" in (folder / "base/deployment.yaml").read_text("utf-8")
+    # Long enough for load balancers to notice, and instead of a preStop hook.
+    assert delay >= 5
+    assert [*values(build(folder / "overlays/production"), "lifecycle")] == []
+
+
+@pytest.fixture
+def deployment(folder: Path) -> Object:
+    """The Deployment of production."""
+    objects = build(folder / "overlays/production")
+    [found] = [one for one in objects if one["kind"] == "Deployment"]
+    spec: Object = found["spec"]
+    return spec
+
+
+def test_a_pod_has_no_more_rights_than_it_needs(deployment: Object) -> None:
+    pod = deployment["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert all(volume["emptyDir"]["sizeLimit"] for volume in pod["volumes"])
+
+
+def test_memory_is_limited_and_the_cpu_is_not(deployment: Object) -> None:
+    [container] = deployment["template"]["spec"]["containers"]
+    requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+    assert limits == {"memory": requests["memory"]}
+    assert requests["cpu"]
+
+
+def test_probes_use_the_admin_port_and_spare_a_busy_event_loop(deployment: Object) -> None:
+    [container] = deployment["template"]["spec"]["containers"]
+    for probe, path in {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}.items():
+        assert container[f"{probe}Probe"]["httpGet"] == {"path": path, "port": "admin"}
+    liveness = container["livenessProbe"]
+    assert liveness["timeoutSeconds"] >= 5
+    assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 30
+
+
+def test_an_update_starts_new_pods_first(deployment: Object) -> None:
+    update = deployment["strategy"]["rollingUpdate"]
+    assert update["maxUnavailable"] == 0
+    assert update["maxSurge"]
+    # The autoscaler owns their number.
+    assert "replicas" not in deployment
+
+
+def test_settings_come_from_optional_objects_alone(deployment: Object) -> None:
+    pod = deployment["template"]["spec"]
+    [container] = pod["containers"]
+    name = container["name"]
+    assert container["envFrom"] == [
+        {"configMapRef": {"name": name, "optional": True}},
+        {"secretRef": {"name": name, "optional": True}},
+    ]
+    assert "env" not in container
+    assert pod["enableServiceLinks"] is False
+
+
 # The stand-in
 
 

@@ -3,22 +3,25 @@
 import ast
 import importlib.metadata
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
-from .bakes import TREE, choices, configuration, kept, questions
+from .bakes import TEMPLATE, TREE, choices, configuration, kept, questions
 
 PACKAGE = TREE / "src/{{cookiecutter.package_name}}"
 
 # The only files of the package whose text depends on an answer.
-SEAMS = {"settings.py", "app.py", "admin.py", "prefork.py", "__main__.py"}
+SEAMS = {"settings.py", "__main__.py"}
 
 # Where people import something else than the name of the distribution.
 IMPORTED_AS = {
     "googleapis_common_protos": {"google"},
+    "import_linter": {"importlinter"},
+    "markdown_it_py": {"markdown_it"},
     "mypy": {"mypyc"},
     "opentelemetry_api": {"opentelemetry"},
     "pytest": {"py"},
@@ -27,24 +30,30 @@ IMPORTED_AS = {
 }
 # Neither a package nor a distribution can share a name with these: the folder of the tests, and
 # what the installation itself needs.
-OTHERS_TAKEN = {"hatchling", "pip", "tests"}
+OTHERS_TAKEN = {"flit_core", "pip", "tests"}
 # What YAML reads as something else than a text, in the files of Docker Compose and Kubernetes.
 VALUES_OF_YAML = {"false", "n", "no", "null", "off", "on", "true", "y", "yes"}
 
 MANIFEST = [path for feature in kept() for path in feature["paths"]]
 
-FILES = {path.relative_to(TREE).as_posix(): path for path in TREE.rglob("*") if path.is_file()}
+FILES = {
+    path.relative_to(TREE).as_posix(): path
+    for path in TREE.rglob("*")
+    if path.is_file() and "__pycache__" not in path.parts
+}
 TAG = re.compile(r"\{[{%#]")
 
 
 def rendered() -> dict[str, str]:
     """Read the files that cookiecutter renders."""
     patterns = configuration()["_copy_without_render"]
-    return {
-        name: path.read_text("utf-8")
-        for name, path in FILES.items()
-        if not any(PurePosixPath(name).match(pattern) for pattern in patterns)
-    }
+
+    def is_copied(name: str) -> bool:
+        # A pattern for a folder is one for all that is in it.
+        paths = [PurePosixPath(name), *PurePosixPath(name).parents]
+        return any(path.match(pattern) for path in paths for pattern in patterns)
+
+    return {name: path.read_text("utf-8") for name, path in FILES.items() if not is_copied(name)}
 
 
 def dependencies() -> list[str]:
@@ -83,6 +92,17 @@ def test_path_below_another_wants_more_than_that() -> None:
         for folder in map(str, PurePosixPath(path).parents):
             if folder in wanted:
                 assert wanted[folder].items() < answers.items(), f"{path} in {folder}"
+
+
+# The dependencies
+
+
+def test_runtime_is_tested_with_what_projects_install() -> None:
+    ours = tomllib.loads((TEMPLATE / "pyproject.toml").read_text("utf-8"))["project"]
+    text = (TREE / "pyproject.toml").read_text("utf-8")
+    [block] = re.findall(r"^dependencies = \[\n(.*?)^\]$", text, re.MULTILINE | re.DOTALL)
+    theirs = re.findall(r'^    "(.*)",$', block, re.MULTILINE)
+    assert ours["optional-dependencies"]["runtime"] == theirs
 
 
 # The questions

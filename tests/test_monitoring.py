@@ -1,4 +1,4 @@
-"""Prometheus takes what the projects give it, and the cases of the alert rules are sharp."""
+"""Alert rules and dashboards of the projects are valid, and the rules' unit tests are sharp."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from .bakes import AWKWARD, LONGEST, Answers
+from .promql import metrics, result_labels, unknown
 from .tools import needs
 
 Bake = Callable[..., Path]
@@ -26,7 +27,7 @@ PROJECTS: dict[str, Answers] = {
     "longest": LONGEST,
 }
 
-# What stands in an expression for what somebody chooses, and for what Grafana puts in.
+# Variables that Grafana itself replaces.
 VARIABLES = {"$__rate_interval": "1m", "$__range": "1h"}
 
 # The limit of each alert, one on the other side of which its quiet case is, and one on the other
@@ -38,12 +39,12 @@ LIMITS = {
     "WorkersMissing": ("< count", "<= count", "> count"),
     "HighErrorRatio": ("> 0.05", "> 0.048", "> 0.053"),
     "HighLatency": ("> 1\n", "> 0.98\n", "> 1.8\n"),
-    "WorkersDie": (">= 3", ">= 2", ">= 4"),
+    "WorkerCrashes": (">= 3", ">= 2", ">= 4"),
     "ServiceRestarts": (">= 3", ">= 2", ">= 4"),
     "EventLoopLag": ("> 0.5", "> 0.48", "> 0.52"),
-    "ProcessorSaturated": ("> 0.9", "> 0.88", "> 0.92"),
-    "RequestsPileUp": ("> 100", "> 99", "> 102"),
-    "DescriptorsRunOut": ("> 0.8", "> 0.79", "> 0.82"),
+    "CPUSaturated": ("> 0.9", "> 0.88", "> 0.92"),
+    "TooManyRequestsInFlight": ("> 100", "> 99", "> 102"),
+    "FileDescriptorsExhausted": ("> 0.8", "> 0.79", "> 0.82"),
 }
 
 
@@ -72,14 +73,36 @@ def copy(project: Path, folder: Path) -> Path:
     return home
 
 
-def expressions(project: Path) -> list[str]:
-    """List what the dashboard asks for, with everything put in that it leaves open."""
-    text = (project / f"deploy/grafana/dashboards/{project.name}.json").read_text("utf-8")
-    panels = json.loads(text)["panels"]
-    found = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+def dashboard(project: Path) -> Any:
+    """Read the dashboard of a project."""
+    path = project / f"deploy/grafana/dashboards/{project.name}.json"
+    return json.loads(path.read_text("utf-8"))
+
+
+def panels(project: Path) -> list[Any]:
+    """List the panels of the dashboard that show something."""
+    return [panel for panel in dashboard(project)["panels"] if panel["type"] != "row"]
+
+
+def expressions_of(panel: Any) -> list[str]:
+    """List the expressions of a panel, with values for the variables of Grafana."""
+    found = [target["expr"] for target in panel["targets"]]
     for name, value in VARIABLES.items():
         found = [expression.replace(name, value) for expression in found]
     return found
+
+
+def expressions(project: Path) -> list[str]:
+    """List the expressions of the dashboard."""
+    return [expression for panel in panels(project) for expression in expressions_of(panel)]
+
+
+def rules(project: Path) -> list[Any]:
+    """List the alert rules of a project."""
+    text = (project / f"deploy/prometheus/{project.name}.rules.yml").read_text("utf-8")
+    [group] = yaml.safe_load(text)["groups"]
+    assert group["name"] == project.name
+    return list(group["rules"])
 
 
 def as_rules(found: list[str], file: Path) -> Path:
@@ -137,7 +160,122 @@ def test_prometheus_would_not_understand(
     assert complaints("check", "rules", wrong) != ""
 
 
-# Whether the cases tell when an alert fires
+# Whether the rules and the dashboard use the metrics of the service
+
+
+def test_rules_use_existing_metrics(project: Path) -> None:
+    for rule in rules(project):
+        assert metrics(rule["expr"]), rule["alert"]
+        assert unknown(rule["expr"]) == set(), rule["alert"]
+
+
+def test_panels_use_existing_metrics(project: Path) -> None:
+    for panel in panels(project):
+        assert expressions_of(panel), panel["title"]
+        for expression in expressions_of(panel):
+            assert metrics(expression), panel["title"]
+            assert unknown(expression) == set(), panel["title"]
+
+
+@pytest.mark.parametrize("wrong", ["http_requests_total", 'workers_ready{color="red"}'])
+def test_unknown_names_are_noticed(wrong: str) -> None:
+    assert unknown(f"rate({wrong}[5m]) > 0") != set()
+
+
+def test_rules_have_a_severity_and_texts(project: Path) -> None:
+    for rule in rules(project):
+        assert rule["labels"]["severity"] in {"critical", "warning"}, rule["alert"]
+        assert rule["annotations"].keys() == {"summary", "description"}, rule["alert"]
+
+
+# The dashboard
+
+
+def test_dashboard_has_a_name_of_its_own(project: Path) -> None:
+    content = dashboard(project)
+    # Grafana accepts 40 characters.
+    assert content["uid"] == project.name[:40]
+    assert content["title"] == project.name
+    assert "id" not in content
+
+
+def test_ids_and_titles_of_panels_are_unique(project: Path) -> None:
+    ids = [panel["id"] for panel in dashboard(project)["panels"]]
+    assert len(set(ids)) == len(ids)
+    titles = [panel["title"] for panel in panels(project)]
+    assert len(set(titles)) == len(titles)
+
+
+def test_panels_do_not_overlap(project: Path) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard(project)["panels"]:
+        at = panel["gridPos"]
+        columns = range(at["x"], at["x"] + at["w"])
+        cells = {(x, y) for x in columns for y in range(at["y"], at["y"] + at["h"])}
+        assert taken.isdisjoint(cells), panel["title"]
+        assert columns.stop <= 24, panel["title"]
+        taken |= cells
+
+
+def test_panels_explain_what_they_show(project: Path) -> None:
+    named = set()
+    for panel in panels(project):
+        assert panel["title"]
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        named |= set(re.findall(r"The alert (\w+) fires", panel["description"]))
+    assert named
+    assert named <= alerts(project)
+
+
+def test_panels_have_a_counterpart_in_the_readme(project: Path) -> None:
+    readme = (project / "deploy/prometheus/README.md").read_text("utf-8")
+    named = set(re.findall(r'panel "([^"]+)"', readme))
+    assert named
+    assert named <= {panel["title"] for panel in panels(project)}
+
+
+def test_panels_use_the_selected_service_and_prometheus(project: Path) -> None:
+    for panel in panels(project):
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        for expression in expressions_of(panel):
+            selectors = re.findall(r"\{([^}]*)\}", expression)
+            assert selectors, panel["title"]
+            assert all('job="$job"' in matchers for matchers in selectors), panel["title"]
+
+
+def test_legends_use_labels_of_the_result(project: Path) -> None:
+    for panel in panels(project):
+        for target, expression in zip(panel["targets"], expressions_of(panel), strict=True):
+            named = set(re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", "")))
+            assert named <= result_labels(expression), panel["title"]
+
+
+def test_table_has_a_column_for_each_expression(project: Path) -> None:
+    [table] = [panel for panel in panels(project) if panel["type"] == "table"]
+    columns = {f"Value #{target['refId']}" for target in table["targets"]}
+    overrides = table["fieldConfig"]["overrides"]
+    assert {override["matcher"]["options"] for override in overrides} == columns
+    for expression in expressions_of(table):
+        assert result_labels(expression) == {"instance", "worker"}
+
+
+def test_variables_are_used_and_have_values(project: Path) -> None:
+    content = dashboard(project)
+    variables = {variable["name"]: variable for variable in content["templating"]["list"]}
+    # Those of Grafana itself begin with two underscores.
+    assert set(re.findall(r"\$\{?([a-z]\w*)", json.dumps(content))) == variables.keys()
+    assert variables["job"]["current"]["value"] == project.name
+    for name in ("job", "instance", "worker"):
+        query = variables[name]["query"]["query"]
+        found = re.fullmatch(r"label_values\((.*), (\w+)\)", query)
+        assert found, query
+        assert found[2] == name
+        assert unknown(found[1]) == set()
+        assert name in result_labels(found[1])
+
+
+# Whether the unit tests show when an alert fires
 
 
 @pytest.mark.parametrize("name", ["default", "single"])
@@ -168,8 +306,7 @@ def surprises(
 
 def alerts(project: Path) -> set[str]:
     """List the alerts that a project has."""
-    text = (project / f"deploy/prometheus/{project.name}.rules.yml").read_text("utf-8")
-    return set(re.findall(r"- alert: (\w+)", text))
+    return {rule["alert"] for rule in rules(project)}
 
 
 def limit(which: int) -> Callable[[Any], None]:
@@ -202,7 +339,7 @@ def test_the_cases_tell_how_long_an_alert_waits(bake: Bake, tmp_path: Path) -> N
 
     (tmp_path / "short").mkdir()
     in_vain, _ = surprises(project, tmp_path / "short", waits("15s"))
-    assert in_vain == alerts(project) - {"NoReadyWorker", "WorkersDie"}  # which do not wait
+    assert in_vain == alerts(project) - {"NoReadyWorker", "WorkerCrashes"}  # which do not wait
     (tmp_path / "long").mkdir()
     _, missing = surprises(project, tmp_path / "long", waits("11m"))
     assert missing == alerts(project)

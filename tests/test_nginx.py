@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runtime.http.application import WEBSOCKET_PING_INTERVAL
 
 from .bakes import ALL_ON, AWKWARD, LONGEST, SHORTEST, Answers, label
 from .running.nginx import main
@@ -154,3 +155,19 @@ def test_gixy_would_complain(site: Callable[..., Path], old: str, new: str, plug
     good, folder = site({}), site({})
     change(folder, old, new)
     assert plugin in findings_of_gixy(good, folder)
+
+
+def test_every_error_of_nginx_has_a_title(bake: Bake) -> None:
+    text = (bake() / "deploy/nginx/tornado-service.conf").read_text("utf-8")
+    # Those with an equals sign are Nginx's internal codes, answered as 400.
+    lists = re.findall(r"^ *error_page ([0-9 ]+) /\.problem;$", text, re.MULTILINE)
+    errors = {code for codes in lists for code in codes.split()}
+    assert len(errors) > 10
+    titled = re.findall(r'^ *([45]\d\d) ".+";$', text, re.MULTILINE)
+    assert titled == sorted(errors)
+
+
+def test_a_silent_websocket_stays_open(bake: Bake) -> None:
+    text = (bake() / "deploy/nginx/tornado-service.conf").read_text("utf-8")
+    [timeout] = re.findall(r"^ *proxy_read_timeout (\d+)s;$", text, re.MULTILINE)
+    assert int(timeout) > WEBSOCKET_PING_INTERVAL

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runtime.process.sockets import BACKLOG
 
-from .bakes import BAKES, Answers
+from .bakes import ALL_ON, BAKES, Answers
+from .commands import commands
 from .tools import needs
 
 UNITS = {name: answers for name, answers in BAKES.items() if answers.get("deploy") == "systemd"}
@@ -99,21 +101,54 @@ def test_a_service_that_may_do_more_is_noticed(bake: Callable[..., Path], tmp_pa
     assert exposure(service) > WORST
 
 
-@pytest.mark.parametrize("nginx", [True, False])
-@pytest.mark.parametrize("processes", ["prefork", "single"])
-@pytest.mark.parametrize("workers", [1, 2, 4, 64])
+@pytest.mark.parametrize(
+    ("answers", "count"),
+    [
+        ({"workers": "1"}, 1),
+        ({"workers": "2"}, 2),
+        ({"workers": "64"}, 64),
+        ({"workers": "64", "nginx": False}, 1),
+        ({"processes": "single"}, 1),
+    ],
+)
 def test_each_worker_that_nginx_knows_has_a_socket(
-    bake: Callable[..., Path], workers: int, processes: str, nginx: bool
+    bake: Callable[..., Path], answers: Answers, count: int
 ) -> None:
-    project = bake(deploy="systemd", workers=str(workers), processes=processes, nginx=nginx)
-    _, socket = units(project)
-    count = workers if nginx and processes == "prefork" else 1
+    _, socket = units(bake(**{**ALL_ON, "nginx": True, "deploy": "systemd", **answers}))
     found = re.findall(r"^ListenStream=(.*)$", socket.read_text("utf-8"), re.MULTILINE)
     assert found == [f"127.0.0.1:{8000 + place}" for place in range(count)]
+
+
+def test_the_accept_queue_is_as_long_as_without_systemd(project: Path) -> None:
+    _, socket = units(project)
+    backlog = str(BACKLOG)
+    assert f"\nBacklog={backlog}\n" in socket.read_text("utf-8")
+
+
+def test_the_journal_drops_no_lines_of_the_service(project: Path) -> None:
+    service, _ = units(project)
+    text = service.read_text("utf-8")
+    assert ("\nLogRateLimitIntervalSec=0\n" in text) != ("\nLogsDirectory=" in text)
+
+
+def test_the_readme_installs_everything(project: Path) -> None:
+    found = commands(project / "deploy/systemd/README.md")
+    lines = [command.line.removeprefix("sudo ") for command in found]
+    installed = {line.split()[3] for line in lines if line.startswith("install -m 0644 ")}
+    names = [f"systemd/{unit.name}" for unit in units(project)]
+    names += [f"nginx/{project.name}.conf", f"logrotate/{project.name}"]
+    there = {f"deploy/{name}" for name in names if (project / "deploy" / name).exists()}
+    assert installed == there
+    # It may hold secrets.
+    assert f"install -m 0600 /dev/null /etc/{project.name}.env" in lines
+    service, _ = units(project)
+    text = service.read_text("utf-8")
+    assert f"\nEnvironmentFile=-/etc/{project.name}.env\n" in text
+    assert ("\nExecReload=" in text) == (f"systemctl reload {project.name}" in lines)
 
 
 @pytest.mark.parametrize("deploy", ["docker", "kubernetes", "none"])
 def test_no_units_where_nobody_wants_them(bake: Callable[..., Path], deploy: str) -> None:
     answers: Answers = {"deploy": deploy}
     assert units(bake(**answers)) == []
-    assert not (bake(**answers) / "tests/deploy/test_units.py").exists()
+    assert not (bake(**answers) / "tests/deploy/test_systemd.py").exists()

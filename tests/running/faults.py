@@ -7,12 +7,10 @@ import sys
 import time
 from typing import ClassVar
 
-from tornado.routing import Rule
 from tornado.web import RequestHandler
-from tornado_service.runtime import settings
-from tornado_service.__main__ import serve
-from tornado_service.runtime.http.application import Application, Route
-from tornado_service.runtime.http.handler import Handler
+from tornado_service.runtime import Application, Handler, Route, Service, Settings
+from tornado_service.runtime.metrics import Metrics
+from tornado_service.runtime.workers import Prefork
 
 VERSION = 1
 
@@ -104,38 +102,39 @@ class LongLines(Handler):
         self.reply({"logged": int(count)})
 
 
-def make_app(values: settings.Settings) -> Application:
+def make_app(settings: Settings) -> Application:
     """Add the faults to what the service serves anyway."""
-    # In the worker alone: what makes metrics must not be imported twice in a process.
+    # In the worker alone, as the service imports its `app.py`.
     from tornado_service import app
 
     if os.environ.get("QUIET"):
         logging.getLogger("access").setLevel(logging.WARNING)
-    application = app.make_app(values)
+    application = app.make_app(settings)
     application.wildcard_router.add_rules(
-        Rule(Route(template), handler)
-        for template, handler in {
-            "/sleep/{seconds}": Sleep,
-            "/who/{seconds}": Who,
-            "/plain/{seconds}": PlainSleep,
-            "/block/{seconds}": Block,
-            "/thread/{seconds}": Thread,
-            "/fail": Fail,
-            "/status/{status}": Status,
-            "/log/{count}": Log,
-            "/flood/{count}": Flood,
-            "/long/{count}/{size}": LongLines,
-        }.items()
+        [
+            Route("/sleep/{seconds}", Sleep),
+            Route("/who/{seconds}", Who),
+            Route("/plain/{seconds}", PlainSleep),
+            Route("/block/{seconds}", Block),
+            Route("/thread/{seconds}", Thread),
+            Route("/fail", Fail),
+            Route("/status/{status}", Status),
+            Route("/log/{count}", Log),
+            Route("/flood/{count}", Flood),
+            Route("/long/{count}/{size}", LongLines),
+        ]
     )
     return application
 
 
-def import_app(values: settings.Settings) -> Application:
-    """Import this file in the worker, as the service does with its `app.py`."""
-    import faults
-
-    return faults.make_app(values)
-
+service = Service(
+    "faults",
+    "1.0",
+    processes=Prefork(),
+    extensions=[Metrics()],
+    settings="tornado_service.settings:Settings",
+    app="faults:make_app",
+)
 
 if __name__ == "__main__":
-    sys.exit(serve(settings.load(), import_app))
+    sys.exit(service.main())

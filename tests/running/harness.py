@@ -19,27 +19,10 @@ PATIENCE = 60.0
 """Seconds to wait for what should take one: a loaded machine is slow, and a hang is still found."""
 
 FAULTS = Path(__file__).with_name("faults.py")
+OWN_MAIN = Path(__file__).with_name("own_main.py")
 
 ADMIN = -1
 READY = r"(?:admin process|worker (\d+)), pid (\d+): ready"
-
-MAIN = """\
-import sys
-
-from tornado_service.runtime import settings
-from tornado_service.__main__ import serve
-
-
-def make_app(values):
-    import own
-
-    return own.make_app(values)
-
-
-if __name__ == "__main__":
-    sys.exit(serve(settings.load(), make_app))
-"""
-"""Imports the application where the service imports its `app.py`."""
 
 T = TypeVar("T")
 
@@ -291,7 +274,7 @@ class Starter:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         (folder / "own.py").write_text(source)
-        (folder / "main.py").write_text(MAIN)
+        (folder / "main.py").write_text(OWN_MAIN.read_text())
         return self.spawn(str(folder / "main.py"), **settings)
 
     def end(self) -> None:

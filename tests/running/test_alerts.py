@@ -73,8 +73,8 @@ TROUBLES: dict[Trouble, set[str]] = {
     lagging: {"EventLoopLag"},
     # Workers that are blocked lag and are missing as well.
     blocked: {"NoReadyWorker", "WorkersMissing", "EventLoopLag"},
-    dying: {"WorkersDie"},
-    waiting: {"RequestsPileUp"},
+    dying: {"WorkerCrashes"},
+    waiting: {"TooManyRequestsInFlight"},
     gone: {"ServiceDown"},
 }
 
@@ -108,8 +108,8 @@ def test_connections_that_use_up_the_descriptors_raise_an_alert(
         for _ in range(70):
             to_one = socket.create_connection(("127.0.0.1", service.port))
             connections.enter_context(to_one)
-        watching.wait_for_alert("DescriptorsRunOut")
-        assert watching.fired() == {"DescriptorsRunOut"}
+        watching.wait_for_alert("FileDescriptorsExhausted")
+        assert watching.fired() == {"FileDescriptorsExhausted"}
 
 
 def test_nothing_fires_while_all_is_well(run: Starter, project: Path) -> None:

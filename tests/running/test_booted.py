@@ -383,8 +383,8 @@ def test_an_update_fails_no_request_and_can_be_taken_back(server: Server, projec
         until(lambda: server.property("StatusText") == "reloaded", "the end of the update")
 
     def old() -> None:
-        back = ("git pull", "git checkout --quiet HEAD~1")
-        server.follow(readme_of(project), "Update", replaced=back)
+        back = ("git checkout VERSION", "git checkout --quiet HEAD~1")
+        server.follow(readme_of(project), "Rollback", replaced=back)
         until(lambda: greeting() == "Hello, Ada!", "old code")
         until(lambda: server.property("StatusText") == "reloaded", "the end of the way back")
 
@@ -474,7 +474,7 @@ def test_bad_settings_stop_it_until_they_are_mended(server: Server, project: Pat
     until(lambda: server.run(result) == "service-start-limit-hit", "the end of it")
     assert 0 < attempts() - before <= 20
     server.run(f"truncate --size=0 /etc/{SLUG}.env")
-    server.follow(readme_of(project), "If it does not start")
+    server.follow(readme_of(project), "Troubleshooting")
     server.run(ask)
 
 

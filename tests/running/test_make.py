@@ -109,8 +109,11 @@ def test_demo(clone: Path, terminal: Callable[..., Terminal], installer: str) ->
     for url in (f":{port}/greetings/Ada", f":{admin_port}/readyz"):
         assert f"http://127.0.0.1{url}" in demo.seen
         subprocess.run([needs("curl"), "--fail", "--silent", f"http://127.0.0.1{url}"], check=True)
-    installed_by_uv = "uv = " in (clone / "build/tornado-service/.venv/pyvenv.cfg").read_text()
-    assert installed_by_uv == (installer == "uv")
+    assert installed_by_uv(clone / "build/.venv") == (installer == "uv")
+    # Whoever only looks waits for no tools.
+    assert not (clone / ".venv").exists()
+    for tool in ("pytest", "ruff", "mypy"):
+        assert not (clone / "build/.venv/bin" / tool).exists()
     pressed = time.monotonic()
     demo.press("\x03")
     demo.wait()
@@ -119,6 +122,45 @@ def test_demo(clone: Path, terminal: Callable[..., Terminal], installer: str) ->
     after = demo.seen[demo.seen.index("listening on") :]
     assert '"message":"stopped"' in after
     assert not re.search(r"error|traceback|\*\*\*", after, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_tools_are_added_to_what_serves(
+    bake_into: Callable[..., Path], tmp_path: Path, installer: str
+) -> None:
+    needs("uv")
+    project = bake_into(tmp_path)
+    path = PLACES if installer == "uv" else without("uv", os.environ["PATH"])
+    environment = {**os.environ, "PATH": path}
+    commands = project / ".venv/bin"
+
+    def make(target: str) -> None:
+        subprocess.run(["make", target], cwd=project, env=environment, check=True)
+
+    def installation() -> tuple[Path, int]:
+        [folder] = (project / ".venv").glob("lib/*/site-packages/tornado_service-*.dist-info")
+        return folder, folder.stat().st_mtime_ns
+
+    make(".venv/serving")
+    assert installed_by_uv(project / ".venv") == (installer == "uv")
+    assert not (commands / "ruff").exists()
+    first = installation()
+    # The sources are used where they are.
+    package = project / "src/tornado_service/__init__.py"
+    package.write_text(package.read_text().replace('"0.1.0"', '"0.1.1"'))
+    shown = subprocess.run([commands / "tornado-service", "--version"], capture_output=True)
+    assert shown.stdout == b"0.1.1\n"
+    make("format")
+    assert (commands / "ruff").exists()
+    assert installation() == first
+    # Neither is installed again, unless what it is made from has changed.
+    for target in (".venv/serving", ".venv/installed"):
+        made = (project / target).stat().st_mtime_ns
+        make(target)
+        assert (project / target).stat().st_mtime_ns == made
+    (project / "pyproject.toml").touch()
+    make("format")
+    assert installation() != first
 
 
 def test_dev_restarts_at_a_change(
@@ -130,7 +172,7 @@ def test_dev_restarts_at_a_change(
 ) -> None:
     copy = bake_into(tmp_path)
     (copy / ".venv").symlink_to(project / ".venv")
-    (project / ".venv/installed").touch()
+    (project / ".venv/serving").touch()
     port, admin_port = free_ports(2)
     ports = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port)}
     dev = terminal(copy, "make", "dev", PYTHONPATH=str(copy / "src"), **ports)
@@ -162,6 +204,11 @@ def test_dev_restarts_at_a_change(
     dev.press("\x03")
     dev.wait()
     assert not is_open(port)
+
+
+def installed_by_uv(environment: Path) -> bool:
+    """Tell which of the two installers made a virtual environment."""
+    return "uv = " in (environment / "pyvenv.cfg").read_text()
 
 
 def without(tool: str, path: str) -> str:

@@ -1,61 +1,87 @@
+"""The command of a service: serve, check, healthcheck."""
+
 import asyncio
 import re
+import shutil
+import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
-
-from runtime import __version__
-from runtime import settings
-from runtime.service import main
+from runtime import Service, Settings
 from runtime.admin.handlers import make_admin_app
-from runtime.settings import Settings
+from runtime.service import EXIT_BAD_SETTINGS, EXIT_INTERRUPTED
+from runtime.testing import ServiceStarter, serving
 
-from .support import FakeStatus, serving
+from .apps import orders as orders_package
+from .apps.orders.__main__ import service as orders
+from .support import SAMPLE_APP
+from .support.connections import RawConnection
+from .support.fakes import FakeStatus
+from .support.messages import CANNOT_CREATE_APP, LISTENING
+from .support.sample_app import service as sample
+
+ORDERS_APP = "tests.runtime.apps.orders"
+PRICE_LIST = "https://example.com/prices"
+API_KEY = "correct-horse-battery-staple"
+TOO_MANY_WORKERS = (
+    "Bad settings:\n"
+    "  APP_WORKERS: must be 1, because this service runs in a single process, got 3\n"
+)
+
+single = Service("single", "1.0", settings="runtime.settings:Settings", app="missing:make_app")
 
 
 @pytest.fixture
-async def reasons(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[str]]:
-    """Why the service at APP_ADMIN_PORT is not ready; a test may change it."""
-    values, status = Settings(), FakeStatus()
-    async with serving(make_admin_app(values, status), values) as admin:
+async def status(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeStatus]:
+    """The status of a running service, whose admin port is at APP_ADMIN_PORT."""
+    status = FakeStatus()
+    async with serving(make_admin_app(Settings(), status)) as admin:
         monkeypatch.setenv("APP_ADMIN_PORT", str(admin.port))
-        yield status.reasons
+        yield status
+
+
+@pytest.fixture
+def _price_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the only setting that the orders service requires."""
+    monkeypatch.setenv("APP_PRICE_LIST", PRICE_LIST)
 
 
 async def healthcheck() -> int:
-    return await asyncio.to_thread(main, ["healthcheck"])
+    return await asyncio.to_thread(sample.main, ["healthcheck"])
 
 
-def test_version_says_which(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["--version"])
+        orders.main(["--version"])
     assert caught.value.code == 0
-    assert capsys.readouterr().out == f"{__version__}\n"
+    assert capsys.readouterr().out == "1.7\n"
 
 
-def test_help_names_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["--help"])
+        sample.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
+    assert text.startswith("usage: sample-app ")
     for command in "serve", "check", "healthcheck":
         assert re.search(rf"^ +{command}\b", text, re.MULTILINE)
 
 
-def test_help_and_version_need_no_good_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_work_with_bad_settings(
+    option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("APP_PORT", "eighty")
-    for option in "--help", "--version":
-        with pytest.raises(SystemExit) as caught:
-            main([option])
-        assert caught.value.code == 0
-
-
-def test_an_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["sevre"])
+        sample.main([option])
+    assert caught.value.code == 0
+
+
+def test_unknown_command_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        sample.main(["sevre"])
     assert caught.value.code == 2
     assert "sevre" in capsys.readouterr().err
 
@@ -65,36 +91,37 @@ def test_check_prints_settings_that_can_be_read_again(
 ) -> None:
     monkeypatch.setenv("APP_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
     monkeypatch.setenv("APP_DEBUG", "true")
-    before = settings.load()
-    assert main(["check"]) == 0
+    before = Settings.load()
+    assert sample.main(["check"]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     assert len(printed.out.splitlines()) == len(Settings.model_fields)
     monkeypatch.delenv("APP_TRUSTED_PROXIES")
     monkeypatch.delenv("APP_DEBUG")
     Path(".env").write_text(printed.out)
-    assert settings.load() == before
+    assert Settings.load() == before
 
 
-def test_check_masks_secrets(
+@pytest.mark.usefixtures("_price_list")
+def test_check_prints_own_settings_with_secrets_masked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class WithSecret(Settings):
-        token: SecretStr
-
-    monkeypatch.setattr(settings, "Settings", WithSecret)
-    monkeypatch.setenv("APP_TOKEN", "hunter2")
-    assert main(["check"]) == 0
+    monkeypatch.setenv("APP_API_KEY", API_KEY)
+    assert orders.main(["check"]) == 0
     printed = capsys.readouterr()
-    assert "APP_TOKEN=***" in printed.out
-    assert "hunter2" not in printed.out + printed.err
+    lines = printed.out.splitlines()
+    assert f"APP_PRICE_LIST={PRICE_LIST}" in lines
+    assert "APP_API_KEY=**********" in lines
+    assert 'APP_CURRENCIES=["EUR"]' in lines
+    assert "APP_PORT=8000" in lines
+    assert API_KEY not in printed.out + printed.err
 
 
-def test_check_warns_of_misspelt_names(
+def test_check_warns_of_unknown_variables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("APP_PROT", "80")
-    assert main(["check"]) == 0
+    assert sample.main(["check"]) == 0
     expected = "Warning: APP_PROT is not a setting, did you mean APP_PORT?\n"
     assert capsys.readouterr().err == expected
 
@@ -105,37 +132,148 @@ def test_every_command_refuses_bad_settings(
 ) -> None:
     monkeypatch.setenv("APP_PORT", "eighty")
     monkeypatch.setenv("APP_THREADS", "0")
-    assert main(command) == 78
+    assert orders.main(command) == EXIT_BAD_SETTINGS == 78
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.count("APP_") == 2
+    title, *lines = printed.err.splitlines()
+    assert title == "Bad settings:"
+    names = [line.partition(":")[0] for line in lines]
+    assert names == ["  APP_PORT", "  APP_THREADS", "  APP_PRICE_LIST"]
 
 
-async def test_a_service_that_is_ready_is_healthy(
-    reasons: list[str], capsys: pytest.CaptureFixture[str]
+async def test_bad_settings_end_the_process_with_78(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, port="eighty", threads=0)
+    assert await process.exit_code() == 78
+    assert process.errors().splitlines()[0] == "Bad settings:"
+    assert len(process.errors().splitlines()) == 3
+    assert process.records() == []
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["healthcheck"]])
+def test_several_workers_are_refused_without_a_process_model(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("APP_WORKERS", "3")
+    assert single.main(command) == 78
+    assert capsys.readouterr() == ("", TOO_MANY_WORKERS)
+
+
+def test_one_worker_is_accepted_without_a_process_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_WORKERS", "1")
+    assert single.main(["check"]) == 0
+
+
+@pytest.mark.parametrize("is_supported", [True, False])
+@pytest.mark.parametrize(("workers", "debug"), [(1, False), (3, False), (3, True)])
+def test_process_model_serves_several_workers_where_it_is_supported(
+    *, is_supported: bool, workers: int, debug: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    class RecordingModel:
+        def __init__(self) -> None:
+            self.is_supported = is_supported
+
+        def serve(self, definition: object, settings: Settings) -> int:
+            calls.append(settings.workers)
+            return 7
+
+    monkeypatch.setenv("APP_WORKERS", str(workers))
+    monkeypatch.setenv("APP_DEBUG", str(debug))
+    monkeypatch.setattr("runtime.process.single.serve", lambda *_: calls.append("single"))
+    service = Service(
+        "service", "1.0", processes=RecordingModel(), settings="runtime.settings:Settings"
+    )
+    if is_supported and workers > 1 and not debug:
+        assert service.main([]) == 7
+        assert calls == [3]
+    else:
+        assert service.main([]) == 0
+        assert calls == ["single"]
+
+
+async def test_single_process_serves_where_fork_does_not_exist(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service("tests.runtime.apps.without_fork", workers=2)
+    port, _ = await process.ports()
+    assert (await process.logged(LISTENING))["pid"] == process.pid
+    async with RawConnection(port) as connection:
+        assert (await connection.get("/")).json() == {"root": True}
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+
+
+async def test_service_with_default_places_serves(start_service: ServiceStarter) -> None:
+    process = start_service(ORDERS_APP, price_list=PRICE_LIST)
+    port, _ = await process.ports()
+    async with RawConnection(port) as connection:
+        response = await connection.get("/prices")
+        assert response.json() == {"price_list": PRICE_LIST}
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+
+
+def break_module(folder: Path, name: str) -> str:
+    """Copy the orders service into a folder, with a module that cannot be imported."""
+    copy = folder / "broken_orders"
+    shutil.copytree(Path(orders_package.__file__).parent, copy)
+    (copy / name).write_text("import no_such_module\n")
+    return copy.name
+
+
+async def test_broken_app_module_is_one_line(start_service: ServiceStarter, tmp_path: Path) -> None:
+    process = start_service(break_module(tmp_path, "app.py"), price_list=PRICE_LIST)
+    assert await process.exit_code() == 1
+    cause = ModuleNotFoundError("No module named 'no_such_module'")
+    assert process.errors() == f"{CANNOT_CREATE_APP}{cause!r}\n"
+    [record] = process.records()
+    assert 'broken_orders/app.py", line 1' in record["exception.stacktrace"]
+
+
+async def test_broken_settings_module_is_a_traceback(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    # A mistake in code, not in a value: its place is what matters.
+    process = start_service(break_module(tmp_path, "settings.py"))
+    assert await process.exit_code() == 1
+    assert 'broken_orders/settings.py", line 1' in process.errors()
+    assert process.errors().endswith("ModuleNotFoundError: No module named 'no_such_module'\n")
+
+
+def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("runtime.process.single.serve", interrupt)
+    assert single.main([]) == EXIT_INTERRUPTED == 130
+
+
+async def test_ready_service_is_healthy(
+    status: FakeStatus, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await healthcheck() == 0
     assert '"ready":true' in capsys.readouterr().out
 
 
-async def test_a_service_that_listens_everywhere_is_asked_here(
-    reasons: list[str], monkeypatch: pytest.MonkeyPatch
+async def test_healthcheck_uses_loopback_for_an_unspecified_address(
+    status: FakeStatus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("APP_ADMIN_ADDRESS", "0.0.0.0")  # noqa: S104
+    monkeypatch.setenv("APP_ADMIN_ADDRESS", "0.0.0.0")
     assert await healthcheck() == 0
 
 
-async def test_a_service_that_is_not_ready_is_unhealthy(
-    reasons: list[str], capsys: pytest.CaptureFixture[str]
+async def test_service_that_is_not_ready_is_unhealthy(
+    status: FakeStatus, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reasons += ["draining"]
+    status.reasons += ["draining"]
     assert await healthcheck() == 1
     assert "draining" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::"])
-async def test_a_service_that_does_not_run_is_unhealthy(
-    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("address", "host"), [("127.0.0.1", "127.0.0.1"), ("::", "[::1]")])
+async def test_service_that_is_not_running_is_unhealthy(
+    address: str, host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -143,27 +281,18 @@ async def test_a_service_that_does_not_run_is_unhealthy(
         monkeypatch.setenv("APP_ADMIN_ADDRESS", address)
         monkeypatch.setenv("APP_ADMIN_PORT", str(port))
         assert await healthcheck() == 1
-    host = "::1" if address == "::" else address
-    assert capsys.readouterr().err.startswith(f"no answer from {host} port {port}: ")
+    assert capsys.readouterr().err.startswith(f"no response from {host}:{port}: ")
 
 
-async def test_something_else_on_the_port_is_unhealthy(
+async def test_another_protocol_on_the_admin_port_is_unhealthy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail.example.com\r\n")
         writer.close()
 
-    async with await asyncio.start_server(babble, "127.0.0.1", 0) as other:
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as other:
         port = other.sockets[0].getsockname()[1]
         monkeypatch.setenv("APP_ADMIN_PORT", str(port))
         assert await healthcheck() == 1
-    assert "no answer from 127.0.0.1" in capsys.readouterr().err
-
-
-def test_check_shows_a_path_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("APP_LOG_FILE", "/Logs/Service.log")
-    assert main(["check"]) == 0
-    assert "APP_LOG_FILE=/Logs/Service.log\n" in capsys.readouterr().out
+    assert "no response from 127.0.0.1" in capsys.readouterr().err

@@ -13,6 +13,6 @@ async def test_unknown_path_is_a_problem(client: Client) -> None:
     response_problem(response)
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/workers", "/metrics"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/workers"])
 async def test_public_port_does_not_serve_the_admin_port(client: Client, path: str) -> None:
     assert (await client.get(path)).code == HTTPStatus.NOT_FOUND

@@ -1,37 +1,45 @@
-import json
+"""Health checks and the status of the workers, on the admin port."""
 
 import pytest
+from runtime.admin.handlers import make_admin_app
+from runtime.extensions import Extension
+from runtime.http.handler import Handler
+from runtime.http.routing import Route
+from runtime.settings import Settings
+from runtime.status import StatusSource, WorkerStatus
+from runtime.testing import Client, Record, response_json, response_problem, serving
 
-from runtime.status import WorkerStatus
-
-from .support import Client, FakeStatus, Record
+from ..support.access import access_lines
+from ..support.fakes import FakeStatus
 
 
 @pytest.mark.parametrize("reason", [None, "starting", "draining"])
-async def test_it_is_alive_ready_or_not(
+async def test_livez_is_200_whether_ready_or_not(
     admin: Client, status: FakeStatus, reason: str | None
 ) -> None:
     status.reasons += [reason] if reason else []
     response = await admin.get("/livez")
-    assert (response.code, json.loads(response.body)) == (200, {"live": True})
+    assert (response.code, response_json(response)) == (200, {"live": True})
 
 
-async def test_a_service_that_is_ready_says_so(admin: Client) -> None:
+async def test_readyz_is_200_if_ready(admin: Client) -> None:
     response = await admin.get("/readyz")
-    assert (response.code, json.loads(response.body)) == (200, {"ready": True})
+    assert (response.code, response_json(response)) == (200, {"ready": True})
 
 
-async def test_a_service_that_is_not_says_why(admin: Client, status: FakeStatus) -> None:
+async def test_readyz_is_503_with_the_reasons_if_not_ready(
+    admin: Client, status: FakeStatus
+) -> None:
     status.reasons += ["starting", "no database"]
     response = await admin.get("/readyz")
     assert response.code == 503
-    assert json.loads(response.body) == {"ready": False, "reasons": ["starting", "no database"]}
+    assert response_json(response) == {"ready": False, "reasons": ["starting", "no database"]}
 
 
-async def test_it_tells_how_each_worker_is(admin: Client, status: FakeStatus) -> None:
-    assert json.loads((await admin.get("/workers")).body) == {"workers": []}
+async def test_workers_returns_the_status_of_each_worker(admin: Client, status: FakeStatus) -> None:
+    assert response_json(await admin.get("/workers")) == {"workers": []}
     status.workers = [WorkerStatus(0, 4242, True, 3, 0.5, 0), WorkerStatus(1, 0, False, 0, 0.0, 7)]
-    assert json.loads((await admin.get("/workers")).body)["workers"] == [
+    assert response_json(await admin.get("/workers"))["workers"] == [
         {
             "worker": 0,
             "pid": 4242,
@@ -51,21 +59,40 @@ async def test_it_tells_how_each_worker_is(admin: Client, status: FakeStatus) ->
     ]
 
 
-async def test_the_admin_port_knows_nothing_of_the_service(admin: Client) -> None:
+async def test_admin_port_has_no_routes_of_the_service(admin: Client) -> None:
     response = await admin.get("/items/cup")
     assert response.code == 404
-    assert response.headers["Content-Type"] == "application/problem+json"
+    response_problem(response)
+
+
+async def test_extensions_add_routes(status: FakeStatus) -> None:
+    class ShowReasons(Handler):
+        def initialize(self, status: StatusSource) -> None:
+            self._status = status
+
+        def get(self) -> None:
+            self.reply(self._status.not_ready_reasons())
+
+    class Reasons(Extension):
+        def admin_routes(self, status: StatusSource) -> list[Route]:
+            return [Route("/reasons", ShowReasons, status=status)]
+
+    status.reasons += ["starting"]
+    app = make_admin_app(Settings(), status, [Extension(), Reasons()])
+    async with serving(app) as client:
+        assert response_json(await client.get("/reasons")) == ["starting"]
+        assert (await client.get("/livez")).code == 200
 
 
 async def test_probes_are_logged_at_level_debug(admin: Client, log_records: list[Record]) -> None:
     await admin.get("/readyz")
-    [line] = [record for record in log_records if record["logger"] == "access"]
+    [line] = access_lines(log_records)
     assert (line["level"], line["url.path"]) == ("debug", "/readyz")
 
 
-async def test_a_probe_that_finds_it_not_ready_is_no_error(
+async def test_failed_readiness_probe_is_not_logged_as_an_error(
     admin: Client, status: FakeStatus, log_records: list[Record]
 ) -> None:
     status.reasons += ["draining"]
     await admin.get("/readyz")
-    assert [record["level"] for record in log_records if record["logger"] == "access"] == ["debug"]
+    assert [line["level"] for line in access_lines(log_records)] == ["debug"]

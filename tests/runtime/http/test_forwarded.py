@@ -1,9 +1,10 @@
+"""Client address and scheme behind trusted proxies."""
+
 from ipaddress import ip_network
 
 import pytest
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
-
 from runtime.http.forwarded import TrustedProxies
+from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 PROXIES = TrustedProxies([ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 
@@ -26,27 +27,27 @@ def client_of(request: HTTPServerRequest, proxies: TrustedProxies = PROXIES) -> 
     return str(request.remote_ip)
 
 
-def test_a_trusted_proxy_says_who_the_client_is() -> None:
+def test_client_address_is_taken_from_a_trusted_proxy() -> None:
     assert client_of(request("10.0.0.1", "203.0.113.5")) == "203.0.113.5"
 
 
-def test_nobody_else_does() -> None:
+def test_header_of_an_untrusted_peer_is_ignored() -> None:
     assert client_of(request("192.0.2.1", "203.0.113.5")) == "192.0.2.1"
 
 
-def test_without_trusted_proxies_nobody_does() -> None:
+def test_header_is_ignored_without_trusted_proxies() -> None:
     assert client_of(request("10.0.0.1", "203.0.113.5"), TrustedProxies([])) == "10.0.0.1"
 
 
-def test_a_proxy_that_says_nothing_is_the_client() -> None:
+def test_proxy_without_the_header_is_the_client() -> None:
     assert client_of(request("10.0.0.1")) == "10.0.0.1"
 
 
-def test_the_client_is_the_rightmost_address_that_is_not_trusted() -> None:
+def test_client_is_the_rightmost_untrusted_address() -> None:
     assert client_of(request("10.0.0.1", "203.0.113.5, 10.9.9.9, 10.1.1.1")) == "203.0.113.5"
 
 
-def test_what_stands_left_of_the_client_is_made_up() -> None:
+def test_addresses_left_of_the_client_are_ignored() -> None:
     assert client_of(request("10.0.0.1", "198.51.100.7, 203.0.113.5, 10.1.1.1")) == "203.0.113.5"
 
 
@@ -54,16 +55,16 @@ def test_several_headers_are_one_list() -> None:
     assert client_of(request("10.0.0.1", "198.51.100.7", "203.0.113.5,10.1.1.1")) == "203.0.113.5"
 
 
-def test_among_trusted_addresses_only_the_farthest_counts() -> None:
+def test_leftmost_address_counts_if_all_are_trusted() -> None:
     assert client_of(request("10.0.0.1", "10.3.3.3, 10.2.2.2")) == "10.3.3.3"
 
 
-@pytest.mark.parametrize("nonsense", ["unknown", "203.0.113.5:443", "<script>", ""])
-def test_nonsense_ends_the_list(nonsense: str) -> None:
-    assert client_of(request("10.0.0.1", f"203.0.113.5, {nonsense}, 10.2.2.2")) == "10.2.2.2"
+@pytest.mark.parametrize("malformed", ["unknown", "203.0.113.5:443", "<script>", ""])
+def test_malformed_address_ends_the_list(malformed: str) -> None:
+    assert client_of(request("10.0.0.1", f"203.0.113.5, {malformed}, 10.2.2.2")) == "10.2.2.2"
 
 
-def test_version_6_addresses_work_as_well() -> None:
+def test_ipv6_addresses_are_supported() -> None:
     assert client_of(request("fd00::1", "2001:DB8::5")) == "2001:db8::5"
 
 
@@ -78,7 +79,7 @@ def test_version_6_addresses_work_as_well() -> None:
         ("192.0.2.1", "https", "http"),
     ],
 )
-def test_only_a_trusted_proxy_says_the_protocol(
+def test_scheme_is_taken_from_a_trusted_proxy_only(
     peer: str, header: str | None, protocol: str
 ) -> None:
     forwarded = request(peer, protocol=header)

@@ -1,15 +1,30 @@
+"""Responses of handlers: JSON, errors, and clients that disconnect."""
+
 import asyncio
-import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date
 
 import pytest
+from runtime.http.application import Application
+from runtime.http.handler import Handler
+from runtime.http.problem import Problem
+from runtime.http.routing import Route
+from runtime.settings import Settings
+from runtime.testing import (
+    Client,
+    Record,
+    response_json,
+    response_problem,
+    serving,
+    wait_until,
+)
 from tornado.web import HTTPError
 
-from runtime.http.application import Application
-from runtime.settings import Settings
-from runtime.http.handler import Handler, Problem
+from ..support.access import access_lines
+from ..support.connections import RawConnection
 
-from .support import Client, Record, response_problem, serving, wait_until
+SECRET = "the password is hunter2"
 
 
 class Items(Handler):
@@ -17,34 +32,36 @@ class Items(Handler):
         self.reply({"length": len(self.request.body)})
 
 
-class Refuses(Handler):
+class Conflict(Handler):
     def get(self) -> None:
-        raise Problem(409, "The door is closed.", errors=[{"pointer": "/door", "detail": "closed"}])
+        raise Problem(
+            409, "The order is closed.", errors=[{"pointer": "/order", "detail": "closed"}]
+        )
 
 
-class Waits(Handler):
+class Unavailable(Handler):
     def get(self) -> None:
-        raise Problem(503, "Not yet.", headers={"Retry-After": "7"})
+        raise Problem(503, "Try again later.", headers={"Retry-After": "7"})
 
 
 class Fails(Handler):
     def get(self) -> None:
-        raise ValueError("the password is hunter2")
+        raise ValueError(SECRET)
 
 
 class FailsLate(Handler):
     async def get(self) -> None:
-        self.write("half an ans")
-        raise ValueError("the password is hunter2")
+        self.write("half a resp")
+        raise ValueError(SECRET)
 
 
 class Unusual(Handler):
     def get(self) -> None:
-        raise HTTPError(499, "the password is hunter2", reason="Client Closed Request")
+        raise HTTPError(499, SECRET, reason="Client Closed Request")
 
 
 class Form(Handler):
-    """Does what `Body.read` spares other handlers."""
+    """Reads a form, as Tornado parses it."""
 
     def get(self) -> None:
         self.reply({"a": None})
@@ -62,32 +79,30 @@ class Tagged(Handler):
 
 
 ROUTES = [
-    ("/items", Items),
-    ("/form", Form),
-    ("/refuses", Refuses),
-    ("/waits", Waits),
-    ("/fails", Fails),
-    ("/fails-late", FailsLate),
-    ("/unusual", Unusual),
-    ("/tagged", Tagged),
+    Route("/items", Items),
+    Route("/form", Form),
+    Route("/conflict", Conflict),
+    Route("/unavailable", Unavailable),
+    Route("/fails", Fails),
+    Route("/fails-late", FailsLate),
+    Route("/unusual", Unusual),
+    Route("/tagged", Tagged),
 ]
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    settings = Settings(max_body_size=1000)
-    async with serving(Application(settings, ROUTES), settings) as client:
+    async with serving(Application(Settings(max_body_size=1000), ROUTES)) as client:
         yield client
 
 
 @pytest.fixture
 async def debugged() -> AsyncIterator[Client]:
-    settings = Settings(debug=True)
-    async with serving(Application(settings, ROUTES), settings) as client:
+    async with serving(Application(Settings(debug=True), ROUTES)) as client:
         yield client
 
 
-async def test_multipart_is_refused(client: Client) -> None:
+async def test_multipart_is_rejected(client: Client) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
     media_type = "multipart/form-data; boundary=x"
     response = await client.post("/form", body, Content_Type=media_type)
@@ -95,39 +110,41 @@ async def test_multipart_is_refused(client: Client) -> None:
     response_problem(response)
 
 
-async def test_a_plain_form_is_read(client: Client) -> None:
+async def test_urlencoded_form_is_parsed(client: Client) -> None:
     media_type = "application/x-www-form-urlencoded"
     response = await client.post("/form", b"a=1", Content_Type=media_type)
-    assert json.loads(response.body) == {"a": "1"}
+    assert response_json(response) == {"a": "1"}
 
 
-async def test_a_body_that_is_too_large_is_a_problem(client: Client) -> None:
+async def test_body_over_the_limit_gets_a_problem(client: Client) -> None:
     response = await client.post("/items", b"[" + 1000 * b" ")
     assert response.code == 413
     response_problem(response)
 
 
-async def test_a_body_that_is_too_large_is_answered_once(client: Client, log_records: list[Record]) -> None:
-    async with client.wire() as wire:
-        wire.send("POST /items HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n")
-        assert (await wire.answer()).status == 413
-        assert await wire.rest() == b""
+async def test_body_over_the_limit_gets_one_response_and_is_not_read(
+    client: Client, log_records: list[Record]
+) -> None:
+    async with RawConnection(client.port) as connection:
+        connection.send("POST /items HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000\r\n\r\n")
+        assert (await connection.response()).status == 413
+        assert await connection.read_to_end() == b""
     assert not [record for record in log_records if record["message"].startswith("Malformed")]
 
 
-async def test_a_body_at_the_limit_is_read(client: Client) -> None:
+async def test_body_at_the_limit_is_read(client: Client) -> None:
     response = await client.post("/items", b"[" + 999 * b" ")
     assert response.code == 200
-    assert json.loads(response.body) == {"length": 1000}
+    assert response_json(response) == {"length": 1000}
 
 
-async def test_an_unknown_path_is_a_problem(client: Client) -> None:
+async def test_unknown_path_gets_a_problem(client: Client) -> None:
     response = await client.get("/nowhere")
     assert response.code == 404
     assert response_problem(response)["title"] == "Not Found"
 
 
-async def test_a_post_from_elsewhere_to_an_unknown_path_is_not_found(client: Client) -> None:
+async def test_cross_origin_post_to_an_unknown_path_is_not_found(client: Client) -> None:
     response = await client.post("/nowhere", {}, Origin="https://elsewhere.example")
     assert response.code == 404
     response_problem(response)
@@ -135,9 +152,9 @@ async def test_a_post_from_elsewhere_to_an_unknown_path_is_not_found(client: Cli
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("DELETE", "/refuses", "GET, HEAD"), ("GET", "/items", "POST"), ("HEAD", "/items", "POST")],
+    [("DELETE", "/conflict", "GET, HEAD"), ("GET", "/items", "POST"), ("HEAD", "/items", "POST")],
 )
-async def test_a_method_that_is_not_there_is_a_problem_that_names_the_others(
+async def test_unsupported_method_gets_the_allowed_ones(
     client: Client, method: str, path: str, allowed: str
 ) -> None:
     response = await client.fetch(method, path)
@@ -147,17 +164,17 @@ async def test_a_method_that_is_not_there_is_a_problem_that_names_the_others(
         response_problem(response)
 
 
-async def test_only_a_405_names_the_methods(client: Client) -> None:
-    assert "Allow" not in (await client.get("/refuses")).headers
+async def test_only_405_has_an_allow_header(client: Client) -> None:
+    assert "Allow" not in (await client.get("/conflict")).headers
 
 
-async def test_a_method_that_nobody_knows_is_a_problem(client: Client) -> None:
-    response = await client.fetch("BREW", "/refuses")
+async def test_unknown_method_gets_a_problem(client: Client) -> None:
+    response = await client.fetch("BREW", "/conflict")
     assert response.code == 405
     response_problem(response)
 
 
-async def test_head_answers_as_get_does_without_the_body(client: Client) -> None:
+async def test_head_is_get_without_the_body(client: Client) -> None:
     head, get = await client.fetch("HEAD", "/tagged"), await client.get("/tagged")
     assert head.code == 200
     assert head.body == b""
@@ -165,68 +182,69 @@ async def test_head_answers_as_get_does_without_the_body(client: Client) -> None
     assert head.headers["Content-Type"] == get.headers["Content-Type"]
 
 
-async def test_a_problem_says_what_the_handler_tells(client: Client) -> None:
-    response = await client.get("/refuses")
+async def test_problem_contains_what_the_handler_gives(client: Client) -> None:
+    response = await client.get("/conflict")
     assert response.code == 409
     body = response_problem(response)
     assert body["title"] == "Conflict"
-    assert body["detail"] == "The door is closed."
-    assert body["errors"] == [{"pointer": "/door", "detail": "closed"}]
+    assert body["detail"] == "The order is closed."
+    assert body["errors"] == [{"pointer": "/order", "detail": "closed"}]
     assert "Retry-After" not in response.headers
 
 
-async def test_a_problem_may_have_headers(client: Client) -> None:
-    response = await client.get("/waits")
+async def test_problem_may_have_headers(client: Client) -> None:
+    response = await client.get("/unavailable")
     assert response.headers["Retry-After"] == "7"
-    assert response_problem(response)["detail"] == "Not yet."
+    assert response_problem(response)["detail"] == "Try again later."
 
 
 @pytest.mark.parametrize("path", ["/fails", "/fails-late"])
-async def test_a_failure_tells_the_log_and_not_the_client(
+async def test_unexpected_error_is_in_the_log_and_not_in_the_response(
     client: Client, log_records: list[Record], path: str
 ) -> None:
     response = await client.get(path)
     assert response.code == 500
-    assert set(response_problem(response)) == {"type", "title", "status", "request_id"}
+    assert set(response_problem(response)) == {"type", "title", "status", "detail", "request_id"}
+    assert SECRET not in response.body.decode()
     [record] = [record for record in log_records if record["message"] == f"GET {path} failed"]
     assert record["level"] == "error"
-    assert record["exception.message"] == "the password is hunter2"
+    assert record["exception.message"] == SECRET
 
 
-async def test_with_debug_a_failure_tells_the_client_as_well(debugged: Client) -> None:
+async def test_response_has_the_traceback_in_debug_mode(debugged: Client) -> None:
     body = response_problem(await debugged.get("/fails"))
     assert "ValueError: the password is hunter2" in body["traceback"]
 
 
-async def test_a_problem_raised_on_purpose_is_no_error_in_the_log(
+async def test_problem_below_500_is_not_logged_as_an_error(
     client: Client, log_records: list[Record]
 ) -> None:
-    await client.get("/refuses")
+    await client.get("/conflict")
     assert {record["level"] for record in log_records} <= {"debug", "info"}
 
 
-async def test_a_problem_that_is_our_fault_tells_the_log_what_the_client_was_told(
+async def test_problem_of_500_and_above_is_logged_once_with_its_detail(
     client: Client, log_records: list[Record]
 ) -> None:
-    await client.get("/waits")
+    await client.get("/unavailable")
     errors = [record["message"] for record in log_records if record["level"] == "error"]
-    assert errors[0] == "GET /waits: HTTP 503: Service Unavailable (Not yet.)"
-    assert [message for message in errors if "Not yet." in message] == errors[:1]
+    assert errors[0] == "GET /unavailable: HTTP 503: Service Unavailable (Try again later.)"
+    assert [message for message in errors if "Try again later." in message] == errors[:1]
 
 
-async def test_a_status_that_no_standard_knows_is_a_problem(client: Client) -> None:
+async def test_nonstandard_status_gets_a_problem(client: Client) -> None:
     response = await client.get("/unusual")
     assert response.code == 499
     assert "hunter2" not in str(response_problem(response))
 
 
-async def test_an_answer_has_no_etag(client: Client) -> None:
+async def test_response_has_no_etag(client: Client) -> None:
     response = await client.get("/form")
     assert response.code == 200
     assert "ETag" not in response.headers
 
 
-async def test_a_handler_may_give_its_version(client: Client) -> None:
+async def test_handler_may_compute_an_etag(client: Client) -> None:
     assert (await client.get("/tagged")).headers["ETag"] == '"7"'
     response = await client.get("/tagged", If_None_Match='"7"')
     assert (response.code, response.body) == (304, b"")
@@ -236,111 +254,121 @@ async def test_a_handler_may_give_its_version(client: Client) -> None:
     ("header", "value"),
     [("Origin", "https://elsewhere.example"), ("Sec_Fetch_Site", "cross-site")],
 )
-async def test_a_post_from_elsewhere_is_refused(client: Client, header: str, value: str) -> None:
+async def test_cross_origin_post_is_rejected(client: Client, header: str, value: str) -> None:
     response = await client.post("/items", {"sizes": []}, **{header: value})
     assert response.code == 403
     response_problem(response)
 
 
-async def test_a_post_from_here_is_answered(client: Client) -> None:
+async def test_same_origin_post_is_accepted(client: Client) -> None:
     origin = f"http://127.0.0.1:{client.port}"
     response = await client.post("/items", {"sizes": []}, Origin=origin)
     assert response.code == 200
 
 
-@pytest.mark.parametrize(("leaves", "status"), [(True, 499), (False, 200)])
-async def test_the_log_tells_who_has_gone_before_the_answer(
-    log_records: list[Record], leaves: bool, status: int
+@pytest.mark.parametrize(("disconnects", "status"), [(True, 499), (False, 200)])
+async def test_access_line_has_499_if_the_client_disconnects_first(
+    log_records: list[Record], disconnects: bool, status: int
 ) -> None:
-    class Answers(Handler):
+    class Waits(Handler):
         async def get(self) -> None:
-            waiting.set()
-            await go_on.wait()
+            arrived.set()
+            await released.wait()
             self.reply({"done": True})
 
         def on_connection_close(self) -> None:
-            go_on.set()
+            released.set()
 
     def statuses() -> list[int]:
-        name = "http.response.status_code"
-        return [record[name] for record in log_records if name in record]
+        return [line["http.response.status_code"] for line in access_lines(log_records)]
 
-    waiting, go_on = asyncio.Event(), asyncio.Event()
-    settings = Settings()
-    async with serving(Application(settings, [("/", Answers)]), settings) as client:
-        async with client.wire() as wire:
-            wire.ask("/")
-            await waiting.wait()
-            if not leaves:
-                go_on.set()
-                await wire.answer()
+    arrived, released = asyncio.Event(), asyncio.Event()
+    async with serving(Application(Settings(), [Route("/", Waits)])) as client:
+        async with RawConnection(client.port) as connection:
+            connection.send_get("/")
+            await arrived.wait()
+            if not disconnects:
+                released.set()
+                await connection.response()
         await wait_until(statuses)
     assert statuses() == [status]
 
 
-async def test_a_client_that_has_gone_is_no_error(log_records: list[Record]) -> None:
+async def test_client_that_disconnects_is_not_an_error(log_records: list[Record]) -> None:
     class Streams(Handler):
         async def get(self) -> None:
-            waiting.set()
-            await gone.wait()
+            arrived.set()
+            await closed.wait()
             await self.flush()
 
         def on_connection_close(self) -> None:
-            gone.set()
+            closed.set()
 
-    waiting, gone = asyncio.Event(), asyncio.Event()
-    settings = Settings()
-    async with serving(Application(settings, [("/", Streams)]), settings) as client:
-        async with client.wire() as wire:
-            wire.ask("/")
-            await waiting.wait()
-        await wait_until(lambda: any(one["message"] == "the client has gone" for one in log_records))
+    arrived, closed = asyncio.Event(), asyncio.Event()
+    async with serving(Application(Settings(), [Route("/", Streams)])) as client:
+        async with RawConnection(client.port) as connection:
+            connection.send_get("/")
+            await arrived.wait()
+        await wait_until(
+            lambda: "client disconnected" in [record["message"] for record in log_records]
+        )
     assert {record["level"] for record in log_records} <= {"debug", "info"}
 
 
 @pytest.mark.parametrize("status", [99, 101, 204, 304, 600, 1000])
-def test_a_problem_has_the_status_of_an_error(status: int) -> None:
+def test_problem_must_have_the_status_of_an_error(status: int) -> None:
     with pytest.raises(ValueError, match="is not the status of an error"):
         Problem(status)
 
 
-async def test_an_error_that_is_none_is_a_failure() -> None:
-    class Confused(Handler):
+async def test_http_error_with_another_status_becomes_500() -> None:
+    class NotAnError(Handler):
         def get(self) -> None:
             raise HTTPError(204)
 
-    settings = Settings()
-    async with serving(Application(settings, [("/", Confused)]), settings) as client:
+    async with serving(Application(Settings(), [Route("/", NotAnError)])) as client:
         response = await client.get("/")
         assert response_problem(response)["status"] == response.code == 500
 
 
-async def test_there_may_be_nothing_to_say() -> None:
-    class Deletes(Handler):
+async def test_reply_without_a_body_has_no_content_type() -> None:
+    class Delete(Handler):
         def delete(self) -> None:
             self.reply(status=204)
 
-    settings = Settings()
-    async with serving(Application(settings, [("/", Deletes)]), settings) as client:
+    async with serving(Application(Settings(), [Route("/", Delete)])) as client:
         response = await client.fetch("DELETE", "/")
         assert (response.code, response.body) == (204, b"")
         assert "Content-Type" not in response.headers
 
 
-async def test_half_an_answer_does_not_look_whole(log_records: list[Record]) -> None:
-    class Breaks(Handler):
+async def test_truncated_response_does_not_look_complete(log_records: list[Record]) -> None:
+    class Truncated(Handler):
         async def get(self) -> None:
             self.write("half")
             await self.flush()
             raise RuntimeError
 
-    settings = Settings()
-    async with serving(Application(settings, [("/", Breaks)]), settings) as client:
-        async with client.wire() as wire:
-            wire.ask("/")
-            received = await wire.rest()
+    async with serving(Application(Settings(), [Route("/", Truncated)])) as client:
+        async with RawConnection(client.port) as connection:
+            connection.send_get("/")
+            received = await connection.read_to_end()
         assert b"half" in received
         assert not received.endswith(b"0\r\n\r\n")
-    statuses = [record.get("http.response.status_code") for record in log_records]
-    assert 500 in statuses
-    assert 200 not in statuses
+    lines = access_lines(log_records)
+    assert [line["http.response.status_code"] for line in lines] == [500]
+
+
+async def test_reply_serialises_what_orjson_does() -> None:
+    @dataclass
+    class Order:
+        number: int
+        day: date
+
+    class Show(Handler):
+        def get(self) -> None:
+            self.reply([Order(7, date(2026, 1, 2)), None, 0.5])
+
+    async with serving(Application(Settings(), [Route("/", Show)])) as client:
+        response = await client.get("/")
+    assert response_json(response) == [{"number": 7, "day": "2026-01-02"}, None, 0.5]

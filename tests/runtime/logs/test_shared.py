@@ -13,19 +13,16 @@ from types import SimpleNamespace
 from typing import Self
 
 import pytest
-
-from runtime.logs import writer as logwriter
-from runtime.logs import shared as sharedlog
+from runtime.logs import shared as shared_module
+from runtime.logs import writer as writer_module
+from runtime.logs.shared import NonBlockingHandler, ProcessLock
 from runtime.logs.writer import PIPE_BUF, ThreadedHandler
-from runtime.logs.shared import (
-    NonBlockingHandler,
-    ProcessLock,
-)
+from runtime.testing import WAIT_TIMEOUT
 
-from .support import WAIT_TIMEOUT
-from .test_logwriter import lines, numbered, wait_for
+from ..support.logs import lines, log, numbered
+from ..support.waiting import wait_for
 
-processes = multiprocessing.get_context("fork")
+multiprocess = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
@@ -34,9 +31,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def forked(work: Callable[[], None]) -> Iterator[BaseProcess]:
-    """Do something in another process, which gets its end with the block."""
-    process = processes.ServiceProcess(target=work)
+def forked(target: Callable[[], None]) -> Iterator[BaseProcess]:
+    """Call a function in another process, which is killed at the end of the context."""
+    process = multiprocess.Process(target=target)
     process.start()
     try:
         yield process
@@ -46,114 +43,115 @@ def forked(work: Callable[[], None]) -> Iterator[BaseProcess]:
 
 
 @contextmanager
-def held_elsewhere(turn: ProcessLock) -> Iterator[BaseProcess]:
-    """Let another process have the turn."""
-    has_it = processes.Event()
+def held_elsewhere(lock: ProcessLock) -> Iterator[BaseProcess]:
+    """Let another process hold the lock."""
+    is_held = multiprocess.Event()
 
     def hold() -> None:
-        with turn:
-            has_it.set()
+        with lock:
+            is_held.set()
             signal.pause()
 
     with forked(hold) as holder:
-        assert has_it.wait(WAIT_TIMEOUT)
+        assert is_held.wait(WAIT_TIMEOUT)
         yield holder
 
 
-def say(log_records: NonBlockingHandler, *messages: str) -> None:
-    for message in messages:
-        log_records.handle(logging.makeLogRecord({"msg": message, "levelname": "INFO"}))
-
-
-@pytest.fixture(params=["linux", "another system"])
-def turn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ProcessLock:
-    platform = sys.platform if request.param == "linux" else "darwin"
-    monkeypatch.setattr(sharedlog, "sys", SimpleNamespace(platform=platform))
+@pytest.fixture(params=["linux", "darwin"])
+def lock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ProcessLock:
+    if request.param == "linux" and sys.platform != "linux":
+        pytest.skip("only Linux has memfd_create")
+    monkeypatch.setattr(shared_module, "sys", SimpleNamespace(platform=request.param))
     return ProcessLock()
 
 
-def test_a_turn_that_nobody_has_can_be_taken_and_kept(turn: ProcessLock) -> None:
-    assert turn.take()
-    assert turn.take()
+def test_free_lock_is_acquired_and_kept(lock: ProcessLock) -> None:
+    assert lock.try_acquire()
+    assert lock.try_acquire()
 
 
-def test_two_processes_never_have_the_turn_at_once(turn: ProcessLock) -> None:
-    with held_elsewhere(turn):
-        assert not turn.take()
+def test_lock_is_exclusive(lock: ProcessLock) -> None:
+    with held_elsewhere(lock):
+        assert not lock.try_acquire()
 
 
-def test_a_turn_is_free_when_the_process_that_has_it_is_killed(turn: ProcessLock) -> None:
-    with held_elsewhere(turn) as holder:
+def test_lock_is_released_when_its_holder_is_killed(lock: ProcessLock) -> None:
+    with held_elsewhere(lock) as holder:
         holder.kill()
-        with turn:
+        with lock:
             pass
 
 
-def test_a_turn_that_is_over_is_another_processes(turn: ProcessLock) -> None:
-    with turn:
+def test_released_lock_can_be_acquired_by_another_process(lock: ProcessLock) -> None:
+    with lock:
         pass
-    with held_elsewhere(turn):
+    with held_elsewhere(lock):
         pass
-    assert turn.take()
-    turn.give()
-    with held_elsewhere(turn):
-        assert not turn.take()
+    assert lock.try_acquire()
+    lock.release()
+    with held_elsewhere(lock):
+        assert not lock.try_acquire()
 
 
-def test_a_process_waits_for_its_turn(turn: ProcessLock) -> None:
-    order = processes.SimpleQueue()
+def test_context_manager_waits_for_the_lock(lock: ProcessLock) -> None:
+    order = multiprocess.SimpleQueue()
 
     def wait() -> None:
-        order.put("waits")
-        with turn:
-            order.put("has it")
+        order.put("waiting")
+        with lock:
+            order.put("acquired")
 
-    with turn:
-        waiting = processes.ServiceProcess(target=wait)
+    with lock:
+        waiting = multiprocess.Process(target=wait)
         waiting.start()
-        assert order.get() == "waits"
+        assert order.get() == "waiting"
         assert order.empty()
-    assert order.get() == "has it"
+    assert order.get() == "acquired"
     waiting.join()
 
 
 @contextmanager
-def wanted_elsewhere(turn: ProcessLock) -> Iterator[Event]:
-    """Let another process want the turn, and tell when it has had it."""
-    had_it = processes.Event()
+def requested_elsewhere(lock: ProcessLock) -> Iterator[Event]:
+    """Let another process wait for the lock; the event says that it has had it."""
+    waiting, acquired = multiprocess.Event(), multiprocess.Event()
 
-    def want() -> None:
-        with turn:
-            had_it.set()
+    def acquire() -> None:
+        waiting.set()
+        with lock:
+            acquired.set()
 
-    with forked(want):
-        yield had_it
-
-
-def test_who_only_tries_gets_the_next_turn(turn: ProcessLock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharedlog, "COURTESY", WAIT_TIMEOUT)
-    with held_elsewhere(turn) as holder:
-        assert not turn.take()
-        with wanted_elsewhere(turn) as had_it:
-            holder.kill()
-            wait_for(turn.take)
-            assert not had_it.is_set()
-            turn.give()
-            assert had_it.wait(WAIT_TIMEOUT)
+    with forked(acquire):
+        assert waiting.wait(WAIT_TIMEOUT)
+        yield acquired
 
 
-def test_nobody_waits_for_ever_for_one_who_only_tried(
-    turn: ProcessLock, monkeypatch: pytest.MonkeyPatch
+def test_waiters_yield_to_a_process_that_tried_in_vain(
+    lock: ProcessLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharedlog, "COURTESY", 0.02)
-    with held_elsewhere(turn):
-        assert not turn.take()
-    with wanted_elsewhere(turn) as had_it:
-        assert had_it.wait(WAIT_TIMEOUT)
+    monkeypatch.setattr(shared_module, "YIELD_TIMEOUT", WAIT_TIMEOUT)
+    with held_elsewhere(lock) as holder:
+        assert not lock.try_acquire()
+        with requested_elsewhere(lock) as acquired:
+            assert not acquired.wait(0.05)
+            holder.kill()
+            wait_for(lock.try_acquire)
+            assert not acquired.is_set()
+            lock.release()
+            assert acquired.wait(WAIT_TIMEOUT)
 
 
-class Pipe:
-    """Standard output of this process and its children, read when a test says so."""
+def test_waiters_yield_for_a_limited_time(
+    lock: ProcessLock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_module, "YIELD_TIMEOUT", 0.02)
+    with held_elsewhere(lock):
+        assert not lock.try_acquire()
+    with requested_elsewhere(lock) as acquired:
+        assert acquired.wait(WAIT_TIMEOUT)
+
+
+class StdoutPipe:
+    """Makes stdout of this process and its children a pipe, from which a test reads."""
 
     def __init__(self) -> None:
         self._reader, writer = os.pipe()
@@ -182,212 +180,212 @@ class Pipe:
         os.close(self._reader)
 
 
-def wide(count: int) -> list[str]:
-    """Make more lines than a pipe takes, if there are many."""
+def long_lines(count: int) -> list[str]:
+    """Return lines of 1 kB: 1000 of them are more than a pipe takes."""
     return [f"line {number} {'x' * 1000}" for number in range(count)]
 
 
-def test_lines_wait_until_it_is_told_to_write() -> None:
-    with Pipe() as pipe:
-        log_records = NonBlockingHandler(None, ProcessLock())
-        say(log_records, *numbered(3))
+def test_lines_are_buffered_until_flush() -> None:
+    with StdoutPipe() as pipe:
+        handler = NonBlockingHandler(None, ProcessLock())
+        log(handler, *numbered(3))
         assert pipe.lines() == []
-        assert log_records.write()
+        handler.flush()
         assert pipe.lines() == numbered(3)
-        assert log_records.write()
+        assert handler.try_flush()
         assert pipe.lines() == numbered(3)
 
 
-def test_a_full_pipe_holds_nothing_up_and_gets_the_rest_later() -> None:
-    with Pipe() as pipe:
-        log_records = NonBlockingHandler(None, ProcessLock())
-        say(log_records, *wide(1000))
-        assert not log_records.write()
-        assert not log_records.write()
+def test_full_pipe_does_not_block_and_gets_the_rest_later() -> None:
+    with StdoutPipe() as pipe:
+        handler = NonBlockingHandler(None, ProcessLock())
+        log(handler, *long_lines(1000))
+        assert not handler.try_flush()
+        assert not handler.try_flush()
         assert pipe.read().endswith("\n")
         assert 0 < len(pipe.lines()) < 1000
-        say(log_records, "last")
-        wait_for(lambda: pipe.read() and log_records.write())
-        assert pipe.lines() == [*wide(1000), "last"]
+        log(handler, "last")
+        wait_for(lambda: pipe.read() and handler.try_flush())
+        assert pipe.lines() == [*long_lines(1000), "last"]
 
 
-def test_a_line_longer_than_a_pipe_is_written_piece_by_piece() -> None:
-    with Pipe() as pipe:
-        log_records = NonBlockingHandler(None, ProcessLock())
+def test_line_longer_than_a_pipe_is_written_in_pieces() -> None:
+    with StdoutPipe() as pipe:
+        handler = NonBlockingHandler(None, ProcessLock())
         messages = ["first", "x" * 50 * PIPE_BUF, "last"]
-        say(log_records, *messages)
-        assert not log_records.write()
-        wait_for(lambda: pipe.read() and log_records.write())
+        log(handler, *messages)
+        assert not handler.try_flush()
+        wait_for(lambda: pipe.read() and handler.try_flush())
         assert pipe.lines() == messages
 
 
-def test_nobody_else_writes_into_the_middle_of_a_line() -> None:
-    with Pipe() as pipe:
-        turn = ProcessLock()
-        log_records = NonBlockingHandler(None, turn)
-        say(log_records, "x" * 50 * PIPE_BUF)
-        assert not log_records.write()
-        with wanted_elsewhere(turn) as had_it:
-            assert not had_it.wait(0.05)
-            wait_for(lambda: pipe.read() and log_records.write())
-            assert had_it.wait(WAIT_TIMEOUT)
+def test_lock_is_kept_until_the_line_is_complete() -> None:
+    with StdoutPipe() as pipe:
+        lock = ProcessLock()
+        handler = NonBlockingHandler(None, lock)
+        log(handler, "x" * 50 * PIPE_BUF)
+        assert not handler.try_flush()
+        with requested_elsewhere(lock) as acquired:
+            assert not acquired.wait(0.05)
+            wait_for(lambda: pipe.read() and handler.try_flush())
+            assert acquired.wait(WAIT_TIMEOUT)
 
 
-def test_between_lines_others_get_their_turn() -> None:
-    with Pipe() as pipe:
-        turn = ProcessLock()
-        log_records = NonBlockingHandler(None, turn)
-        say(log_records, *wide(1000))
-        assert not log_records.write()
-        with held_elsewhere(turn):
+def test_lock_is_released_between_lines() -> None:
+    with StdoutPipe() as pipe:
+        lock = ProcessLock()
+        handler = NonBlockingHandler(None, lock)
+        log(handler, *long_lines(1000))
+        assert not handler.try_flush()
+        with held_elsewhere(lock):
             assert pipe.read()
-            assert not log_records.write()
-        wait_for(lambda: pipe.read() and log_records.write())
-        assert pipe.lines() == wide(1000)
+            assert not handler.try_flush()
+        wait_for(lambda: pipe.read() and handler.try_flush())
+        assert pipe.lines() == long_lines(1000)
 
 
-def test_it_waits_for_no_turn() -> None:
-    with Pipe() as pipe:
-        turn = ProcessLock()
-        log_records = NonBlockingHandler(None, turn)
-        with held_elsewhere(turn):
-            say(log_records, *numbered(3))
-            assert not log_records.write()
+def test_flush_does_not_wait_for_the_lock() -> None:
+    with StdoutPipe() as pipe:
+        lock = ProcessLock()
+        handler = NonBlockingHandler(None, lock)
+        with held_elsewhere(lock):
+            log(handler, *numbered(3))
+            assert not handler.try_flush()
             assert pipe.lines() == []
-        assert log_records.write()
+        assert handler.try_flush()
         assert pipe.lines() == numbered(3)
-        with held_elsewhere(turn):  # which it has given back
+        with held_elsewhere(lock):  # it was released
             pass
 
 
-def test_lines_of_several_processes_never_mix() -> None:
-    with Pipe() as pipe:
-        turn = ProcessLock()
-        log_records = NonBlockingHandler(None, turn)
+def test_lines_of_several_processes_do_not_mix() -> None:
+    with StdoutPipe() as pipe:
+        lock = ProcessLock()
+        handler = NonBlockingHandler(None, lock)
 
-        def write(name: str) -> None:
-            writer = ThreadedHandler(None, turn)
+        def write_line(name: str) -> None:
+            writer = ThreadedHandler(None, lock)
             writer.handle(logging.makeLogRecord({"msg": name * 3 * PIPE_BUF}))
             writer.close()
 
-        with forked(lambda: write("a")), forked(lambda: write("b")):
-            say(log_records, *["c" * 3 * PIPE_BUF] * 20)
-            wait_for(lambda: (log_records.write(), len(pipe.lines())) == (True, 22))
+        with forked(lambda: write_line("a")), forked(lambda: write_line("b")):
+            log(handler, *["c" * 3 * PIPE_BUF] * 20)
+            wait_for(lambda: (handler.try_flush(), len(pipe.lines())) == (True, 22))
         assert sorted(set(pipe.lines())) == [name * 3 * PIPE_BUF for name in "abc"]
 
 
-def test_a_forked_copy_writes_nothing() -> None:
-    with Pipe() as pipe:
-        log_records = NonBlockingHandler(None, ProcessLock())
-        say(log_records, "once")
+def test_forked_copy_writes_nothing() -> None:
+    with StdoutPipe() as pipe:
+        handler = NonBlockingHandler(None, ProcessLock())
+        log(handler, "once")
 
         def write() -> None:
-            say(log_records, "not by another")
-            assert log_records.write()
-            log_records.close()
+            log(handler, "not by another")
+            assert handler.try_flush()
+            handler.close()
 
         with forked(write) as process:
             process.join()
             assert process.exitcode == 0
-        assert log_records.write()
+        assert handler.try_flush()
         assert pipe.lines() == ["once"]
 
 
-def test_a_file_is_opened_anew_each_time(path: Path) -> None:
-    log_records = NonBlockingHandler(path, ProcessLock())
+def test_rotated_file_is_reopened(path: Path) -> None:
+    handler = NonBlockingHandler(path, ProcessLock())
     assert path.stat().st_mode & 0o007 == 0
-    say(log_records, "before")
-    assert log_records.write()
+    log(handler, "before")
+    assert handler.try_flush()
     old = path.with_suffix(".1")
     path.rename(old)
-    say(log_records, "after")
-    assert log_records.write()
+    log(handler, "after")
+    assert handler.try_flush()
     assert (lines(old), lines(path)) == (["before"], ["after"])
 
 
-def test_a_file_that_cannot_be_written_is_an_error_at_the_start_only(path: Path) -> None:
+def test_file_that_cannot_be_opened_is_an_error_at_the_start_only(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         NonBlockingHandler(path / "missing", ProcessLock())
-    turn = ProcessLock()
-    log_records = NonBlockingHandler(path, turn)
+    lock = ProcessLock()
+    handler = NonBlockingHandler(path, lock)
     path.unlink()
     path.mkdir()
-    say(log_records, "one")
-    assert not log_records.write()
-    with held_elsewhere(turn):  # for they may have it open
+    log(handler, "one")
+    assert not handler.try_flush()
+    with held_elsewhere(lock):  # it was released
         pass
     path.rmdir()
-    say(log_records, "two")
-    assert log_records.write()
+    log(handler, "two")
+    assert handler.try_flush()
     assert lines(path) == ["one", "two"]
 
 
-def test_files_do_not_stay_open(path: Path) -> None:
-    log_records = NonBlockingHandler(path, ProcessLock())
-    say(log_records, "before")
-    log_records.write()
+def test_file_is_closed_after_each_flush(path: Path) -> None:
+    handler = NonBlockingHandler(path, ProcessLock())
+    log(handler, "before")
+    handler.try_flush()
     free = os.dup(0)
     os.close(free)
-    say(log_records, "after")
-    log_records.write()
+    log(handler, "after")
+    handler.try_flush()
     assert os.dup(0) == free
     os.close(free)
 
 
-def test_what_exceeds_the_limit_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Pipe() as pipe:
-        log_records = NonBlockingHandler(None, ProcessLock())
-        monkeypatch.setattr(logwriter, "LIMIT", 5 * len("line 0\n"))
-        say(log_records, *numbered(8))
-        assert log_records.write()
+def test_lines_above_the_limit_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with StdoutPipe() as pipe:
+        handler = NonBlockingHandler(None, ProcessLock())
+        monkeypatch.setattr(writer_module, "BUFFER_LIMIT", 5 * len("line 0\n"))
+        log(handler, *numbered(8))
+        assert handler.try_flush()
         assert pipe.lines() == [*numbered(5), "log records dropped: 3"]
-        say(log_records, "later")
-        assert log_records.write()
+        log(handler, "later")
+        assert handler.try_flush()
         assert pipe.lines()[-2:] == ["log records dropped: 3", "later"]
 
 
-def test_the_limit_holds_while_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Pipe() as pipe:
-        log_records = NonBlockingHandler(None, ProcessLock())
-        say(log_records, *wide(1000))
-        assert not log_records.write()
-        monkeypatch.setattr(logwriter, "LIMIT", 5 * len("line 0\n"))
+def test_limit_holds_while_the_reader_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    with StdoutPipe() as pipe:
+        handler = NonBlockingHandler(None, ProcessLock())
+        log(handler, *long_lines(1000))
+        assert not handler.try_flush()
+        monkeypatch.setattr(writer_module, "BUFFER_LIMIT", 5 * len("line 0\n"))
         for message in numbered(8):
-            say(log_records, message)
-            assert not log_records.write()
-        wait_for(lambda: pipe.read() and log_records.write())
-        assert pipe.lines() == [*wide(1000), *numbered(5), "log records dropped: 3"]
+            log(handler, message)
+            assert not handler.try_flush()
+        wait_for(lambda: pipe.read() and handler.try_flush())
+        assert pipe.lines() == [*long_lines(1000), *numbered(5), "log records dropped: 3"]
 
 
-def test_the_end_writes_what_waits() -> None:
-    with Pipe() as pipe:
-        turn = ProcessLock()
-        log_records = NonBlockingHandler(None, turn)
-        say(log_records, *numbered(3))
-        with held_elsewhere(turn):
-            assert not log_records.write()
-        say(log_records, "last")
-        log_records.close()
+def test_close_flushes() -> None:
+    with StdoutPipe() as pipe:
+        lock = ProcessLock()
+        handler = NonBlockingHandler(None, lock)
+        log(handler, *numbered(3))
+        with held_elsewhere(lock):
+            assert not handler.try_flush()
+        log(handler, "last")
+        handler.close()
         assert pipe.lines() == [*numbered(3), "last"]
 
 
-def test_the_end_waits_for_the_turn() -> None:
-    with Pipe() as pipe:
-        turn = ProcessLock()
-        log_records = NonBlockingHandler(None, turn)
-        say(log_records, *numbered(3))
-        with held_elsewhere(turn) as holder:
+def test_close_waits_for_the_lock() -> None:
+    with StdoutPipe() as pipe:
+        lock = ProcessLock()
+        handler = NonBlockingHandler(None, lock)
+        log(handler, *numbered(3))
+        with held_elsewhere(lock) as holder:
             timer = threading.Timer(0.05, holder.kill)
             timer.start()
-            log_records.close()
+            handler.close()
             timer.join()
         assert pipe.lines() == numbered(3)
 
 
-def test_a_stalled_reader_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    with Pipe() as pipe:
-        log_records = NonBlockingHandler(None, ProcessLock())
-        monkeypatch.setattr(sharedlog, "LAST_WORDS", 0.05)
-        say(log_records, *wide(1000))
-        log_records.close()
+def test_stalled_reader_does_not_block_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    with StdoutPipe() as pipe:
+        handler = NonBlockingHandler(None, ProcessLock())
+        monkeypatch.setattr(shared_module, "FLUSH_TIMEOUT", 0.05)
+        log(handler, *long_lines(1000))
+        handler.close()
         assert 0 < len(pipe.lines()) < 1000

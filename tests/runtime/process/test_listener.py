@@ -6,30 +6,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-
-from runtime.process import listener
+from runtime.process import listener as listener_module
 from runtime.process.listener import Listener
+from runtime.testing import WAIT_TIMEOUT, Record
 
-from .support import WAIT_TIMEOUT, Record
+MAX_DESCRIPTORS = 200
+REFUSED = "out of file descriptors, connections refused so far: {} "
 
 
 @pytest.fixture
-def listening() -> Iterator[Listener]:
-    with Listener() as one:
-        one.setblocking(False)
-        one.bind(("127.0.0.1", 0))
-        one.listen()
-        yield one
+def listener() -> Iterator[Listener]:
+    with Listener() as listener:
+        listener.setblocking(False)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener
 
 
 @contextmanager
 def no_descriptors_left() -> Iterator[None]:
-    """Use up what this process may have."""
-    gc.collect()  # which would give some back in the middle
+    """Use up the file descriptors of this process."""
+    gc.collect()  # which would free some in the middle
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used: list[int] = []
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_DESCRIPTORS, hard))
         with suppress(OSError):
             while True:
                 used.append(os.dup(0))
@@ -45,7 +46,7 @@ def connect(to: Listener) -> socket.socket:
 
 
 def is_closed(client: socket.socket) -> bool:
-    """Wait for the end of a connection on which nothing comes."""
+    """Wait for the end of a connection on which nothing arrives."""
     try:
         return client.recv(1) == b""
     except ConnectionError:
@@ -56,57 +57,63 @@ def errors(log_records: list[Record]) -> list[str]:
     return [record["message"] for record in log_records if record["level"] == "error"]
 
 
-def test_accepts_as_any_socket_does(listening: Listener, log_records: list[Record]) -> None:
-    with connect(listening) as client:
-        accepted, address = listening.accept()
+def test_accepts_like_any_socket(listener: Listener, log_records: list[Record]) -> None:
+    with connect(listener) as client:
+        accepted, address = listener.accept()
         with accepted:
             assert address == client.getsockname()
         with pytest.raises(BlockingIOError):
-            listening.accept()
+            listener.accept()
     assert errors(log_records) == []
 
 
-def test_refuses_what_there_is_no_descriptor_for(listening: Listener, log_records: list[Record]) -> None:
-    with connect(listening) as first, connect(listening) as second, no_descriptors_left():
+def test_refuses_connections_without_descriptors(
+    listener: Listener, log_records: list[Record]
+) -> None:
+    with connect(listener) as first, connect(listener) as second, no_descriptors_left():
         for client in first, second:
-            # One at a time, so that there is time for requests to end.
+            # One per call, so that requests can finish in between.
             with pytest.raises(BlockingIOError):
-                listening.accept()
+                listener.accept()
             assert is_closed(client)
     [message] = errors(log_records)
-    assert message.startswith("no descriptors left, connections refused so far: 1 ")
+    assert message.startswith(REFUSED.format(1))
 
 
-def test_says_so_even_if_the_reserve_is_gone(listening: Listener, log_records: list[Record]) -> None:
-    with connect(listening), no_descriptors_left():
-        listening._release()
+def test_logs_even_without_the_spare_descriptor(
+    listener: Listener, log_records: list[Record]
+) -> None:
+    with connect(listener), no_descriptors_left():
+        listener._close_spare()
         taken = os.dup(0)
         with pytest.raises(BlockingIOError):
-            listening.accept()
+            listener.accept()
         os.close(taken)
     [message] = errors(log_records)
-    assert message.startswith("no descriptors left, connections refused so far: 0 ")
+    assert message.startswith(REFUSED.format(0))
 
 
-def test_accepts_again_afterwards(listening: Listener) -> None:
+def test_accepts_again_with_free_descriptors(listener: Listener) -> None:
     for _ in range(3):
-        with connect(listening), no_descriptors_left(), pytest.raises(BlockingIOError):
-            listening.accept()
-        with connect(listening):
-            listening.accept()[0].close()
+        with connect(listener), no_descriptors_left(), pytest.raises(BlockingIOError):
+            listener.accept()
+        with connect(listener):
+            listener.accept()[0].close()
 
 
-def test_does_not_say_it_all_the_time(
-    listening: Listener, log_records: list[Record], monkeypatch: pytest.MonkeyPatch
+def test_logs_at_a_limited_rate(
+    listener: Listener, log_records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for pause in (1, 3600, 3600, 0):
-        monkeypatch.setattr(listener, "PAUSE", pause)
-        with connect(listening), no_descriptors_left(), pytest.raises(BlockingIOError):
-            listening.accept()
-    assert [message.split(" (")[0][-1] for message in errors(log_records)] == ["1", "4"]
+    for interval in (1, 3600, 3600, 0):
+        monkeypatch.setattr(listener_module, "LOG_INTERVAL", interval)
+        with connect(listener), no_descriptors_left(), pytest.raises(BlockingIOError):
+            listener.accept()
+    first, second = errors(log_records)
+    assert first.startswith(REFUSED.format(1))
+    assert second.startswith(REFUSED.format(4))
 
 
-def test_keeps_nothing_when_closed() -> None:
+def test_close_frees_the_spare_descriptor() -> None:
     before = len(os.listdir("/dev/fd"))
     Listener().close()
     assert len(os.listdir("/dev/fd")) == before

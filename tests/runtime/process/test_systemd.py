@@ -4,79 +4,41 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
-from typing import NoReturn, Self
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
-
-from runtime.process import systemd
+from runtime.process import systemd as systemd_module
 from runtime.process.systemd import SystemdNotifier
 
-
-class Manager:
-    """Stands for systemd: hears what services tell it."""
-
-    def __init__(self, address: str = "notify") -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind(address)
-        self._heard: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._socket.close()
-
-    def heard(self) -> list[str]:
-        """Return all that it has been told so far."""
-        while True:
-            try:
-                self._heard.append(self._socket.recv(4096).decode())
-            except BlockingIOError:
-                return self._heard
-
-    def states(self) -> list[str]:
-        """Return the states that it has been told, without what else was said of them."""
-        return [message.partition("\n")[0] for message in self.heard()]
+from ..support.clock import FakeClock
+from ..support.systemd import FakeSystemd
 
 
 @pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+def systemd(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSystemd]:
     for name in "WATCHDOG_USEC", "WATCHDOG_PID":
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NOTIFY_SOCKET", "notify")
-    with Manager() as manager:
-        yield manager
-
-
-class Clock:
-    """Stands for the clock of a module; a test sets it."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
-        self.now = 1000.0
-        everything = vars(time) | {
-            "monotonic": lambda: self.now,
-            "monotonic_ns": lambda: int(self.now * 1e9),
-        }
-        monkeypatch.setattr(module, "time", SimpleNamespace(**everything))
+    with FakeSystemd() as systemd:
+        yield systemd
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch, systemd)
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    return FakeClock(monkeypatch, systemd_module)
 
 
-def test_it_is_told_that_the_service_is_ready(manager: Manager) -> None:
+def test_ready_is_sent_with_status(systemd: FakeSystemd) -> None:
     SystemdNotifier().ready("listening")
-    assert manager.heard() == ["READY=1\nSTATUS=listening"]
+    assert systemd.messages() == ["READY=1\nSTATUS=listening"]
 
 
-def test_it_is_told_when_a_reload_begins(manager: Manager) -> None:
+def test_reloading_is_sent_with_monotonic_time(systemd: FakeSystemd) -> None:
     before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     SystemdNotifier().reloading()
     after = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-    [message] = manager.heard()
+    [message] = systemd.messages()
     state, moment, status = message.split("\n")
     assert (state, status) == ("RELOADING=1", "STATUS=reloading")
     name, _, microseconds = moment.partition("=")
@@ -84,118 +46,116 @@ def test_it_is_told_when_a_reload_begins(manager: Manager) -> None:
     assert before <= int(microseconds) <= after
 
 
-def test_it_is_told_that_the_service_stops(manager: Manager) -> None:
+def test_stopping_is_sent(systemd: FakeSystemd) -> None:
     SystemdNotifier().stopping()
-    assert manager.heard() == ["STOPPING=1\nSTATUS=stopping"]
+    assert systemd.messages() == ["STOPPING=1\nSTATUS=stopping"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such addresses")
-def test_its_address_may_be_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has abstract socket addresses")
+def test_abstract_address_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"notify-{os.getpid()}"
     monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
-    with Manager(f"\0{name}") as manager:
+    with FakeSystemd(f"\0{name}") as systemd:
         SystemdNotifier().stopping()
-        assert manager.states() == ["STOPPING=1"]
+        assert systemd.states() == ["STOPPING=1"]
 
 
 @pytest.mark.parametrize("address", [None, ""])
-def test_without_systemd_nothing_is_told(
-    manager: Manager, monkeypatch: pytest.MonkeyPatch, address: str | None
+def test_nothing_is_sent_without_notify_socket(
+    systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch, address: str | None
 ) -> None:
     if address is None:
         monkeypatch.delenv("NOTIFY_SOCKET")
     else:
         monkeypatch.setenv("NOTIFY_SOCKET", address)
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
-    service = SystemdNotifier()
-    service.ready("listening")
-    service.reloading()
-    service.stopping()
-    service.heartbeat()
-    assert manager.heard() == []
+    notifier = SystemdNotifier()
+    notifier.ready("listening")
+    notifier.reloading()
+    notifier.stopping()
+    notifier.ping_watchdog()
+    assert systemd.messages() == []
 
 
-@pytest.mark.parametrize("pid", [None, os.getpid()])
-def test_the_watchdog_hears_three_times_as_often_as_it_asks_for(
-    manager: Manager, clock: Clock, monkeypatch: pytest.MonkeyPatch, pid: int | None
+@pytest.mark.parametrize("has_pid", [False, True])
+def test_watchdog_is_pinged_three_times_per_interval(
+    systemd: FakeSystemd, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, has_pid: bool
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
-    if pid:
-        monkeypatch.setenv("WATCHDOG_PID", str(pid))
-    service = SystemdNotifier()
-    service.heartbeat()
-    assert manager.heard() == ["WATCHDOG=1"]
+    if has_pid:
+        monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
+    notifier = SystemdNotifier()
+    notifier.ping_watchdog()
+    assert systemd.messages() == ["WATCHDOG=1"]
     clock.now += 0.99
-    service.heartbeat()
-    assert len(manager.heard()) == 1
+    notifier.ping_watchdog()
+    assert len(systemd.messages()) == 1
     clock.now += 0.02
-    service.heartbeat()
-    service.heartbeat()
-    assert manager.heard() == ["WATCHDOG=1"] * 2
+    notifier.ping_watchdog()
+    notifier.ping_watchdog()
+    assert systemd.messages() == ["WATCHDOG=1"] * 2
 
 
-def test_the_watchdog_of_another_process_hears_nothing(
-    manager: Manager, monkeypatch: pytest.MonkeyPatch
+def test_watchdog_of_another_process_is_not_pinged(
+    systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     monkeypatch.setenv("WATCHDOG_PID", "1")
-    service = SystemdNotifier()
-    service.heartbeat()
-    assert manager.heard() == []
-    service.stopping()
-    assert manager.states() == ["STOPPING=1"]
+    notifier = SystemdNotifier()
+    notifier.ping_watchdog()
+    assert systemd.messages() == []
+    notifier.stopping()
+    assert systemd.states() == ["STOPPING=1"]
 
 
 @pytest.mark.parametrize("microseconds", [None, "", "0", "often"])
-def test_without_a_watchdog_there_is_no_beat(
-    manager: Manager, monkeypatch: pytest.MonkeyPatch, microseconds: str | None
+def test_no_ping_without_watchdog(
+    systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch, microseconds: str | None
 ) -> None:
     if microseconds is not None:
         monkeypatch.setenv("WATCHDOG_USEC", microseconds)
-    SystemdNotifier().heartbeat()
-    assert manager.heard() == []
+    SystemdNotifier().ping_watchdog()
+    assert systemd.messages() == []
 
 
-def test_children_are_not_told_of_systemd(
-    manager: Manager, monkeypatch: pytest.MonkeyPatch
+def test_variables_are_not_inherited_by_children(
+    systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
-    service = SystemdNotifier()
+    notifier = SystemdNotifier()
     for name in "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID":
         assert name not in os.environ
-    service.heartbeat()
-    assert manager.heard() == ["WATCHDOG=1"]
+    notifier.ping_watchdog()
+    assert systemd.messages() == ["WATCHDOG=1"]
 
 
-def test_a_systemd_that_does_not_listen_holds_nothing_up(manager: Manager) -> None:
-    service = SystemdNotifier()
+def test_full_socket_does_not_block(systemd: FakeSystemd) -> None:
+    notifier = SystemdNotifier()
     for _ in range(2000):
-        service.stopping()
-    assert 0 < len(manager.heard()) < 2000
-    service.ready("listening")
-    assert manager.states()[-1] == "READY=1"
+        notifier.stopping()
+    assert 0 < len(systemd.messages()) < 2000
+    notifier.ready("listening")
+    assert systemd.states()[-1] == "READY=1"
 
 
 @pytest.mark.parametrize("address", ["missing", "long" * 100, "."])
-def test_an_address_where_nobody_is_stops_nothing(
-    monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
+def test_unusable_address_is_ignored(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     SystemdNotifier().ready("listening")
 
 
-def test_neither_does_a_lack_of_descriptors(
-    manager: Manager, monkeypatch: pytest.MonkeyPatch
+def test_lack_of_descriptors_is_ignored(
+    systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_socket(*arguments: object) -> NoReturn:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    service = SystemdNotifier()
+    notifier = SystemdNotifier()
     with monkeypatch.context() as patch:
         everything = vars(socket) | {"socket": no_socket}
-        patch.setattr(systemd, "socket", SimpleNamespace(**everything))
-        service.ready("listening")
-    assert manager.heard() == []
-    service.stopping()
-    assert manager.states() == ["STOPPING=1"]
+        patch.setattr(systemd_module, "socket", SimpleNamespace(**everything))
+        notifier.ready("listening")
+    assert systemd.messages() == []
+    notifier.stopping()
+    assert systemd.states() == ["STOPPING=1"]

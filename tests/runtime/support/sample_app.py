@@ -20,6 +20,12 @@ def is_released() -> bool:
     return Path("released").exists()
 
 
+async def until_released() -> None:
+    """Wait until the test lets slow requests finish."""
+    while not is_released():  # noqa: ASYNC110 - the event is a file
+        await asyncio.sleep(0.005)
+
+
 def release_slow_requests(folder: Path) -> None:
     """Let the slow requests of a service finish that runs in a folder."""
     (folder / "released").touch()
@@ -49,8 +55,7 @@ class Slow(Handler):
 
     async def get(self) -> None:
         logger.info("slow request arrived")
-        while not is_released():
-            await asyncio.sleep(0.005)
+        await until_released()
         self.reply({"slow": True})
 
 

@@ -1,4 +1,4 @@
-"""Docker Compose, the settings of production and Nginx agree with each other."""
+"""Docker Compose, the production settings and Nginx agree with each other."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -8,155 +8,105 @@ from typing import Any
 import pytest
 import yaml
 
-from {{ cookiecutter.package_name }}.runtime import settings
+from {{ cookiecutter.package_name }}.settings import Settings
 
-from ..support import ROOT
-from .conftest import ports
+from .files import PRODUCTION, ROOT, ports, unknown_settings
 
 FOLDER = ROOT / "deploy/docker"
 NGINX = ROOT / "deploy/nginx/{{ cookiecutter.project_slug }}.conf"
 
 
 @pytest.fixture(scope="module")
-def compose() -> Any:
-    """What compose.yaml says."""
-    return yaml.safe_load((FOLDER / "compose.yaml").read_text())
+def services() -> Any:
+    """The services in compose.yaml."""
+    return yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))["services"]
 
 
 @pytest.fixture
-def in_force(
-    compose: Any, production: settings.Settings, monkeypatch: pytest.MonkeyPatch
-) -> settings.Settings:
-    """The settings in the container: those of production, and what compose.yaml says instead."""
-    for name, value in compose["services"]["app"]["environment"].items():
-        # What comes from outside is not known here.
+def settings(services: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings in the container: the production settings with those of compose.yaml."""
+    environment = services["app"].get("environment", {})
+    assert unknown_settings(environment) == []
+    for name, value in environment.items():
+        # The value of a secret comes from outside.
         if "${" not in str(value):
             monkeypatch.setenv(name, str(value))
-    assert settings.unknown_names() == []
-    return settings.load()
+    return Settings(_env_file=PRODUCTION)
 
 
 def published(service: Any) -> list[int]:
-    """List the ports of a container that are published to the world."""
+    """Return the ports of a container that are public."""
     lines = [line for line in service.get("ports", []) if not line.startswith("127.0.0.1:")]
     return [int(line.rpartition(":")[2]) for line in lines]
 
 
 def mounts(service: Any) -> dict[str, str]:
-    """Tell by the paths in a container what is mounted there."""
+    """Return the sources of the mounts by their path in the container."""
     pairs = (line.removesuffix(":ro").split(":") for line in service.get("volumes", []))
     return {target: source for source, target in pairs}
 
 
-def address(compose: Any, service: str) -> str:
-    """Tell the fixed address of a service."""
-    found = compose["services"][service]["networks"]["default"]["ipv4_address"]
-    assert isinstance(found, str)
-    return found
+def address(service: Any) -> str:
+    """Return the fixed address of a service."""
+    return str(service["networks"]["default"]["ipv4_address"])
 
 
-def seconds(duration: str) -> int:
-    """Read a duration such as `30s`."""
-    (number,) = re.findall(r"^(\d+)s$", duration)
-    return int(number)
+def test_nginx_runs_if_it_is_configured(services: Any) -> None:
+    assert ("nginx" in services) == NGINX.exists()
 
 
-def test_the_image_is_built_from_the_project(compose: Any) -> None:
-    assert (FOLDER / compose["services"]["app"]["build"]).resolve() == ROOT
-    assert (ROOT / "Dockerfile").is_file()
+def test_only_the_entry_point_is_public(services: Any, settings: Settings) -> None:
+    public = {name: some for name, service in services.items() if (some := published(service))}
+    assert public == ({"nginx": [80, 443]} if "nginx" in services else {"app": ports(settings)})
 
 
-def test_nginx_is_there_if_it_is_configured(compose: Any) -> None:
-    assert ("nginx" in compose["services"]) == NGINX.exists()
-
-
-def test_only_the_way_in_is_published(compose: Any, in_force: settings.Settings) -> None:
-    services = compose["services"]
-    found = {name: some for name in services if (some := published(services[name]))}
+def test_nginx_connects_to_the_service(services: Any, settings: Settings) -> None:
     if "nginx" in services:
-        assert found == {"nginx": [80, 443]}
-    else:
-        assert found == {"app": ports(in_force)}
-    assert in_force.admin_port not in [port for some in found.values() for port in some]
+        servers = re.findall(r"^ +server (\S+):(\d+) ", NGINX.read_text(), re.MULTILINE)
+        app = address(services["app"])
+        assert servers == [(app, str(port)) for port in ports(settings)]
 
 
-def test_what_takes_requests_starts_by_itself(compose: Any) -> None:
-    always = {name for name, one in compose["services"].items() if not one.get("profiles")}
-    assert always == {"app", "nginx"} & compose["services"].keys()
+def test_service_trusts_nginx_only(services: Any, settings: Settings) -> None:
+    proxies = [address(services["nginx"])] if "nginx" in services else []
+    assert settings.trusted_proxies == tuple(map(ip_network, proxies))
 
 
-def test_nginx_asks_the_service_where_it_listens(compose: Any, in_force: settings.Settings) -> None:
-    asked = re.findall(r"^ +server (\S+):(\d+) ", NGINX.read_text(), re.M) if NGINX.exists() else []
-    wanted = ports(in_force) if "nginx" in compose["services"] else []
-    assert asked == [(address(compose, "app"), str(port)) for port in wanted]
+def test_fixed_addresses_are_reserved(services: Any) -> None:
+    fixed = [ip_address(address(service)) for service in services.values() if "networks" in service]
+    if fixed:
+        networks = yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))["networks"]
+        [pool] = networks["default"]["ipam"]["config"]
+        reserved = set(ip_network(pool["subnet"]).hosts()) - set(ip_network(pool["ip_range"]))
+        assert len(set(fixed)) == len(fixed)
+        assert set(fixed) <= reserved - {ip_address(pool["gateway"])}
 
 
-def test_nginx_alone_is_believed(compose: Any, in_force: settings.Settings) -> None:
-    proxies = [address(compose, "nginx")] if "nginx" in compose["services"] else []
-    assert in_force.trusted_proxies == tuple(map(ip_network, proxies))
+def test_mounted_files_and_volumes_exist(services: Any) -> None:
+    compose = yaml.safe_load((FOLDER / "compose.yaml").read_text("utf-8"))
+    sources = [source for service in services.values() for source in mounts(service).values()]
+    files = [source for source in sources if source.startswith(".")]
+    assert [source for source in files if not (FOLDER / source).exists()] == []
+    assert set(sources) - set(files) == set(compose.get("volumes", []))
 
 
-def test_addresses_are_in_the_network_and_given_to_nobody_else(compose: Any) -> None:
-    if "nginx" in compose["services"]:
-        (pool,) = compose["networks"]["default"]["ipam"]["config"]
-        network, others = ip_network(pool["subnet"]), ip_network(pool["ip_range"])
-        services = [name for name, one in compose["services"].items() if "networks" in one]
-        assert services == ["app", "nginx"]
-        fixed = {ip_address(address(compose, name)) for name in services}
-        assert len(fixed) == len(services)
-        assert fixed <= set(network.hosts()) - {ip_address(pool["gateway"])} - set(others)
-    else:
-        assert "networks" not in compose
-
-
-def test_nginx_reads_what_its_configuration_includes(compose: Any) -> None:
+def test_nginx_mounts_the_folder_that_it_includes(services: Any) -> None:
     if NGINX.exists():
-        found = mounts(compose["services"]["nginx"])
-        assert found.pop("/etc/nginx/conf.d/default.conf") == f"../nginx/{NGINX.name}"
-        included = set(re.findall(r"^ +include (\S+)/\*\.conf;", NGINX.read_text(), re.M))
-        assert set(found) == {f"/etc/nginx/{folder}" for folder in included}
+        included = set(re.findall(r"^ +include (\S+)/\*\.conf;", NGINX.read_text(), re.MULTILINE))
+        assert {f"/etc/nginx/{folder}" for folder in included} <= mounts(services["nginx"]).keys()
 
 
-def test_what_is_mounted_is_there(compose: Any) -> None:
-    volumes = set()
-    for service in compose["services"].values():
-        for source in mounts(service).values():
-            if source.startswith("."):
-                assert (FOLDER / source).exists(), source
-            else:
-                volumes.add(source)
-    assert volumes == set(compose.get("volumes", []))
+def test_log_is_in_a_volume(services: Any, settings: Settings) -> None:
+    folders = [settings.log_file.parent] if settings.log_file else []
+    assert [Path(target) for target in mounts(services["app"])] == folders
 
 
-def test_the_log_is_kept_outside_of_the_container(
-    compose: Any, in_force: settings.Settings
-) -> None:
-    folders = [in_force.log_file.parent] if in_force.log_file else []
-    assert [Path(target) for target in mounts(compose["services"]["app"])] == folders
+def test_docker_waits_longer_than_the_service_drains(services: Any, settings: Settings) -> None:
+    drain = settings.drain_delay + settings.drain_timeout
+    for name in {"app", "nginx"} & services.keys():
+        assert int(services[name]["stop_grace_period"].removesuffix("s")) > drain
 
 
-def test_docker_waits_longer_than_the_service_drains(
-    compose: Any, in_force: settings.Settings
-) -> None:
-    drain = in_force.drain_delay + in_force.drain_timeout
-    for name in {"app", "nginx"} & compose["services"].keys():
-        assert seconds(compose["services"][name]["stop_grace_period"]) > drain
-
-
-def test_somebody_reaps_what_others_leave_behind(compose: Any, in_force: settings.Settings) -> None:
-    alone = getattr(in_force, "workers", 1) == 1
-    assert compose["services"]["app"].get("init", False) == alone
-
-
-def test_containers_may_do_as_little_as_possible(compose: Any) -> None:
-    for service in compose["services"].values():
-        assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        assert service["security_opt"] == ["no-new-privileges:true"]
-        assert "privileged" not in service
-    assert {name for name, one in compose["services"].items() if "cap_add" in one} <= {"nginx"}
-
-
-def test_no_container_fills_the_disk_with_its_output(compose: Any) -> None:
-    for service in compose["services"].values():
-        assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+def test_orphaned_processes_are_reaped(services: Any, settings: Settings) -> None:
+    # By the supervisor of several workers, otherwise by Docker's init.
+    assert services["app"].get("init", False) == (settings.workers == 1)

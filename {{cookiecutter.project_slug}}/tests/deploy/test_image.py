@@ -1,22 +1,25 @@
-"""The image: made of what is there, started as the service, and nobody is root in it."""
+"""The Dockerfile matches the project's files and the production settings."""
 
 import json
 import re
 import tomllib
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
 
-from {{ cookiecutter.package_name }}.runtime import settings
+from {{ cookiecutter.package_name }}.settings import Settings
 
-from ..support import ROOT
+from .files import ROOT
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 Instructions = list[tuple[str, str]]
 
 
 def stages() -> list[Instructions]:
-    """Read the Dockerfile: the instructions of each stage, and before them those of none."""
+    """Read the Dockerfile: the instructions before the first stage, then those of each stage."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
     found: list[Instructions] = [[]]
     for line in text.replace("\\\n", " ").splitlines():
@@ -29,20 +32,20 @@ def stages() -> list[Instructions]:
 
 
 def last(word: str) -> str:
-    """Tell what the only instruction of this kind says in the last stage."""
-    (found,) = (rest for name, rest in stages()[-1] if name == word)
+    """Return the arguments of an instruction that occurs once in the last stage."""
+    [found] = [rest for name, rest in stages()[-1] if name == word]
     return found
 
 
 def copied() -> list[str]:
-    """List what the Dockerfile copies out of the project."""
+    """Return the paths that the Dockerfile copies from the project."""
     lines = [rest.split() for stage in stages() for word, rest in stage if word == "COPY"]
-    ours = [words for words in lines if not words[0].startswith("--from")]
-    return [word for words in ours for word in words[:-1] if not word.startswith("--")]
+    from_project = [words for words in lines if not words[0].startswith("--from")]
+    return [word for words in from_project for word in words[:-1] if not word.startswith("--")]
 
 
 def is_sent(path: str) -> bool:
-    """Tell whether .dockerignore lets the builder have a path: the last rule for it counts."""
+    """Return whether .dockerignore includes a path in the build context: the last rule wins."""
     rules = (ROOT / ".dockerignore").read_text().splitlines()
     sent = True
     for rule in rules:
@@ -54,7 +57,7 @@ def is_sent(path: str) -> bool:
     return sent
 
 
-def test_what_is_copied_is_there_and_sent_to_the_builder() -> None:
+def test_copied_files_exist_and_are_sent() -> None:
     assert copied()
     for path in copied():
         assert (ROOT / path).exists(), path
@@ -62,68 +65,40 @@ def test_what_is_copied_is_there_and_sent_to_the_builder() -> None:
 
 
 @pytest.mark.parametrize(
-    "path",
-    [
-        ".env",
-        ".git/config",
-        ".venv/bin/python",
-        "deploy/docker/tls/private.key",
-        "src/{{ cookiecutter.package_name }}/__pycache__/app.pyc",
-        "tests/conftest.py",
-    ],
+    "path", [".env", ".git/config", ".venv/bin/python", "deploy/docker/tls/private.key"]
 )
-def test_what_is_no_part_of_the_service_is_not_sent(path: str) -> None:
+def test_private_files_are_not_sent(path: str) -> None:
     assert not is_sent(path)
 
 
-def test_python_is_one_that_the_service_supports() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ((word, default),) = stages()[0]
-    assert word == "ARG"
+def test_python_is_a_supported_version() -> None:
+    [(_, default)] = stages()[0]
     version = default.removeprefix("PYTHON_VERSION=")
-    assert numbers(version) >= numbers(project["requires-python"])
-    # Both stages have the same, or what one compiles is of no use to the other.
-    bases = [rest.split()[0] for stage in stages() for word, rest in stage if word == "FROM"]
-    assert bases == ["python:${PYTHON_VERSION}-slim"] * 2
+    assert numbers(version) >= numbers(PROJECT["requires-python"])
 
 
 def numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
 
 
-def test_the_settings_of_production_are_where_the_service_looks() -> None:
-    assert ("COPY", f"--chmod=0644 deploy/production.env {settings.ENV_FILE}") in stages()[-1]
-    names = [word for word, _ in stages()[-1]]
-    assert names.index("WORKDIR") < names.index("COPY", names.index("WORKDIR"))
+def test_image_starts_the_command_of_the_project() -> None:
+    [command] = json.loads(last("ENTRYPOINT"))
+    assert command in PROJECT["scripts"]
 
 
-def test_others_than_the_container_itself_reach_the_service(production: settings.Settings) -> None:
+def test_production_settings_are_where_the_service_reads_them() -> None:
+    file = Settings.model_config["env_file"]
+    assert ("COPY", f"--chmod=0644 deploy/production.env {file}") in stages()[-1]
+
+
+def test_service_is_reachable_from_outside_the_container(production: Settings) -> None:
     assert production.address.is_unspecified
     assert production.admin_address.is_unspecified
 
 
-def test_the_command_of_the_service_is_started_and_asked() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (command,) = project["scripts"]
-    assert json.loads(last("ENTRYPOINT")) == [command]
-    assert json.loads(last("CMD")) == ["serve"]
-    options, _, health = last("HEALTHCHECK").partition(" CMD ")
-    assert json.loads(health) == [command, "healthcheck"]
-    # The command itself waits 3 s for an answer.
-    assert int(re.findall(r"--timeout=(\d+)s", options)[0]) > 3
-
-
-def test_the_user_is_a_number_and_not_root() -> None:
-    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last("USER"))
-
-
-def test_the_folder_of_the_log_is_the_users(production: settings.Settings) -> None:
+def test_log_folder_is_writable(production: Settings) -> None:
     user, _, group = last("USER").partition(":")
-    made = [rest for word, rest in stages()[-1] if rest.startswith("install --directory")]
+    created = [rest for word, rest in stages()[-1] if rest.startswith("install --directory")]
     folders = [production.log_file.parent] if production.log_file else []
     options = f"--owner={user} --group={group} --mode=0750"
-    assert made == [f"install --directory {options} {folder}" for folder in folders]
-
-
-def test_a_stop_drains() -> None:
-    assert last("STOPSIGNAL") == "SIGTERM"
+    assert created == [f"install --directory {options} {folder}" for folder in folders]

@@ -1,4 +1,4 @@
-"""Prometheus asks where the service answers, and the alert rules ask for what it says."""
+"""Prometheus, the alert rules, their unit tests and the production settings agree."""
 
 import re
 import shutil
@@ -9,20 +9,19 @@ from typing import Any
 import pytest
 import yaml
 
-from {{ cookiecutter.package_name }}.runtime import settings
+from {{ cookiecutter.package_name }}.settings import Settings
 
-from ..support import ROOT
-from .promql import names, unknown
+from .files import ROOT
 
 NAME = "{{ cookiecutter.project_slug }}"
 FOLDER = ROOT / "deploy/prometheus"
-RULES, CASES = f"{NAME}.rules.yml", f"{NAME}.rules.test.yml"
+RULES, TESTS = f"{NAME}.rules.yml", f"{NAME}.rules.test.yml"
 COMPOSE = ROOT / "deploy/docker/compose.yaml"
 KUBERNETES = ROOT / "deploy/kubernetes"
 
 
 def read(path: Path) -> Any:
-    """Read a file, which has one document."""
+    """Read a file with one document."""
     return yaml.safe_load(path.read_text("utf-8"))
 
 
@@ -32,26 +31,19 @@ def job() -> Any:
     return only
 
 
+@pytest.fixture
 def alerts() -> list[Any]:
-    """List the alert rules."""
-    [group] = read(FOLDER / RULES)["groups"]
-    assert group["name"] == NAME
-    return list(group["rules"])
+    return [rule for group in read(FOLDER / RULES)["groups"] for rule in group["rules"]]
 
 
-@pytest.fixture(params=alerts(), ids=lambda alert: str(alert["alert"]))
-def alert(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-# Where it asks
+# Targets
 
 
 def targets(job: Any) -> list[str]:
-    return [target for some in job.get("static_configs", []) for target in some["targets"]]
+    return [target for config in job.get("static_configs", []) for target in config["targets"]]
 
 
-def test_prometheus_asks_the_admin_port(job: Any, production: settings.Settings) -> None:
+def test_prometheus_scrapes_the_admin_port(job: Any, production: Settings) -> None:
     if KUBERNETES.exists():
         assert targets(job) == []
     elif COMPOSE.exists():
@@ -59,91 +51,73 @@ def test_prometheus_asks_the_admin_port(job: Any, production: settings.Settings)
         assert production.admin_address.is_unspecified
         assert targets(job) == [f"app:{production.admin_port}"]
     else:
-        assert targets(job) == [f"{production.admin_address}:{production.admin_port}"]
-    assert {"metrics_path", "scheme"}.isdisjoint(job)
+        assert f"{production.admin_address}:{production.admin_port}" in targets(job)
 
 
-def test_prometheus_finds_the_pods(job: Any) -> None:
+def test_prometheus_discovers_the_pods(job: Any) -> None:
     discovery = job.get("kubernetes_sd_configs", [])
     assert bool(discovery) == KUBERNETES.exists()
-    for one in discovery:
-        deployment = read(KUBERNETES / "base/deployment.yaml")["spec"]["template"]
-        [selector] = one["selectors"]
+    for config in discovery:
+        pod = read(KUBERNETES / "base/deployment.yaml")["spec"]["template"]
+        [selector] = config["selectors"]
         key, _, value = selector["label"].partition("=")
-        assert deployment["metadata"]["labels"][key] == value
+        assert pod["metadata"]["labels"][key] == value
         overlay = read(KUBERNETES / "overlays/production/kustomization.yaml")
-        assert one["namespaces"]["names"] == [overlay["namespace"]]
-        [container] = deployment["spec"]["containers"]
+        assert config["namespaces"]["names"] == [overlay["namespace"]]
         [port] = [rule["regex"] for rule in job["relabel_configs"] if rule.get("action") == "keep"]
-        assert port in [one["name"] for one in container["ports"]]
+        assert port in [p["name"] for c in pod["spec"]["containers"] for p in c["ports"]]
 
 
-def test_prometheus_reads_the_rules() -> None:
+def test_compose_mounts_this_folder() -> None:
+    if COMPOSE.exists():
+        service = read(COMPOSE)["services"]["prometheus"]
+        [source] = [line.split(":")[0] for line in service["volumes"] if ":/etc/prometheus" in line]
+        assert (COMPOSE.parent / source).resolve() == FOLDER
+        assert all(line.startswith("127.0.0.1:") for line in service["ports"])
+
+
+# Alert rules
+
+
+def test_rules_are_loaded_and_tested() -> None:
     assert read(FOLDER / "prometheus.yml")["rule_files"] == [RULES]
-    assert read(FOLDER / CASES)["rule_files"] == [RULES]
+    assert read(FOLDER / TESTS)["rule_files"] == [RULES]
 
 
-def test_compose_gives_prometheus_its_files() -> None:
-    service = read(COMPOSE)["services"]["prometheus"] if COMPOSE.exists() else {}
-    for line in service.get("volumes", []):
-        source, target, *_ = line.split(":")
-        if target == "/etc/prometheus":
-            assert (COMPOSE.parent / source).resolve() == FOLDER
-    for line in service.get("ports", []):
-        assert line.startswith("127.0.0.1:")
+def selectors(text: str) -> list[tuple[str, str]]:
+    """Return the selectors in an expression: the metric and its matchers."""
+    return re.findall(r"(\w+)\{([^}]*)\}", text)
 
 
-# What it asks for
+def test_rules_select_the_job_of_this_service(alerts: list[Any], job: Any) -> None:
+    for alert in alerts:
+        found = selectors(alert["expr"])
+        assert found
+        for metric, matchers in found:
+            assert f'job="{job["job_name"]}"' in matchers, f"{alert['alert']}: {metric}"
 
 
-def test_the_rules_are_about_this_service_alone(alert: Any, job: Any) -> None:
-    assert job["job_name"] == NAME
-    selectors = re.findall(r"(\w+)\{([^}]*)\}", alert["expr"])
-    assert {name for name, _ in selectors} == names(alert["expr"])
-    for _, matchers in selectors:
-        assert f'job="{NAME}"' in matchers
+def test_tests_have_the_metrics_of_the_rules(alerts: list[Any]) -> None:
+    tests = read(FOLDER / TESTS)["tests"]
+    series = {one["series"].partition("{")[0] for test in tests for one in test["input_series"]}
+    assert {metric for alert in alerts for metric, _ in selectors(alert["expr"])} <= series
 
 
-def test_the_rules_ask_for_what_there_is(alert: Any) -> None:
-    assert names(alert["expr"])
-    assert unknown(alert["expr"]) == set()
-
-
-@pytest.mark.parametrize("wrong", ["http_requests_total", 'workers_ready{color="red"}'])
-def test_what_there_is_not_is_noticed(wrong: str) -> None:
-    assert unknown(f"rate({wrong}[5m]) > 0") != set()
-
-
-def test_rules_fit_the_number_of_processes(production: settings.Settings) -> None:
-    several = getattr(production, "workers", 1) != 1
-    assert ("WorkersDie" in {one["alert"] for one in alerts()}) == several
-
-
-# What it tells
-
-
-def test_an_alert_says_how_urgent_it_is_and_what_it_means(alert: Any) -> None:
-    assert alert["labels"]["severity"] in {"critical", "warning"}
-    assert alert["annotations"].keys() == {"summary", "description"}
+def test_every_alert_is_tested_and_documented(alerts: list[Any]) -> None:
+    severities = {alert["alert"]: alert["labels"]["severity"] for alert in alerts}
+    tested = re.findall(r'alertname="(\w+)"', (FOLDER / TESTS).read_text("utf-8"))
+    assert set(tested) == severities.keys()
     readme = (FOLDER / "README.md").read_text("utf-8")
-    assert f"**{alert['alert']}** ({alert['labels']['severity']})." in readme
+    assert dict(re.findall(r"^\*\*(\w+)\*\* \((critical|warning)\)", readme, re.M)) == severities
 
 
-def test_every_alert_has_a_case_in_which_it_fires(alert: Any) -> None:
-    cases = (FOLDER / CASES).read_text("utf-8")
-    assert f'alertname="{alert["alert"]}"' in cases
+def test_rules_suit_the_number_of_workers(alerts: list[Any], production: Settings) -> None:
+    names = {alert["alert"] for alert in alerts}
+    assert ("WorkerCrashes" in names) == (production.workers > 1)
 
 
-def test_no_text_is_about_an_alert_that_there_is_not() -> None:
-    there = {one["alert"] for one in alerts()}
-    readme = (FOLDER / "README.md").read_text("utf-8")
-    assert set(re.findall(r"^\*\*(\w+)\*\* \((?:critical|warning)\)", readme, re.M)) == there
-    cases = (FOLDER / CASES).read_text("utf-8")
-    assert set(re.findall(r'alertname="(\w+)"', cases)) == there
-
-
-@pytest.mark.parametrize(("command", "name"), [("check", RULES), ("test", CASES)])
-def test_promtool_finds_the_rules_good(command: str, name: str) -> None:
+@pytest.mark.parametrize(("command", "name"), [("check", RULES), ("test", TESTS)])
+def test_promtool_accepts_the_rules(command: str, name: str) -> None:
     promtool = shutil.which("promtool") or pytest.skip("promtool is not installed")
     done = subprocess.run(
         [promtool, command, "rules", FOLDER / name], capture_output=True, text=True, check=False

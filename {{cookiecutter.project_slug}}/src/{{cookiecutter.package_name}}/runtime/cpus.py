@@ -9,7 +9,7 @@ from pathlib import Path
 def usable_cpus(root: Path = Path("/")) -> int:
     """Count the processors that affinity and the quota of the control group leave, at least 1.
 
-    A quota of two and a half is two: a worker more than there are processors slows all of them.
+    A quota of 2.5 counts as 2: more workers than processors slow each other down.
     `root` is where /proc and /sys are. Source: cgroups(7), Linux's cgroup-v2 documentation.
     """
     has_affinity = hasattr(os, "sched_getaffinity")

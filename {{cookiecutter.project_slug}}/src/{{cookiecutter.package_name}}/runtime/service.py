@@ -72,11 +72,11 @@ class Service:
         info = self._definition.info
         parser = argparse.ArgumentParser(prog=info.name, description=f"Run {info.name}.")
         parser.add_argument("--version", action="version", version=info.version)
-        parser.set_defaults(command=self.serve)
+        parser.set_defaults(command=self._serve)
         commands = parser.add_subparsers(title="commands", metavar="", dest="name")
         for name, command, purpose in (
-            ("serve", self.serve, "serve until SIGTERM or Ctrl-C (default)"),
-            ("check", self._check, "validate the settings and print them"),
+            ("serve", self._serve, "serve until SIGTERM or Ctrl-C (default)"),
+            ("check", _check, "validate the settings and print them"),
             ("healthcheck", _healthcheck, "exit with 0 if the running service is ready"),
         ):
             commands.add_parser(name, help=purpose).set_defaults(command=command)
@@ -89,8 +89,7 @@ class Service:
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
 
-    def serve(self, settings: Settings) -> int:
-        """Serve until a signal, and return the exit code."""
+    def _serve(self, settings: Settings) -> int:
         try:
             # APP_DEBUG restarts the process at each change, which takes a single process.
             has_workers = settings.workers > 1 and not settings.debug
@@ -113,23 +112,13 @@ class Service:
             )
         return settings
 
-    def _check(self, settings: Settings) -> int:
-        for name, value in settings.model_dump(mode="json").items():
-            print(f"{PREFIX}{name.upper()}={_format_value(value)}")
-        for description in settings.unknown_variables():
-            print(f"Warning: {description}", file=sys.stderr)
-        return 0
 
-
-def _format_value(value: object) -> str:
-    """Format a value as it is written in the environment."""
-    if isinstance(value, list):
-        return ",".join(map(_format_value, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "" if value is None else str(value)
+def _check(settings: Settings) -> int:
+    for variable, value in settings.as_variables().items():
+        print(f"{variable}={value}")
+    for description in settings.unknown_variables():
+        print(f"Warning: {description}", file=sys.stderr)
+    return 0
 
 
 def _healthcheck(settings: Settings) -> int:
@@ -143,7 +132,8 @@ def _healthcheck(settings: Settings) -> int:
         print(response.read().decode())
         return 0 if response.status == http.client.OK else EXIT_FAILURE
     except (OSError, http.client.HTTPException) as error:
-        print(f"no response from {host}:{settings.admin_port}: {error}", file=sys.stderr)
+        shown = f"[{host}]" if ":" in host else host
+        print(f"no response from {shown}:{settings.admin_port}: {error}", file=sys.stderr)
         return EXIT_FAILURE
     finally:
         connection.close()

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import json
 import os
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
@@ -21,8 +22,10 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsError as DecodingError
 
 from .cpus import usable_cpus
 from .errors import SettingsError
@@ -92,7 +95,8 @@ class Settings(BaseSettings):
     """Base class of the settings: what the runtime needs. A service adds its own fields.
 
     The field ``price_list`` is the variable APP_PRICE_LIST. A secret has the type
-    `pydantic.SecretStr` and is masked wherever settings are shown. ::
+    `pydantic.SecretStr` and is masked wherever settings are shown. A list, a dict or a model is
+    written as JSON. ::
 
         class Settings(runtime.Settings):
             price_list: HttpUrl
@@ -103,7 +107,13 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # The validators of this base class are never needed, only those of the service's own.
+        defer_build=True,
     )
 
     address: IPvAnyAddress = IPv4Address("127.0.0.1")
@@ -135,6 +145,8 @@ class Settings(BaseSettings):
             settings = cls()
         except ValidationError as error:
             lines += [cls._format_error(detail) for detail in error.errors(include_url=False)]
+        except DecodingError as error:
+            lines += [_format_decoding_error(error)]
         except (OSError, UnicodeDecodeError) as error:
             lines += [f"{ENV_FILE} cannot be read: {error}"]
         if lines:
@@ -144,7 +156,7 @@ class Settings(BaseSettings):
     @classmethod
     def unknown_variables(cls) -> list[str]:
         """Describe the APP_ variables that match no setting: most likely typos."""
-        known = [PREFIX + name.upper() for name in cls.model_fields]
+        known = [_variable(name, field).upper() for name, field in cls.model_fields.items()]
         variables = {name.upper() for name in [*os.environ, *dotenv_values(ENV_FILE)]}
         descriptions = []
         for name in sorted(variables.difference(known)):
@@ -153,6 +165,14 @@ class Settings(BaseSettings):
                 hint = f", did you mean {matches[0]}?" if matches else ""
                 descriptions.append(f"{name} is not a setting{hint}")
         return descriptions
+
+    def as_variables(self) -> dict[str, str]:
+        """Return the variables that mean these settings, with secrets masked."""
+        values = self.model_dump(mode="json")
+        return {
+            _variable(name, field): _format_value(values[name], NoDecode not in field.metadata)
+            for name, field in type(self).model_fields.items()
+        }
 
     def restart_required(self, after: "Settings") -> list[str]:
         """Return the variables that have changed and take effect only after a restart."""
@@ -183,25 +203,49 @@ class Settings(BaseSettings):
 
     @classmethod
     def _format_error(cls, detail: ErrorDetails) -> str:
-        message = detail["msg"].removeprefix("Value error, ")
-        if not message.startswith("URL"):
+        message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        if message[1:2].islower():  # not URL, nor APP_
             message = message[0].lower() + message[1:]
         if not detail["loc"]:
-            return message  # from a validator of the whole: its message names the variables
-        name = str(detail["loc"][0])
-        variable = f"{PREFIX}{name.upper()}"
-        if detail["type"] == "missing":
-            return f"{variable}: is required and has no default"
+            # From a validator of the whole model. Its input is all values: never show that.
+            return message
+        name, *path = map(str, detail["loc"])
         field = cls.model_fields.get(name)
+        # A field with an alias is reported under that, which is the name of the variable.
+        variable = ", ".join([PREFIX + name.upper() if field else name, *path])
+        if detail["type"] == "missing" and not path:
+            return f"{variable}: is required and has no default"
         if field and "Secret" in str(field.annotation):
             return f"{variable}: {message}, got a secret"
-        return f"{variable}: {message}, got {_redact(repr(detail['input']))}"
+        # The input of a field with a structure may contain secrets.
+        is_plain = field and not path and isinstance(detail["input"], str)
+        return f"{variable}: {message}" + (f", got {_redact(detail['input'])}" if is_plain else "")
 
 
-def _redact(value: str) -> str:
+def _variable(name: str, field: FieldInfo) -> str:
+    alias = field.validation_alias
+    return alias if isinstance(alias, str) else PREFIX + name.upper()
+
+
+def _format_decoding_error(error: DecodingError) -> str:
+    # Raised for the first variable that is not the JSON that its field needs, such as a list.
+    [name] = re.findall(r'field "(\w+)"', str(error))
+    return f"{PREFIX}{name.upper()}: is not valid JSON"
+
+
+def _format_value(value: object, as_json: bool) -> str:
+    """Format a value as it is written in the environment."""
+    if isinstance(value, str):
+        return re.sub(r"://.*@", "://***@", value)  # the credentials of a URL
+    if isinstance(value, list | dict):
+        return json.dumps(value) if as_json else ",".join(map(str, value))
+    return "" if value is None else str(value).lower().removesuffix(".0")
+
+
+def _redact(text: str) -> str:
     # A URL may contain credentials, scheme://user:password@host or host?key=..., and any value may
     # have been assigned to the wrong key.
-    return re.sub(r"\?.*(?=['\"])", "?***", re.sub(r":.*@", "://***@", value))
+    return re.sub(r"\?.*(?=['\"])", "?***", re.sub(r":.*@", "://***@", repr(text)))
 
 
 def _public_ports(data: dict[str, Any]) -> range:

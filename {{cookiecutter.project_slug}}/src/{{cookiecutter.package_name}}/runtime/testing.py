@@ -162,7 +162,9 @@ async def serving(
 ) -> AsyncIterator[Client]:
     """Serve an application on a free port, in the event loop of the test.
 
-    Its resources are opened, but for those that `resources` replaces, by fakes for example.
+    Its resources are opened, but for those that `resources` replaces, by fakes for example:
+    ``resources={ORDERS: FakeStore()}``. Derive a fake from the real class, so that type checkers
+    compare the two.
     """
     fakes = resources or {}
     info = ServiceInfo("test", "0")
@@ -225,7 +227,7 @@ class ServiceProcess:
         return self._process.pid
 
     def records(self) -> list[Record]:
-        """Return the log records so far."""
+        """Return the log records so far, access lines included; each has its ``worker``."""
         lines = self._log.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
@@ -296,7 +298,10 @@ class ServiceStarter:
 
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[ServiceStarter]:
-    """Start the service as a real process: ``start_service(workers=2, drain_timeout=1)``."""
+    """Start the service as a real process: ``start_service(workers=2, drain_timeout=1)``.
+
+    Keyword arguments are settings. ``port_per_worker=True`` needs a `port` of your own.
+    """
     starter = ServiceStarter(tmp_path)
     yield starter
     starter.kill_all()
@@ -304,9 +309,9 @@ def start_service(tmp_path: Path) -> Iterator[ServiceStarter]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the settings of the environment and of `.env`; the test runs in a folder of its own."""
+    """Hide APP_ and OTEL_ variables and `.env`; the test runs in a folder of its own."""
     for name in list(os.environ):
-        if name.upper().startswith(PREFIX):
+        if name.upper().startswith((PREFIX, "OTEL_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -68,8 +68,8 @@ class Application(web.Application):
             "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
         }
         super().__init__(list(routes), **(defaults | tornado_settings))
-        # Behind a compression that `compress_response=True` asks for: it counts what is sent.
-        self.transforms.append(StandardHeaders)
+        # Last, behind a compression that `compress_response=True` asks for: it counts what is sent.
+        self.transforms = [*self.transforms, StandardHeaders]
         self.config = settings
         self.resources = Resources()
         self.declared_resources = tuple(resources)
@@ -154,7 +154,7 @@ class NotFound(Handler):
     """Handles requests that match no route."""
 
     def prepare(self) -> None:
-        raise Problem(404)
+        raise Problem(404, "No route matches this path.")
 
     def check_trusted_origin(self, origin: str) -> bool:
         # 404 instead of 403 for cross-origin requests.
@@ -169,7 +169,8 @@ class ContentTooLarge(NotFound):
         # Otherwise Tornado sends a bare 400 after this response.
         connection = cast(HTTP1Connection, self.request.connection)
         connection.set_max_body_size(sys.maxsize)
-        raise Problem(413)
+        limit = self.config.max_body_size
+        raise Problem(413, f"The body may have at most {limit} bytes.")
 
 
 def _content_length(headers: HTTPHeaders) -> int:

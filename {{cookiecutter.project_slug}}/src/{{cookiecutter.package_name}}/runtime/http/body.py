@@ -22,30 +22,34 @@ class Body(BaseModel):
             quantity: int = Field(default=1, ge=1)
 
         order = Order.from_request(self.request)   # in a handler
+
+    As in pydantic, ``"3"`` is accepted as an integer unless the field is strict:
+    ``Field(strict=True)``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
-    def from_request(cls, request: HTTPServerRequest) -> Self:
+    def from_request(cls, request: HTTPServerRequest, *, context: object = None) -> Self:
         """Parse and validate the body of a request.
 
-        Raises `Problem` 415 unless the body is ``application/json`` and not compressed, 400 if it
-        is not JSON, and 422 with all errors if it is not valid.
+        `context` is what validators find as ``info.context``, such as the settings, for rules that
+        depend on them. Raises `Problem` 415 unless the body is ``application/json`` and not
+        compressed, 400 if it is not JSON, and 422 with all errors if it is not valid.
         """
         media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if media_type != "application/json" or "Content-Encoding" in request.headers:
             raise Problem(415, "The body must be application/json, not compressed.")
         try:
-            return cls.parse(orjson.loads(request.body))
+            return cls.parse(orjson.loads(request.body), context=context)
         except orjson.JSONDecodeError as error:
             raise Problem(400, f"The body is not JSON: {error}.") from None
 
     @classmethod
-    def parse(cls, data: object) -> Self:
+    def parse(cls, data: object, *, context: object = None) -> Self:
         """Validate untrusted data, such as a part of the path. Raises `Problem` 422."""
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(data, context=context)
         except ValidationError as error:
             if error.error_count() > MAX_ERRORS:
                 raise Problem(422, f"{error.error_count()} validation errors.") from None

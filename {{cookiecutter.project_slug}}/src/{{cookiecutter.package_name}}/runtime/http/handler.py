@@ -6,7 +6,6 @@ from asyncio import Future
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import responses
-from types import TracebackType
 from typing import Any, cast
 
 import orjson
@@ -25,6 +24,13 @@ CONNECTION_CLOSED = (StreamClosedError, WebSocketClosedError)
 CLIENT_CLOSED_REQUEST = 499, "Client Closed Request"
 """Logged when the client disconnects before the response, as Nginx does."""
 
+DETAILS = {
+    403: "Requests like this one are not allowed, for example from another origin.",
+    405: "The header Allow lists the methods that are allowed.",
+    500: "The cause is in the log of the service, under this request_id.",
+}
+"""What to do about an error that is not a `Problem` with a detail of its own."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -42,6 +48,10 @@ class Handler(RequestHandler):
                 if order is None:
                     raise Problem(404, "No such order.")
                 self.reply({"number": number, "currency": self.config.currency})
+
+    ``prepare`` runs before each method, and may raise a `Problem`: the place for authentication.
+    ``self.set_header("Location", url)`` before `reply` adds a header. A method that the class does
+    not have gets 405.
 
     `Problem` is for errors of the client. Any other exception is logged, reported to the
     extensions, and becomes a 500 without details. Blocking calls hold up every other request of
@@ -98,6 +108,8 @@ class Handler(RequestHandler):
             "status": status_code,
             "request_id": self.request.id,
         }
+        if status_code in DETAILS:
+            problem["detail"] = DETAILS[status_code]
         if isinstance(error, Problem):
             problem |= self._details(error)
         if error and self.settings.get("serve_traceback"):
@@ -126,12 +138,7 @@ class Handler(RequestHandler):
         else:
             super().send_error(status_code, **kwargs)
 
-    def log_exception(
-        self,
-        typ: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def log_exception(self, typ: object, value: Any, tb: object) -> None:
         if isinstance(value, HTTPError):
             # Raised on purpose; the access log has the status. For 5xx log the reason too.
             level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
@@ -140,9 +147,8 @@ class Handler(RequestHandler):
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
-            if value is not None:
-                for hooks in self._hooks:
-                    hooks.request_failed(self, value)
+            for hooks in self._hooks:
+                hooks.request_failed(self, value)
 
     def _client_disconnected(self) -> bool:
         # After a WebSocket upgrade the request has no stream.

@@ -12,7 +12,11 @@ class RequestHooks:
     """
 
     def request_started(self, request: Request) -> None:
-        """Called when the headers have arrived. The handler runs in a copy of this context."""
+        """Called when the headers have arrived.
+
+        The handler runs in a copy of this context. A context variable set here keeps its value
+        until the connection's next request, so set it for each one.
+        """
 
     def request_finished(self, handler: RequestHandler) -> None:
         """Called once per request, when the response is complete and its access line logged."""

@@ -15,15 +15,17 @@ class Resource(Generic[T]):
     - `name`: for error messages, such as "cannot open orders: ...".
     - `lifespan`: a function that gets the settings and returns an async context manager. It is
       entered in each worker before the worker is ready, and left after it has drained. If it
-      raises, the worker does not start.
+      raises, the worker does not start. What one worker keeps in memory is unknown to the others.
 
     ::
 
         @asynccontextmanager
         async def open_orders(settings: Settings) -> AsyncIterator[OrderStore]:
             store = await OrderStore.connect(settings.database)
-            yield store
-            await store.close()
+            try:
+                yield store
+            finally:
+                await store.close()
 
         ORDERS = Resource("orders", open_orders)
 
@@ -56,6 +58,3 @@ class Resources:
     def __setitem__(self, resource: Resource[T], value: T) -> None:
         """Make a resource available. For the runtime, and for fakes in tests."""
         self._values[resource] = value
-
-    def __contains__(self, resource: Resource[Any]) -> bool:
-        return resource in self._values

@@ -20,12 +20,13 @@ class Route(Rule):
     - `path`: ``{name}`` matches one segment, ``{name*}`` the rest of the path, slashes included.
       The handler's method gets what matched, percent-decoded, as arguments.
     - `handler`: a subclass of `Handler`, `WebSocket` or any handler of Tornado.
-    - further keyword arguments are passed to the handler's ``initialize``.
+    - further keyword arguments are passed to the handler's ``initialize``, for example
+      ``Route("/files/{path*}", StaticFileHandler, path="/srv/files")``.
 
     The template, not the path of the request, is what the access log and the metrics call a route.
     """
 
-    def __init__(self, path: str, handler: type[RequestHandler], **arguments: Any) -> None:
+    def __init__(self, path: str, handler: type[RequestHandler], /, **arguments: Any) -> None:
         super().__init__(PathTemplate(path), handler, arguments)
 
 

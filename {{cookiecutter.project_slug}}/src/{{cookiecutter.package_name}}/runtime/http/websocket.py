@@ -1,6 +1,7 @@
 """WebSocket base class: handshake errors as problem+json, and tracking for the drain."""
 
 import re
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 
@@ -24,31 +25,31 @@ class WebSocket(Handler, WebSocketHandler):
             async def on_message(self, message: str | bytes) -> None:
                 await self.write_message(message)    # awaited for back-pressure
 
-    ``open`` and ``on_close`` frame its life. Handshakes from other origins get 403; override
-    ``check_origin`` to allow them. A drain closes it with code 1001. Call ``super()`` if you
-    override ``prepare`` or ``on_finish``.
+    ``open`` and ``on_close`` frame its life. Handshakes from other origins get 403; name them in
+    ``Application(trusted_origins=[...])`` or override ``check_origin`` to allow them. A drain
+    closes it with code 1001. Call ``super()`` if you override ``prepare`` or ``on_finish``.
     """
 
     def __init__(self, application: Any, request: Any, **arguments: Any) -> None:
         self._connections: Connections = application.connections
         super().__init__(application, request, **arguments)
 
-    def prepare(self) -> None:
+    def prepare(self) -> Awaitable[None] | None:
         # Tornado rejects bad handshakes in plain text, and accepts some invalid ones.
         if is_draining(self.request):
             raise Problem(503, "The service is shutting down.")
         headers = self.request.headers
         self._check_upgrade()
-        if headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-            self.check_origin(headers.get("Origin", ""))
         if self.get_compression_options() is None:
             # No extension is supported, and Tornado fails on some unknown ones.
             headers.pop("Sec-WebSocket-Extensions", None)
+        return None
 
     def _check_upgrade(self) -> None:
         headers = self.request.headers
         if (
-            headers.get("Upgrade", "").lower() != "websocket"
+            self.request.method != "GET"
+            or headers.get("Upgrade", "").lower() != "websocket"
             or "upgrade" not in headers.get("Connection", "").lower()
             or headers.get("Sec-WebSocket-Version") != "13"
             or self.request.version != "HTTP/1.1"
@@ -58,10 +59,11 @@ class WebSocket(Handler, WebSocketHandler):
         if not _KEY.fullmatch(headers.get("Sec-WebSocket-Key", "")):
             raise Problem(400, "Sec-WebSocket-Key must be 16 bytes in base64.")
 
-    def check_origin(self, origin: str) -> bool:
-        if not super().check_origin(origin):
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        # Tornado checks this itself, but rejects in plain text.
+        if self._check_cross_origin(self.check_origin):
             raise Problem(403, "WebSockets from this origin are not allowed.")
-        return True
+        await super().get(*args, **kwargs)
 
     def on_finish(self) -> None:
         # The handshake is done: from here on it counts as a WebSocket, not as a request.
@@ -71,5 +73,6 @@ class WebSocket(Handler, WebSocketHandler):
     def on_connection_close(self) -> None:
         if self in self._connections.websockets:
             self._connections.websockets.remove(self)
-            log_access(self, extra={"websocket.close_code": self.close_code})
+            if "log_function" not in self.settings:
+                log_access(self, extra={"websocket.close_code": self.close_code})
         super().on_connection_close()

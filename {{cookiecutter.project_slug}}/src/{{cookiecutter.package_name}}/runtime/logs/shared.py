@@ -79,17 +79,17 @@ class NonBlockingHandler(BufferedHandler):
 
     def flush(self) -> None:
         """Write what can be written without blocking."""
-        self._flush()
+        self.try_flush()
 
     def close(self) -> None:
         """Flush, for at most `FLUSH_TIMEOUT` seconds."""
         deadline = time.monotonic() + FLUSH_TIMEOUT
-        while not self._flush() and time.monotonic() < deadline:
+        while not self.try_flush() and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL)
         super().close()
 
-    def _flush(self) -> bool:
-        """Return whether everything was written."""
+    def try_flush(self) -> bool:
+        """Write what can be written without blocking. Return whether that was everything."""
         if os.getpid() != self._pid:
             return True  # a forked child has a copy of the parent's lines
         # New lines are taken only when the pending ones are written, so that BUFFER_LIMIT applies.

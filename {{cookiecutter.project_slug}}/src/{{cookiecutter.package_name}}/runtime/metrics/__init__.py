@@ -6,7 +6,8 @@ it up, `page` is ``GET /metrics``.
 
 Create a metric of your own once, at the top of the module that uses it, with `prometheus_client`.
 Counters, histograms and summaries are summed over all workers; a gauge gets a label ``worker``
-unless its `multiprocess_mode` is livesum, livemax or livemin.
+unless its `multiprocess_mode` is livesum, livemax or livemin. An extension creates its metrics in
+its `lifespan`: what exists before the fork is not exported.
 
 Not supported with several workers: `Info`, `Enum`, `set_function`, `remove`, the mode mostrecent,
 exemplars, custom collectors, and metrics that a library creates on import. Changing the type of a

@@ -1,9 +1,9 @@
 """The extension: records the duration of every request, and shows all metrics."""
 
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
+from time import perf_counter
 from typing import cast
 
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
@@ -22,17 +22,15 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5
 """Upper bounds in seconds."""
 OTHER_METHOD = "_OTHER"
 
-Observe = Callable[[float], None]
-
 
 class Metrics(Extension):
     """Prometheus metrics: ``Service(..., extensions=[Metrics()])`` and ``GET /metrics``.
 
-    `registry` is where metrics are created; tests may give one of their own.
+    `registry` is where the metrics of the process are; tests may give one of their own.
     """
 
-    _observe_with: Callable[[str, str, int], Observe]
-    """Returns what records a duration with these labels. Set by `lifespan`."""
+    _duration_of: Callable[[str, str, int], Histogram]
+    """Returns the histogram of a method, route and status. Set by `lifespan`."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._registry = registry
@@ -61,13 +59,16 @@ class Metrics(Extension):
             buckets=BUCKETS,
             registry=self._registry,
         )
-        self._observe_with = cache(lambda *labels: histogram.labels(*labels).observe)
-        yield
+        self._duration_of = cache(histogram.labels)
+        try:
+            yield
+        finally:
+            # The next one in this process would be a duplicate: that of another test.
+            self._registry.unregister(histogram)
 
     def request_finished(self, handler: RequestHandler) -> None:
         request = cast(Request, handler.request)
         # Never use client input as a label: unbounded cardinality.
-        is_known = request.method in handler.SUPPORTED_METHODS
-        method = request.method if is_known else OTHER_METHOD
-        observe = self._observe_with(method, request.route, handler.get_status())
-        observe(time.perf_counter() - request.start_time)
+        method = request.method if request.method in handler.SUPPORTED_METHODS else OTHER_METHOD
+        duration = self._duration_of(method, request.route, handler.get_status())
+        duration.observe(perf_counter() - request.start_time)

@@ -34,12 +34,12 @@ class ServiceDefinition:
 
     def make_app(self, settings: Settings) -> Application:
         """Import the application and create it. Raises `StartupError`."""
-        application = create_application(settings, self._import_and_make_app)
-        application.hooks = self.extensions
-        return application
+        return create_application(settings, self._import_and_make_app)
 
     def _import_and_make_app(self, settings: Settings) -> Application:
-        return cast(AppFactory, pkgutil.resolve_name(self.app))(settings)
+        application = cast(AppFactory, pkgutil.resolve_name(self.app))(settings)
+        application.hooks = self.extensions
+        return application
 
 
 def create_application(settings: Settings, make_app: AppFactory) -> Application:

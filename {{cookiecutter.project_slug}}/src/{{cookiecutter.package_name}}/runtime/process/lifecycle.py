@@ -152,8 +152,14 @@ class Lifecycle:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         for extension in self._extensions:
-            lifespan = extension.lifespan(self._service, self._settings)
-            await stack.enter_async_context(lifespan)
+            try:
+                lifespan = extension.lifespan(self._service, self._settings)
+                await stack.enter_async_context(lifespan)
+            except StartupError:
+                raise
+            except Exception as error:
+                name = type(extension).__name__
+                raise StartupError(f"cannot start {name}: {error!r}") from error
         for resource in self._application.declared_resources:
             try:
                 value = await stack.enter_async_context(resource.lifespan(self._settings))

@@ -19,7 +19,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+TRACES_PATH = "/v1/traces"
 SHUTDOWN_TIMEOUT = 3.0
 """Seconds that a stop may wait for the last spans to be sent."""
 WARNING_INTERVAL = 60.0
@@ -156,11 +156,11 @@ class BoundedSpanProcessor(BatchSpanProcessor):
 
         Raises `ValueError`.
         """
-        endpoint = _endpoint()
-        if not endpoint:
+        url = collector_url()
+        if not url:
             return None
         session = RecordingSession()
-        exporter = OTLPSpanExporter(session=session)
+        exporter = OTLPSpanExporter(url, session=session)
         # Beyond its own limit the processor drops spans as well, but it does not count them, and
         # its warning would carry the ids of whatever request has just finished.
         limit = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or DEFAULT_QUEUE_SIZE)
@@ -187,12 +187,30 @@ class BoundedSpanProcessor(BatchSpanProcessor):
         self._exporter.close()
 
 
-def _endpoint() -> str:
-    """Return the URL of the collector; empty if none is set. Raises `ValueError`."""
-    for variable in ENDPOINT_VARIABLES:
-        if endpoint := os.environ.get(variable, "").strip():
-            url = urlsplit(endpoint)
-            if url.scheme not in {"http", "https"} or not url.hostname:
-                raise ValueError(f"{variable} must be a URL such as http://127.0.0.1:4318")
-            return endpoint
+def collector_url() -> str:
+    """Return the URL to which spans are sent; empty if none is set. Raises `ValueError`."""
+    if url := _read_url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        return url
+    if url := _read_url("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return url.rstrip("/") + TRACES_PATH
     return ""
+
+
+def _read_url(variable: str) -> str:
+    value = os.environ.get(variable, "").strip()
+    if value and not _is_plain_url(value):
+        # Without the value, which may contain a password.
+        raise ValueError(
+            f"{variable} must be a URL such as http://127.0.0.1:4318, without credentials and query"
+        )
+    return value
+
+
+def _is_plain_url(value: str) -> bool:
+    """Return whether it is an HTTP URL without secrets: the log shows it when an export fails."""
+    try:
+        url = urlsplit(value)
+        has_server = bool(url.hostname) and url.port != 0  # raises if it is no number
+    except ValueError:
+        return False
+    return url.scheme in {"http", "https"} and has_server and not set(value).intersection("@?#")

@@ -18,7 +18,6 @@ from opentelemetry.context import Context, attach
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import (
-    NoOpTracer,
     Span,
     SpanKind,
     Tracer,
@@ -60,23 +59,23 @@ class TracedRequest(Request):
 class Tracing(Extension):
     """Traces every request: ``Service(..., extensions=[Tracing()])``.
 
-    Spans are exported if OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set;
-    all other variables of OpenTelemetry's exporter apply, too. Without an endpoint the ids are
-    logged and passed on all the same.
+    Spans are exported if OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is set,
+    in the environment or in `.env`; OpenTelemetry's other variables apply, too. Without an endpoint
+    the ids are logged and passed on all the same.
     """
 
-    def __init__(self) -> None:
-        self._tracer: Tracer = NoOpTracer()
+    _tracer: Tracer
+    """Set by `lifespan`."""
 
     @asynccontextmanager
     async def lifespan(self, service: ServiceInfo, settings: Settings) -> AsyncIterator[None]:
         for name in SILENCED_LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        _load_dotenv()
         try:
-            _check_headers()
-            provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
-            processor = BoundedSpanProcessor.from_environment()
+            with _env_file_variables():
+                _check_headers()
+                provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
+                processor = BoundedSpanProcessor.from_environment()
         except ValueError as error:
             raise StartupError(f"cannot start tracing, see the OTEL_ variables: {error}") from None
         if processor:
@@ -132,11 +131,24 @@ class TraceContextFilter(logging.Filter):
         return True
 
 
-def _load_dotenv() -> None:
-    """Let OpenTelemetry's variables stand in `.env`, too; it reads the environment only."""
-    for name, value in dotenv_values(ENV_FILE).items():
-        if name.startswith("OTEL_") and value:
-            os.environ.setdefault(name, value)
+@contextmanager
+def _env_file_variables() -> Iterator[None]:
+    """Add the OTEL_ variables of `.env` to the environment, the only place OpenTelemetry reads.
+
+    As with settings the environment wins, and an empty value counts as unset. They are removed
+    afterwards: a process that this one starts would take them for values of the environment.
+    """
+    added = {
+        name: value
+        for name, value in dotenv_values(ENV_FILE).items()
+        if name.startswith("OTEL_") and value and not os.environ.get(name)
+    }
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _check_headers() -> None:

@@ -1,0 +1,25 @@
+"""What this service consists of."""
+
+from .echo import Echo
+from .greetings.handlers import GreetByName, Greetings, Welcome
+from .orders.handlers import PlaceOrder, ShowOrder
+from .orders.store import ORDERS
+from .runtime import Application, Route
+from .settings import Settings
+
+
+def make_app(settings: Settings) -> Application:
+    """Build the application. Runs once in each worker, with the code of that moment."""
+    return Application(
+        settings,
+        routes=[
+            Route("/", Welcome),
+            Route("/greetings", Greetings),
+            Route("/greetings/{name}", GreetByName),
+            Route("/orders", PlaceOrder),
+            Route("/orders/{number}", ShowOrder),
+            Route("/echo", Echo),
+        ],
+        # Pools and clients: opened before the service is ready, closed after it has drained.
+        resources=[ORDERS],
+    )

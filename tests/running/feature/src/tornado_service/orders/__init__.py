@@ -1,0 +1,1 @@
+"""Orders: they can be placed and looked up."""

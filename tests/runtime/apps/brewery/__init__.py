@@ -1,0 +1,4 @@
+"""A service with metrics of its own, in the layout of a generated project.
+
+A test copies it to a folder, and the runtime into it.
+"""

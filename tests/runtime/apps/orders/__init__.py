@@ -1,0 +1,1 @@
+"""A service as an owner writes it, with settings of its own."""

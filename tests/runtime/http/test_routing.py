@@ -1,0 +1,90 @@
+"""Path templates, and the arguments of handlers."""
+
+from pathlib import Path
+
+import pytest
+from runtime.http.application import Application
+from runtime.http.handler import Handler
+from runtime.http.routing import Route
+from runtime.settings import Settings
+from runtime.testing import Record, response_json, serving
+from tornado.web import StaticFileHandler
+
+from ..support.access import access_lines
+
+
+class ShowSegments(Handler):
+    def get(self, **segments: str) -> None:
+        self.reply(segments)
+
+
+class ShowArguments(Handler):
+    def initialize(self, **arguments: object) -> None:
+        self._arguments = arguments
+
+    def get(self, **segments: str) -> None:
+        self.reply(self._arguments)
+
+
+def app(*routes: Route) -> Application:
+    return Application(Settings(), routes)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/a/1", {"x": "1"}),
+        ("/a/with%20space", {"x": "with space"}),
+        ("/a/1%2F2", {"x": "1/2"}),
+        ("/a/1/b/2", {"x": "1", "y": "2"}),
+        ("/a/1?x=9", {"x": "1"}),
+    ],
+)
+async def test_placeholder_matches_one_segment(path: str, expected: dict[str, str]) -> None:
+    routes = [Route("/a/{x}", ShowSegments), Route("/a/{x}/b/{y}", ShowSegments)]
+    async with serving(app(*routes)) as client:
+        assert response_json(await client.get(path)) == expected
+
+
+@pytest.mark.parametrize("path", ["/a", "/a/", "/a/1/", "/a/1/b", "/b/a/1", "/A/1"])
+async def test_template_matches_nothing_else(path: str) -> None:
+    async with serving(app(Route("/a/{x}", ShowSegments))) as client:
+        assert (await client.get(path)).code == 404
+
+
+async def test_placeholder_with_asterisk_matches_the_rest_of_the_path() -> None:
+    async with serving(app(Route("/files/{path*}", ShowSegments))) as client:
+        assert response_json(await client.get("/files/a/b.txt")) == {"path": "a/b.txt"}
+
+
+@pytest.mark.parametrize("path", ["/robotsXtxt", "/robots.txt/", "/aab"])
+async def test_template_is_not_a_regular_expression(path: str) -> None:
+    routes = [Route("/robots.txt", ShowSegments), Route("/a+b", ShowSegments)]
+    async with serving(app(*routes)) as client:
+        assert (await client.get(path)).code == 404
+        assert (await client.get("/robots.txt")).code == 200
+        assert (await client.get("/a+b")).code == 200
+
+
+async def test_first_route_that_matches_counts(log_records: list[Record]) -> None:
+    routes = [Route("/a/b", ShowArguments, order=1), Route("/a/{x}", ShowArguments, order=2)]
+    async with serving(app(*routes)) as client:
+        assert response_json(await client.get("/a/b")) == {"order": 1}
+        assert response_json(await client.get("/a/c")) == {"order": 2}
+    assert [line["http.route"] for line in access_lines(log_records)] == ["/a/b", "/a/{x}"]
+
+
+async def test_initialize_gets_the_keyword_arguments_of_any_name() -> None:
+    arguments = {"number": 7, "path": "x", "handler": "y", "name": "z"}
+    async with serving(app(Route("/", ShowArguments, **arguments))) as client:
+        assert response_json(await client.get("/")) == arguments
+
+
+async def test_handler_of_tornado_serves_files_under_a_route(
+    tmp_path: Path, log_records: list[Record]
+) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    route = Route("/files/{path*}", StaticFileHandler, path=str(tmp_path))
+    async with serving(app(route)) as client:
+        assert (await client.get("/files/a.txt")).body == b"hello"
+    assert [line["http.route"] for line in access_lines(log_records)] == ["/files/{path*}"]

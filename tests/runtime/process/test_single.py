@@ -1,0 +1,157 @@
+"""What a single-process service does around its lifecycle: ports, log, signals, systemd."""
+
+import re
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from runtime.testing import ServiceStarter, wait_until
+
+from ..support import SAMPLE_APP, sample_app
+from ..support.connections import RawConnection
+from ..support.messages import (
+    CANNOT_CREATE_APP,
+    CANNOT_LISTEN,
+    CANNOT_OPEN_LOG,
+    LISTENING,
+    STOPPED,
+)
+from ..support.systemd import FakeSystemd
+
+
+@pytest.fixture
+def used_port() -> Iterator[int]:
+    """A port that another process listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+@pytest.mark.parametrize("name", ["port", "admin_port"])
+async def test_port_in_use_is_one_line(
+    start_service: ServiceStarter, used_port: int, name: str
+) -> None:
+    process = start_service(SAMPLE_APP, **{name: used_port})
+    assert await process.exit_code() == 1
+    assert process.errors() == CANNOT_LISTEN.format(address="127.0.0.1", port=used_port) + "\n"
+    assert process.records() == []
+
+
+async def test_unwritable_log_file_is_one_line(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    path = tmp_path / "missing" / "service.log"
+    process = start_service(SAMPLE_APP, log_file=path)
+    assert await process.exit_code() == 1
+    [line] = process.errors().splitlines()
+    assert line.startswith(CANNOT_OPEN_LOG)
+    assert str(path) in line
+
+
+async def test_failing_application_is_one_line(
+    start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("START", "app fails")
+    process = start_service("tests.runtime.apps.startup")
+    assert await process.exit_code() == 1
+    assert process.errors() == f"{CANNOT_CREATE_APP}ValueError('no such thing')\n"
+    assert [record["exception.message"] for record in process.records()] == ["no such thing"]
+
+
+async def test_log_goes_to_a_file_as_text(start_service: ServiceStarter, tmp_path: Path) -> None:
+    path = tmp_path / "service.log"
+    process = start_service(SAMPLE_APP, log_file=path, log_format="text")
+    await wait_until(lambda: path.exists() and LISTENING in path.read_text())
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    assert re.search(rf"\dZ INFO    \S+: {STOPPED}\n$", path.read_text())
+    assert process.records() == []
+
+
+async def test_unknown_variables_are_logged(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, thraeds=3)
+    record = await process.logged("APP_THRAEDS")
+    assert record["level"] == "warning"
+    assert record["message"] == "APP_THRAEDS is not a setting, did you mean APP_THREADS?"
+
+
+async def test_debug_restarts_when_code_changes(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    module = tmp_path / "changing_app.py"
+    shutil.copy(sample_app.__file__, module)
+    # Several workers are no obstacle: with debug there is one process.
+    process = start_service("changing_app", debug=True, workers=2)
+    await process.ports()
+
+    def has_restarted() -> bool:
+        module.touch()  # more than once: the first check of the file only notes its time
+        return process.messages().count("resource entered") == 2
+
+    await wait_until(has_restarted)
+    await wait_until(lambda: process.messages()[-1].startswith(LISTENING))
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+
+
+async def test_closed_terminal_drains(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP)
+    await process.ports()
+    process.send_signal(signal.SIGHUP)
+    assert await process.exit_code() == 0
+    assert process.messages()[-1] == STOPPED
+
+
+@pytest.fixture
+def _nohup() -> Iterator[None]:
+    """Ignore SIGHUP in this process and in those that it starts, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_nohup")
+async def test_closed_terminal_is_ignored_with_nohup(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP)
+    port, _ = await process.ports()
+    process.send_signal(signal.SIGHUP)
+    async with RawConnection(port) as connection:
+        assert (await connection.get("/")).status == 200
+    assert not [message for message in process.messages() if message.startswith("draining")]
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+
+
+async def test_systemd_is_notified_of_start_heartbeats_and_stop(
+    start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "notify")
+    monkeypatch.setenv("WATCHDOG_USEC", "30000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    with FakeSystemd() as systemd:
+        process = start_service(SAMPLE_APP)
+        await process.ports()
+        await wait_until(lambda: systemd.states().count("WATCHDOG=1") >= 3)
+        assert "STOPPING=1" not in systemd.states()
+        process.send_signal(signal.SIGTERM)
+        assert await process.exit_code() == 0
+        status = (await process.logged(LISTENING))["message"]
+        assert [message for message in systemd.messages() if message != "WATCHDOG=1"] == [
+            f"READY=1\nSTATUS={status}",
+            "STOPPING=1\nSTATUS=stopping",
+        ]
+
+
+async def test_inherited_sockets_are_served(start_service: ServiceStarter, used_port: int) -> None:
+    process = start_service("tests.runtime.apps.socket_activation", port=used_port)
+    port, admin_port = await process.ports()
+    assert port == int(process.errors()) != used_port
+    async with RawConnection(port) as connection, RawConnection(admin_port) as admin:
+        assert (await connection.get("/items/cup")).json() == {"name": "cup"}
+        assert (await admin.get("/readyz")).json() == {"ready": True}
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
