@@ -116,7 +116,7 @@ def collect_wheels(project: Path, folder: Path) -> None:
     """Download what pip installs into the image, and let it look nowhere else."""
     systems = [f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in (17, 28)]
     only = ["--only-binary=:all:", f"--python-version={PYTHON}", *systems]
-    wanted = ["--constraint=constraints.txt", "flit_core>=3.12,<4", "."]
+    wanted = ["--constraint=constraints.txt", "flit_core>=4.2,<5", "."]
     pip = [needs("uv"), "tool", "run", "pip", "download", "--quiet", f"--dest={folder}"]
     run(*pip, *only, *wanted, cwd=project)
     (folder / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /etc/xdg/pip\n")

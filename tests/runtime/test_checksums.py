@@ -70,6 +70,20 @@ def test_bytecode_is_ignored(runtime: Path) -> None:
     assert changed_by_hand(runtime) == []
 
 
+def test_unreadable_file_is_a_difference_and_stops_nothing(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = Path.read_bytes
+
+    def read_if_permitted(path: Path) -> bytes:
+        if path.name == "body.py":
+            raise PermissionError
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_if_permitted)
+    assert changed_by_hand(runtime) == ["http/body.py"]
+
+
 def test_differences_are_changed_added_and_removed_paths() -> None:
     before = {"a": "1", "b": "2", "c": "3"}
     assert differences(before, {"c": "3", "b": "9", "d": "4"}) == ["a", "b", "d"]

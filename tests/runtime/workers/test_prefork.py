@@ -1,207 +1,169 @@
+"""What happens before the first fork, and what the processes share afterwards."""
+
 import asyncio
 import re
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from runtime.testing import (
+    WAIT_TIMEOUT,
+    Record,
+    ServiceProcess,
+    ServiceStarter,
+    wait_until,
+)
+from runtime.workers import prefork
+from runtime.workers.prefork import preload, unload
 
-from runtime.workers.prefork import import_dependencies
+from tests.runtime.support import SAMPLE_APP
+from tests.runtime.support.connections import RawConnection
+from tests.runtime.support.workers import APPS, LISTENING
 
-from .conftest import ServiceStarter
-from .support import WAIT_TIMEOUT, ServiceProcess, Record, RawConnection, wait_until
-from .test_logwriter import wait_for
-
-STAND_IN = "tests.stand_in"
+# Import
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    folder = tmp_path / "package"
-    (folder / "part").mkdir(parents=True)
-    return folder
+def imported(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], set[str]]]:
+    """A function that returns which modules below `apps/libraries` have been imported.
 
-
-@pytest.fixture
-def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for libraries; what has been imported from there is forgotten afterwards."""
-    folder = tmp_path / "libraries"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(folder)
+    They, and packages of `apps` and of the working folder, can be imported during the test.
+    """
+    _hide_threads(monkeypatch)
     before = set(sys.modules)
-    yield folder
+    for folder in Path.cwd(), APPS, APPS / "libraries":
+        monkeypatch.syspath_prepend(folder)
+    yield lambda: {path.stem for path in (APPS / "libraries").glob("*.py")} & set(sys.modules)
     for name in set(sys.modules) - before:
-        del sys.modules[name]
+        if getattr(sys.modules[name], "__file__", "").startswith((str(APPS), str(Path.cwd()))):
+            del sys.modules[name]
 
 
-def imported(libraries: Path) -> set[str]:
-    """Tell which of the libraries have been imported."""
-    names = {path.stem for path in libraries.glob("*.py")}
-    return names & set(sys.modules)
+def _hide_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the threads that pytest has started already."""
+    others = set(threading.enumerate()) - {threading.main_thread()}
+
+    def visible() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread not in others]
+
+    fake = SimpleNamespace(enumerate=visible, active_count=lambda: len(visible()))
+    monkeypatch.setattr(prefork, "threading", fake)
 
 
-def test_what_the_modules_import_from_elsewhere_is_imported(package: Path, libraries: Path) -> None:
-    for name in "library_a", "library_b", "library_c", "library_d", "library_e", "library_f":
-        (libraries / f"{name}.py").touch()
-    (package / "one.py").write_text(
-        """
-import library_a
-import library_b as b, library_c
-if True:
-    try:
-        from library_d import something
-    except ImportError:
-        pass
-class Class:
-    import library_e
-"""
-    )
-    (package / "part" / "two.py").write_text("from library_f import *\n")
-    import_dependencies(package)
-    assert imported(libraries) == {path.stem for path in libraries.glob("*.py")}
+def cannot_import(log_records: list[Record]) -> list[str]:
+    return [r["message"] for r in log_records if r["message"].startswith("cannot import")]
 
 
-def test_what_a_function_imports_is_not_imported(package: Path, libraries: Path) -> None:
-    for name in "library_a", "library_b", "library_c", "library_d":
-        (libraries / f"{name}.py").touch()
-    (package / "one.py").write_text(
-        """
-import library_a
-def function():
-    import library_b
-async def coroutine():
-    import library_c
-class Class:
-    def method(self):
-        from library_d import something
-"""
-    )
-    import_dependencies(package)
-    assert imported(libraries) == {"library_a"}
-
-
-def test_modules_of_the_package_are_not_imported(package: Path, libraries: Path) -> None:
-    (libraries / "library_a.py").touch()
-    (package / "sibling.py").write_text("raise AssertionError")
-    (package / "__init__.py").write_text("raise AssertionError")
-    (package / "one.py").write_text(
-        "from . import sibling\nfrom .library_a import b\nfrom .. import library_a\n"
-    )
-    before = set(sys.modules)
-    import_dependencies(package)
-    assert set(sys.modules) == before
-    assert imported(libraries) == set()
-
-
-def test_what_cannot_be_imported_stops_nothing(
-    package: Path, libraries: Path, log_records: list[Record]
+def test_dependencies_are_imported_and_the_package_itself_is_not(
+    imported: Callable[[], set[str]], log_records: list[Record]
 ) -> None:
-    (libraries / "library_a.py").write_text("raise ValueError('broken')")
-    (libraries / "library_b.py").touch()
-    (package / "one.py").write_text("import library_a, no_such_library, library_b")
-    import_dependencies(package)
-    assert imported(libraries) == {"library_b"}
-    messages = [(record["level"], record["message"]) for record in log_records]
-    assert messages == [
-        ("debug", "cannot import library_a"),
-        ("debug", "cannot import no_such_library"),
-    ]
+    preload("importing")
+    assert imported() == {f"wanted_{number}" for number in range(1, 7)}
+    assert not [name for name in sys.modules if name.partition(".")[0] == "importing"]
+    # What cannot be imported stops nothing: the worker that needs it reports it.
+    libraries = ["broken_library", "no_such_library"]
+    assert cannot_import(log_records) == [f"cannot import {name}" for name in libraries]
+    assert {record["level"] for record in log_records} == {"debug"}
 
 
-@pytest.mark.parametrize("content", [b"import library_a\nthis is no Python", b"\xff", b"a\0b"])
-def test_what_is_no_python_stops_nothing(
-    package: Path, libraries: Path, log_records: list[Record], content: bytes
+@pytest.mark.parametrize("content", [b"import wanted_1\nthis is no Python", b"\xff", b"a\0b"])
+def test_files_that_are_not_python_are_skipped(
+    imported: Callable[[], set[str]], log_records: list[Record], content: bytes
 ) -> None:
-    (libraries / "library_b.py").touch()
-    (package / "one.py").write_bytes(content)
-    (package / "two.py").write_text("import library_b")
-    (package / "three.py").symlink_to(package / "nowhere")
-    import_dependencies(package)
-    assert imported(libraries) == {"library_b"}
-    assert log_records == []
+    package = Path("package")
+    package.mkdir()
+    (package / "__init__.py").write_bytes(content)
+    (package / "module.py").write_text("import wanted_2")
+    (package / "nowhere.py").symlink_to("missing")
+    preload("package")
+    assert imported() == {"wanted_2"}
+    assert cannot_import(log_records) == []
 
 
-def test_a_thread_that_an_import_starts_is_told(
-    package: Path, libraries: Path, log_records: list[Record]
+def test_package_that_does_not_exist_has_no_dependencies(
+    imported: Callable[[], set[str]],
 ) -> None:
-    (package / "one.py").write_text("import library_a")
-    (libraries / "library_a.py").write_text(
-        """
-import threading
-end = threading.Event()
-thread = threading.Thread(target=end.wait, name="busy")
-thread.start()
-"""
-    )
-    import_dependencies(package)
-    library = sys.modules["library_a"]
+    preload("no_such_package")
+    assert imported() == set()
+
+
+def test_thread_that_an_import_starts_is_reported(
+    imported: Callable[[], set[str]], log_records: list[Record]
+) -> None:
+    preload("threaded")
+    library = sys.modules["starts_thread"]
     library.end.set()
     library.thread.join()
-    [record] = log_records
-    assert record["level"] == "warning"
+    [record] = [record for record in log_records if record["level"] == "warning"]
     assert record["message"].startswith("importing the dependencies started a thread")
     assert record["message"].endswith(": busy")
 
 
-def test_without_a_thread_there_is_nothing_to_tell(
-    package: Path, libraries: Path, log_records: list[Record]
+def test_unload_forgets_the_package_but_neither_the_runtime_nor_others(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (package / "one.py").write_text("import library_a")
-    (libraries / "library_a.py").touch()
-    wait_for(lambda: threading.active_count() == 1)  # one of another test may be about to end
-    import_dependencies(package)
-    assert log_records == []
+    for name in "owned", "owned.part", "owned.part.module", "owned_by_others", "not.owned":
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    before = dict(sys.modules)
+    unload("owned")
+    removed = {"owned", "owned.part", "owned.part.module"}
+    assert sys.modules == {name: before[name] for name in before if name not in removed}
+
+
+# Start
 
 
 async def stop(process: ServiceProcess) -> None:
-    process.signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 0
     assert process.errors() == ""
 
 
 @pytest.mark.parametrize("settings", [{"workers": 1}, {"workers": 2, "debug": True}])
-async def test_one_worker_and_debugging_need_no_supervisor(
+async def test_one_worker_and_debug_run_in_a_single_process(
     start_service: ServiceStarter, settings: dict[str, object]
 ) -> None:
-    process = start_service(STAND_IN, **settings)
+    process = start_service(SAMPLE_APP, **settings)
     await process.ports()
     await stop(process)
-    assert {record["pid"] for record in process.records()} == {process.records()[0]["pid"]}
+    assert {record["pid"] for record in process.records()} == {process.pid}
     assert not [message for message in process.messages() if "worker" in message]
 
 
 async def test_workers_share_a_port(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2, thraeds=3)
+    process = start_service(SAMPLE_APP, workers=2, thraeds=3)
     await process.logged("worker 1")
-    [greeting] = [message for message in process.messages() if message.startswith("listening")]
-    assert greeting.count("http://") == 2
+    [listening] = [message for message in process.messages() if message.startswith(LISTENING)]
+    assert listening.count("http://") == 2
     port, _ = await process.ports()
-    answered = set[int]()
+    serving = set[int]()
     async with asyncio.timeout(WAIT_TIMEOUT):
-        while answered != {0, 1}:
-            async with RawConnection(port) as wire:
-                await wire.get("/")
-            answered = {one["worker"] for one in process.records() if one["logger"] == "access"}
+        while serving != {0, 1}:
+            async with RawConnection(port) as connection:
+                await connection.get("/")
+            serving = {r["worker"] for r in process.records() if r["logger"] == "access"}
     await stop(process)
-    # What is misspelt is told once, not by every worker.
-    [record] = [one for one in process.records() if one["level"] == "warning"]
+    # A typo is reported once, not by every worker.
+    [record] = [record for record in process.records() if record["level"] == "warning"]
     assert record["message"] == "APP_THRAEDS is not a setting, did you mean APP_THREADS?"
     assert record["worker"] is None
 
 
-def can_bind(one: socket.socket, port: int) -> bool:
+def can_bind(sock: socket.socket, port: int) -> bool:
     with suppress(OSError):
-        one.bind(("127.0.0.1", port))
+        sock.bind(("127.0.0.1", port))
         return True
     return False
 
 
 def two_ports() -> int:
-    """Find a free port that is followed by another."""
+    """Return a free port that is followed by another."""
     while True:
         with socket.create_server(("127.0.0.1", 0)) as first, socket.socket() as second:
             port: int = first.getsockname()[1]
@@ -211,10 +173,10 @@ def two_ports() -> int:
 
 async def test_workers_may_have_ports_of_their_own(start_service: ServiceStarter) -> None:
     port = two_ports()
-    process = start_service(STAND_IN, workers=2, port_per_worker=True, port=port)
-    greeting = (await process.logged("listening on"))["message"]
+    process = start_service(SAMPLE_APP, workers=2, port_per_worker=True, port=port)
+    listening = (await process.logged(LISTENING))["message"]
     urls = f"http://127.0.0.1:{port}, http://127.0.0.1:{port + 1}"
-    assert greeting.startswith(f"listening on {urls}, admin on http://127.0.0.1:")
+    assert listening.startswith(f"{LISTENING} {urls}, admin on http://127.0.0.1:")
     await process.logged("worker 1")
     async with RawConnection(port) as first, RawConnection(port + 1) as second:
         assert (await first.get("/items/first")).status == 200
@@ -224,33 +186,33 @@ async def test_workers_may_have_ports_of_their_own(start_service: ServiceStarter
     await stop(process)
 
 
-async def test_a_port_in_use_is_one_line(start_service: ServiceStarter) -> None:
+async def test_port_in_use_is_one_line(start_service: ServiceStarter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        process = start_service(STAND_IN, workers=2, port=port)
+        process = start_service(SAMPLE_APP, workers=2, port=port)
         assert await process.exit_code() == 1
     assert process.errors() == f"cannot listen on 127.0.0.1 port {port}: Address already in use\n"
     assert process.records() == []
 
 
-async def test_a_log_file_that_cannot_be_written_is_one_line(
+async def test_log_file_that_cannot_be_opened_is_one_line(
     start_service: ServiceStarter, tmp_path: Path
 ) -> None:
     path = tmp_path / "missing" / "service.log"
-    process = start_service(STAND_IN, workers=2, log_file=path)
+    process = start_service(SAMPLE_APP, workers=2, log_file=path)
     assert await process.exit_code() == 1
     [line] = process.errors().splitlines()
-    assert line.startswith("cannot write the log: ")
+    assert line.startswith("cannot open the log file: ")
     assert str(path) in line
 
 
 async def test_all_processes_log_to_one_file(start_service: ServiceStarter, tmp_path: Path) -> None:
     path = tmp_path / "service.log"
-    process = start_service(STAND_IN, workers=2, log_file=path, log_format="text")
+    process = start_service(SAMPLE_APP, workers=2, log_file=path, log_format="text")
     await wait_until(lambda: path.exists() and "worker 1" in path.read_text())
     await stop(process)
     text = path.read_text()
-    assert text.count("listening on") == 1
+    assert text.count(LISTENING) == 1
     assert text.count("resource entered") == 2
     assert re.search(r"\dZ INFO    \S+: stopped\n$", text)
     assert process.records() == []

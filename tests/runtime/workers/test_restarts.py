@@ -1,23 +1,24 @@
+"""The delays of restarts."""
+
 from types import SimpleNamespace
 
 import pytest
-
+from runtime.status import ADMIN_SLOT
 from runtime.workers import restarts
 from runtime.workers.restarts import (
-    MAX_ATTEMPTS,
-    INITIAL_DELAY,
-    MAX_DELAY,
-    CRASH_LOOP_UPTIME,
     CRASH_LOOP_COUNT,
+    CRASH_LOOP_UPTIME,
+    INITIAL_DELAY,
+    MAX_ATTEMPTS,
+    MAX_DELAY,
     RestartPolicy,
 )
-from runtime.workers.scoreboard import ADMIN_SLOT
 
-from .test_systemd import Clock
+from tests.runtime.support.clock import FakeClock
 
 
-class Chance:
-    """Stands for chance, which a test takes away."""
+class FakeJitter:
+    """The factor of the delays, as a test sets it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.factor = 1.0
@@ -30,151 +31,157 @@ class Chance:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch, restarts)
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    return FakeClock(monkeypatch, restarts)
 
 
 @pytest.fixture(autouse=True)
-def chance(monkeypatch: pytest.MonkeyPatch) -> Chance:
-    return Chance(monkeypatch)
+def jitter(monkeypatch: pytest.MonkeyPatch) -> FakeJitter:
+    return FakeJitter(monkeypatch)
 
 
-def die(restarts: RestartPolicy, times: int, slot: int = 0, after: float = 0.0) -> None:
+def crash(policy: RestartPolicy, times: int, slot: int = 0, uptime: float = 0.0) -> None:
     for _ in range(times):
-        restarts.crashed(slot, after)
+        policy.crashed(slot, uptime)
 
 
-def may_start(restarts: RestartPolicy, *slots: int, serving: bool = True) -> list[bool]:
-    return [restarts.may_start(slot, serving) for slot in slots]
+def may_start(policy: RestartPolicy, *slots: int, has_ready_worker: bool = True) -> list[bool]:
+    return [policy.may_start(slot, has_ready_worker) for slot in slots]
 
 
-@pytest.mark.parametrize("serving", [True, False])
-def test_at_first_anybody_may_start(clock: Clock, serving: bool) -> None:
-    assert may_start(RestartPolicy(), ADMIN_SLOT, 0, 1, serving=serving) == [True, True, True]
+@pytest.mark.parametrize("has_ready_worker", [True, False])
+def test_start_is_allowed_initially(clock: FakeClock, has_ready_worker: bool) -> None:
+    assert may_start(RestartPolicy(), ADMIN_SLOT, 0, 1, has_ready_worker=has_ready_worker) == [
+        True,
+        True,
+        True,
+    ]
     assert not RestartPolicy().exhausted
 
 
-def test_who_cannot_start_is_tried_again_after_ever_longer_times(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    delays = [restarts.failed(0) for _ in range(20)]
+def test_delay_grows_with_each_failed_start(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    delays = [policy.failed(0) for _ in range(20)]
     assert delays[:4] == [INITIAL_DELAY * factor for factor in (1, 2, 4, 8)]
     assert delays[-1] == MAX_DELAY
     assert delays == sorted(delays)
-    assert restarts.failed(1) == INITIAL_DELAY
+    assert policy.failed(1) == INITIAL_DELAY
 
 
-def test_it_waits_as_long_as_it_says(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    delay = restarts.failed(0)
-    assert may_start(restarts, 0) == [False]
+def test_start_is_allowed_after_the_delay(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    delay = policy.failed(0)
+    assert may_start(policy, 0) == [False]
     clock.now += delay - 0.01
-    assert may_start(restarts, 0) == [False]
+    assert may_start(policy, 0) == [False]
     clock.now += 0.02
-    assert may_start(restarts, 0) == [True]
+    assert may_start(policy, 0) == [True]
 
 
-def test_the_times_are_not_the_same_for_all(chance: Chance) -> None:
-    chance.factor = 1.1
+def test_delays_have_jitter(jitter: FakeJitter) -> None:
+    jitter.factor = 1.1
     assert RestartPolicy().failed(0) == INITIAL_DELAY * 1.1
-    assert chance.ranges == {(0.8, 1.2)}
+    assert jitter.ranges == {(0.8, 1.2)}
 
 
-def test_a_worker_that_cannot_start_holds_up_others_as_long_as_nobody_serves(
-    clock: Clock,
+def test_failed_start_delays_all_workers_while_none_is_ready(
+    clock: FakeClock,
 ) -> None:
-    restarts = RestartPolicy()
-    delay = restarts.failed(0)
-    assert may_start(restarts, ADMIN_SLOT, 0, 1, serving=False) == [True, False, False]
-    assert may_start(restarts, ADMIN_SLOT, 0, 1, serving=True) == [True, False, True]
+    policy = RestartPolicy()
+    delay = policy.failed(0)
+    assert may_start(policy, ADMIN_SLOT, 0, 1, has_ready_worker=False) == [True, False, False]
+    assert may_start(policy, ADMIN_SLOT, 0, 1, has_ready_worker=True) == [True, False, True]
     clock.now += delay + 0.01
-    assert may_start(restarts, ADMIN_SLOT, 0, 1, serving=False) == [True, True, True]
+    assert may_start(policy, ADMIN_SLOT, 0, 1, has_ready_worker=False) == [True, True, True]
 
 
-def test_an_admin_process_that_cannot_start_holds_up_nobody(clock: Clock) -> None:
-    restarts = RestartPolicy()
+def test_failed_start_of_the_admin_process_delays_no_worker(clock: FakeClock) -> None:
+    policy = RestartPolicy()
     for _ in range(MAX_ATTEMPTS):
-        restarts.failed(ADMIN_SLOT)
-    assert may_start(restarts, ADMIN_SLOT, 0, 1, serving=False) == [False, True, True]
-    assert not restarts.exhausted
+        policy.failed(ADMIN_SLOT)
+    assert may_start(policy, ADMIN_SLOT, 0, 1, has_ready_worker=False) == [False, True, True]
+    assert not policy.exhausted
 
 
 @pytest.mark.parametrize("slots", [[0] * MAX_ATTEMPTS, [*range(MAX_ATTEMPTS)]])
-def test_so_many_failures_are_hopeless(clock: Clock, slots: list[int]) -> None:
-    restarts = RestartPolicy()
+def test_attempts_are_exhausted_after_a_number_of_failures(
+    clock: FakeClock, slots: list[int]
+) -> None:
+    policy = RestartPolicy()
     for slot in slots[1:]:
-        restarts.failed(slot)
-    assert not restarts.exhausted
-    restarts.failed(slots[0])
-    assert restarts.exhausted
+        policy.failed(slot)
+    assert not policy.exhausted
+    policy.failed(slots[0])
+    assert policy.exhausted
 
 
-def test_a_success_gives_new_hope(clock: Clock) -> None:
-    restarts = RestartPolicy()
+def test_successful_start_resets_the_attempts_of_its_slot(clock: FakeClock) -> None:
+    policy = RestartPolicy()
     for _ in range(MAX_ATTEMPTS):
-        restarts.failed(0)
-    restarts.succeeded(1)
-    assert restarts.exhausted
-    restarts.succeeded(0)
-    assert not restarts.exhausted
-    assert restarts.failed(0) == INITIAL_DELAY
+        policy.failed(0)
+    policy.succeeded(1)
+    assert policy.exhausted
+    policy.succeeded(0)
+    assert not policy.exhausted
+    assert policy.failed(0) == INITIAL_DELAY
 
 
-def test_in_a_hurry_it_waits_no_longer(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    restarts.failed(0)
-    restarts.reset_delays()
-    assert may_start(restarts, 0, 1, serving=False) == [True, True]
-    assert may_start(restarts, 0, 1, serving=True) == [True, True]
+def test_reset_delays_allows_every_start(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    policy.failed(0)
+    policy.reset_delays()
+    assert may_start(policy, 0, 1, has_ready_worker=False) == [True, True]
+    assert may_start(policy, 0, 1, has_ready_worker=True) == [True, True]
 
 
-def test_who_was_ready_is_replaced_at_once(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    die(restarts, CRASH_LOOP_COUNT)
-    assert may_start(restarts, 0) == [True]
-    assert not restarts.exhausted
+def test_crashed_worker_may_be_replaced_immediately(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    crash(policy, CRASH_LOOP_COUNT)
+    assert may_start(policy, 0) == [True]
+    assert not policy.exhausted
 
 
-def test_a_death_is_no_reason_to_hold_up_others(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    restarts.failed(1)
-    die(restarts, 1)
-    assert may_start(restarts, 0, 1, serving=False) == [True, False]
+def test_crash_delays_no_other_worker(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    policy.failed(1)
+    crash(policy, 1)
+    assert may_start(policy, 0, 1, has_ready_worker=False) == [True, False]
 
 
-def test_who_dies_again_and_again_must_wait_ever_longer(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    die(restarts, CRASH_LOOP_COUNT + 1)
-    assert may_start(restarts, 0, 1) == [False, True]
+def test_delay_grows_in_a_crash_loop(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    crash(policy, CRASH_LOOP_COUNT + 1)
+    assert may_start(policy, 0, 1) == [False, True]
     clock.now += INITIAL_DELAY
-    assert may_start(restarts, 0) == [True]
-    die(restarts, 1)
+    assert may_start(policy, 0) == [True]
+    crash(policy, 1)
     clock.now += 2 * INITIAL_DELAY - 0.01
-    assert may_start(restarts, 0) == [False]
+    assert may_start(policy, 0) == [False]
     clock.now += 0.02
-    assert may_start(restarts, 0) == [True]
+    assert may_start(policy, 0) == [True]
 
 
-def test_after_many_deaths_it_waits_the_longest_time(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    die(restarts, 5000)
+def test_delay_of_a_crash_loop_is_limited(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    crash(policy, 5000)
     clock.now += MAX_DELAY - 0.01
-    assert may_start(restarts, 0) == [False]
+    assert may_start(policy, 0) == [False]
     clock.now += 0.02
-    assert may_start(restarts, 0) == [True]
+    assert may_start(policy, 0) == [True]
 
 
-def test_who_lived_longer_begins_anew(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    die(restarts, CRASH_LOOP_COUNT)
-    die(restarts, 1, after=CRASH_LOOP_UPTIME)
-    die(restarts, CRASH_LOOP_COUNT, after=CRASH_LOOP_UPTIME - 0.1)
-    assert may_start(restarts, 0) == [True]
-    die(restarts, 1)
-    assert may_start(restarts, 0) == [False]
+def test_longer_uptime_ends_a_crash_loop(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    crash(policy, CRASH_LOOP_COUNT)
+    crash(policy, 1, uptime=CRASH_LOOP_UPTIME)
+    crash(policy, CRASH_LOOP_COUNT, uptime=CRASH_LOOP_UPTIME - 0.1)
+    assert may_start(policy, 0) == [True]
+    crash(policy, 1)
+    assert may_start(policy, 0) == [False]
 
 
-def test_each_slot_has_its_own_count(clock: Clock) -> None:
-    restarts = RestartPolicy()
-    die(restarts, CRASH_LOOP_COUNT, slot=0)
-    die(restarts, CRASH_LOOP_COUNT, slot=1)
-    assert may_start(restarts, 0, 1) == [True, True]
+def test_crashes_are_counted_for_each_slot(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    crash(policy, CRASH_LOOP_COUNT, slot=0)
+    crash(policy, CRASH_LOOP_COUNT, slot=1)
+    assert may_start(policy, 0, 1) == [True, True]

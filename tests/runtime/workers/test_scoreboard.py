@@ -1,25 +1,21 @@
+"""The shared memory with the state of every process."""
+
 import multiprocessing
 import os
 
 import pytest
+from runtime.status import ADMIN_SLOT, HEARTBEAT_INTERVAL, State, WorkerStatus
+from runtime.workers import scoreboard as module
+from runtime.workers.scoreboard import HEARTBEAT_TIMEOUT, Row, Scoreboard
 
-from runtime import scoreboard as module
-from runtime.workers.scoreboard import (
-    ADMIN_SLOT,
-    HEARTBEAT_TIMEOUT,
-    Row,
-    Scoreboard,
-)
-from runtime.status import HEARTBEAT_INTERVAL, State, WorkerStatus
-
-from .test_systemd import Clock
+from tests.runtime.support.clock import FakeClock
 
 fork = multiprocessing.get_context("fork")
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch, module)
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    return FakeClock(monkeypatch, module)
 
 
 def ready(scoreboard: Scoreboard, slot: int) -> Row:
@@ -28,22 +24,22 @@ def ready(scoreboard: Scoreboard, slot: int) -> Row:
     return row
 
 
-def test_at_first_nobody_is_there() -> None:
+def test_scoreboard_is_empty_initially() -> None:
     scoreboard = Scoreboard(2)
     assert list(scoreboard) == []
     assert not scoreboard.stopping
     assert scoreboard.not_ready_reasons() == ["starting"]
 
 
-def test_a_row_that_is_taken_is_starting(clock: Clock) -> None:
+def test_claimed_row_is_starting(clock: FakeClock) -> None:
     scoreboard = Scoreboard(2)
     row = scoreboard.claim(3)
     assert (row.in_use, row.slot, row.ready, row.responsive) == (True, 3, False, False)
     assert (row.in_flight, row.last_heartbeat, row.pid) == (0, clock.now, 0)
-    assert [one.slot for one in scoreboard] == [3]
+    assert [row.slot for row in scoreboard] == [3]
 
 
-def test_a_beat_says_how_many_requests_are_in_flight(clock: Clock) -> None:
+def test_heartbeat_records_requests_in_flight(clock: FakeClock) -> None:
     row = Scoreboard(1).claim(0)
     clock.now += 5
     row.heartbeat(17, 0)
@@ -53,7 +49,7 @@ def test_a_beat_says_how_many_requests_are_in_flight(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("state", "ready"), [(State.STARTING, False), (State.READY, True), (State.DRAINING, False)]
 )
-def test_in_one_state_only_a_row_is_ready(state: State, ready: bool) -> None:
+def test_only_one_state_is_ready(state: State, ready: bool) -> None:
     row = Scoreboard(1).claim(0)
     row.set_state(state)
     assert row.in_use
@@ -62,7 +58,7 @@ def test_in_one_state_only_a_row_is_ready(state: State, ready: bool) -> None:
     assert row.draining is (state is State.DRAINING)
 
 
-def test_who_has_not_beaten_for_long_does_not_answer(clock: Clock) -> None:
+def test_process_without_heartbeats_is_not_responsive(clock: FakeClock) -> None:
     scoreboard = Scoreboard(1)
     row = ready(scoreboard, 0)
     clock.now += HEARTBEAT_TIMEOUT - 0.01
@@ -74,7 +70,7 @@ def test_who_has_not_beaten_for_long_does_not_answer(clock: Clock) -> None:
     assert row.responsive
 
 
-def test_rows_do_not_touch_each_other(clock: Clock) -> None:
+def test_rows_are_independent(clock: FakeClock) -> None:
     scoreboard = Scoreboard(3)
     rows = [scoreboard.claim(slot) for slot in (ADMIN_SLOT, 0, 1)]
     clock.now += 1
@@ -90,7 +86,7 @@ def test_rows_do_not_touch_each_other(clock: Clock) -> None:
     assert not scoreboard.stopping
 
 
-def test_a_row_that_is_released_is_the_next_ones_and_as_new(clock: Clock) -> None:
+def test_released_row_is_reused_and_reset(clock: FakeClock) -> None:
     scoreboard = Scoreboard(2)
     first, second = scoreboard.claim(0), scoreboard.claim(1)
     first.set_state(State.READY)
@@ -106,22 +102,22 @@ def test_a_row_that_is_released_is_the_next_ones_and_as_new(clock: Clock) -> Non
     assert third.last_heartbeat == clock.now
 
 
-def test_a_slot_is_answered_if_one_of_its_processes_answers(clock: Clock) -> None:
+def test_slot_has_responsive_worker_if_one_of_its_processes_is(clock: FakeClock) -> None:
     scoreboard = Scoreboard(4)
     ready(scoreboard, 0)
     old, new = ready(scoreboard, 1), scoreboard.claim(1)
-    assert scoreboard.responsive(0)
-    assert scoreboard.responsive(1)
-    assert not scoreboard.responsive(2)
+    assert scoreboard.has_responsive_worker(0)
+    assert scoreboard.has_responsive_worker(1)
+    assert not scoreboard.has_responsive_worker(2)
     old.set_state(State.DRAINING)
-    assert not scoreboard.responsive(1)
+    assert not scoreboard.has_responsive_worker(1)
     new.set_state(State.READY)
-    assert scoreboard.responsive(1)
+    assert scoreboard.has_responsive_worker(1)
     clock.now += HEARTBEAT_TIMEOUT + 0.01
-    assert not scoreboard.responsive(0)
+    assert not scoreboard.has_responsive_worker(0)
 
 
-def test_one_worker_that_answers_is_enough_to_be_ready(clock: Clock) -> None:
+def test_service_is_ready_with_one_responsive_worker(clock: FakeClock) -> None:
     scoreboard = Scoreboard(3)
     ready(scoreboard, ADMIN_SLOT)
     scoreboard.claim(0)
@@ -129,14 +125,14 @@ def test_one_worker_that_answers_is_enough_to_be_ready(clock: Clock) -> None:
     worker = ready(scoreboard, 1)
     assert scoreboard.not_ready_reasons() == []
     clock.now += HEARTBEAT_TIMEOUT + 0.01
-    assert scoreboard.not_ready_reasons() == ["no worker answers"]
+    assert scoreboard.not_ready_reasons() == ["no worker responds"]
     worker.heartbeat(0, 0)
     assert scoreboard.not_ready_reasons() == []
     scoreboard.release(worker)
     assert scoreboard.not_ready_reasons() == ["starting"]
 
 
-def test_a_service_that_stops_is_not_ready() -> None:
+def test_stopping_service_is_not_ready() -> None:
     scoreboard = Scoreboard(1)
     ready(scoreboard, 0)
     scoreboard.stopping = True
@@ -146,15 +142,15 @@ def test_a_service_that_stops_is_not_ready() -> None:
     assert scoreboard.not_ready_reasons() == []
 
 
-def test_every_worker_has_vitals_from_the_start() -> None:
+def test_every_worker_has_a_status_from_the_start() -> None:
     scoreboard = Scoreboard(2)
-    nobody = [WorkerStatus(slot, 0, False, 0, 0.0, 0) for slot in (0, 1)]
-    assert scoreboard.worker_statuses() == nobody
+    idle = [WorkerStatus(slot, 0, False, 0, 0.0, 0) for slot in (0, 1)]
+    assert scoreboard.worker_statuses() == idle
     ready(scoreboard, ADMIN_SLOT).heartbeat(5, 1.5)
-    assert scoreboard.worker_statuses() == nobody
+    assert scoreboard.worker_statuses() == idle
 
 
-def test_vitals_are_what_the_rows_say(clock: Clock) -> None:
+def test_status_reflects_the_rows(clock: FakeClock) -> None:
     scoreboard = Scoreboard(3)
     first, second = ready(scoreboard, 0), scoreboard.claim(2)
     for row in first, second:
@@ -168,29 +164,29 @@ def test_vitals_are_what_the_rows_say(clock: Clock) -> None:
     ]
     assert scoreboard.worker_statuses() == expected
     clock.now += HEARTBEAT_TIMEOUT + 0.01
-    assert [one.ready for one in scoreboard.worker_statuses()] == [False, False, False]
+    assert [status.ready for status in scoreboard.worker_statuses()] == [False, False, False]
     scoreboard.release(first)
     assert scoreboard.worker_statuses()[0] == WorkerStatus(0, 0, False, 0, 0.0, 0)
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-def test_two_processes_of_a_worker_have_vitals_together(order: tuple[int, ...]) -> None:
+def test_two_processes_of_a_slot_have_one_status(order: tuple[int, ...]) -> None:
     scoreboard = Scoreboard(1)
     pids = []
-    for one in order:
+    for index in order:
         row = scoreboard.claim(0)
-        process = fork.ServiceProcess(target=row.set_pid)
+        process = fork.Process(target=row.set_pid)
         process.start()
         process.join()
         pids.append(process.pid)
-        row.set_state([State.DRAINING, State.READY][one])
-        row.heartbeat([2, 3][one], [1.5, 0.5][one])
-    # The one that answers is the worker's process.
+        row.set_state([State.DRAINING, State.READY][index])
+        row.heartbeat([2, 3][index], [1.5, 0.5][index])
+    # The responsive one determines the pid.
     expected = WorkerStatus(0, pids[order.index(1)] or 0, True, 5, 1.5, 0)
     assert scoreboard.worker_statuses() == [expected]
 
 
-def test_a_loop_is_as_late_as_it_says_or_as_it_is_silent(clock: Clock) -> None:
+def test_lag_is_the_reported_one_or_the_silence(clock: FakeClock) -> None:
     row = ready(Scoreboard(1), 0)
     row.heartbeat(0, 0.5)
     clock.now += HEARTBEAT_INTERVAL
@@ -204,20 +200,20 @@ def test_a_loop_is_as_late_as_it_says_or_as_it_is_silent(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "late"), [(State.STARTING, False), (State.READY, True), (State.DRAINING, True)]
+    ("state", "has_lag"), [(State.STARTING, False), (State.READY, True), (State.DRAINING, True)]
 )
-def test_a_loop_that_may_not_turn_yet_is_not_late(clock: Clock, state: State, late: bool) -> None:
+def test_starting_process_has_no_lag(clock: FakeClock, state: State, has_lag: bool) -> None:
     row = Scoreboard(1).claim(0)
     row.set_state(state)
     clock.now += 60
-    assert bool(row.lag) is late
+    assert bool(row.lag) is has_lag
 
 
-def test_deaths_count_for_the_slot() -> None:
+def test_restarts_are_counted_for_the_slot() -> None:
     scoreboard = Scoreboard(3)
 
     def restarts() -> list[int]:
-        return [one.restarts for one in scoreboard.worker_statuses()]
+        return [status.restarts for status in scoreboard.worker_statuses()]
 
     for slot in 0, 2, 2, ADMIN_SLOT, ADMIN_SLOT:
         scoreboard.count_restart(slot)
@@ -231,7 +227,7 @@ def test_deaths_count_for_the_slot() -> None:
     assert restarts() == [1, 0, 2]
 
 
-def test_a_worker_has_room_for_a_predecessor_and_a_successor() -> None:
+def test_each_slot_has_room_for_three_processes() -> None:
     scoreboard = Scoreboard(2)
     rows = [scoreboard.claim(slot) for slot in (ADMIN_SLOT, 0, 1) for _ in range(3)]
     for row in rows:
@@ -241,11 +237,11 @@ def test_a_worker_has_room_for_a_predecessor_and_a_successor() -> None:
     scoreboard.count_restart(ADMIN_SLOT)
     assert {row.pid for row in scoreboard} == {os.getpid()}
     assert not scoreboard.stopping
-    assert [one.requests_in_flight for one in scoreboard.worker_statuses()] == [15, 15]
-    assert [one.restarts for one in scoreboard.worker_statuses()] == [0, 0]
+    assert [status.requests_in_flight for status in scoreboard.worker_statuses()] == [15, 15]
+    assert [status.restarts for status in scoreboard.worker_statuses()] == [0, 0]
 
 
-def test_every_process_sees_what_another_writes() -> None:
+def test_memory_is_shared_between_processes() -> None:
     scoreboard = Scoreboard(1)
     row = scoreboard.claim(0)
 
@@ -255,7 +251,7 @@ def test_every_process_sees_what_another_writes() -> None:
         row.heartbeat(7, 0)
         scoreboard.stopping = True
 
-    process = fork.ServiceProcess(target=write)
+    process = fork.Process(target=write)
     process.start()
     process.join()
     assert row.pid == process.pid != os.getpid()

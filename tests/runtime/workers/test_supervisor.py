@@ -1,168 +1,52 @@
+"""Start, restarts and stop of a service with workers, as real processes."""
+
 import asyncio
 import os
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
+from runtime.testing import ServiceStarter, wait_until
 
-from .conftest import ServiceStarter
-from .support import WAIT_TIMEOUT, SERVICE, ServiceProcess, Record, RawConnection, wait_until
-from .test_server import (
-    STAND_IN,
-    begin_slow_request,
-    handing_over,
-    is_refused,
-    let_go,
-    vitals,
+from tests.runtime.support import SAMPLE_APP
+from tests.runtime.support.connections import RawConnection
+from tests.runtime.support.processes import begin_slow_request, is_refused, release
+from tests.runtime.support.systemd import FakeSystemd
+from tests.runtime.support.workers import (
+    ACCEPTING,
+    ADMIN,
+    DRAINING,
+    FAULTY,
+    KEEPING_OLD,
+    LISTENING,
+    PROCESSES,
+    RELOADABLE,
+    RELOADED,
+    RELOADING,
+    STOPPED,
+    SUPERVISOR_EXITED,
+    all_ready,
+    deploy,
+    draining,
+    errors,
+    have_been_ready,
+    not_ready_reasons,
+    occupy_workers,
+    ready,
+    restarts,
+    stop,
+    succeed,
+    time_of,
+    version,
+    versions,
 )
-from .test_systemd import Manager
 
-ADMIN_SLOT = "admin process"
-EVERYBODY = [ADMIN_SLOT, "worker 0", "worker 1"]
-
-
-def ready(process: ServiceProcess, name: str) -> list[int]:
-    """Return the pids of the processes that have become ready under a name."""
-    pattern = re.compile(rf"{name}, pid (\d+): ready")
-    matches = map(pattern.fullmatch, process.messages())
-    return [int(match[1]) for match in matches if match]
-
-
-def have_been_ready(process: ServiceProcess, counts: list[int]) -> bool:
-    """Tell whether each of `EVERYBODY` has become ready so many times."""
-    return [len(ready(process, name)) for name in EVERYBODY] == counts
-
-
-async def all_ready(process: ServiceProcess, times: int = 1) -> list[int]:
-    """Wait until everybody has become ready so many times; return the pids of the last time."""
-    await wait_until(lambda: have_been_ready(process, [times] * 3))
-    return [ready(process, name)[-1] for name in EVERYBODY]
-
-
-def failures(process: ServiceProcess) -> list[Record]:
-    return [record for record in process.records() if record["level"] == "error"]
-
-
-async def stop(process: ServiceProcess) -> None:
-    process.signal(signal.SIGTERM)
-    assert await process.exit_code() == 0
-    assert process.errors() == ""
-    assert process.messages()[-1] == "stopped"
-
-
-def write_code(folder: Path, version: str, before: str = "pass") -> None:
-    """Write the code of the day, which does something before the application is made."""
-    (folder / "today.py").write_text(
-        f"""
-import os, time
-from tests.stand_in import Application, Handler, Slow
-
-class Version(Handler):
-    def get(self):
-        self.reply(dict(version="{version}"))
-
-def wait_for(name):
-    while not os.path.exists(name):
-        time.sleep(0.005)
-
-def make_app(settings):
-    {before}
-    return Application(settings, [("/", Version), ("/slow", Slow)])
-"""
-    )
-
-
-def service(folder: Path, before: str = "") -> str:
-    """Write a module that serves the code of the day, after it has done something."""
-    (folder / "service.py").write_text(
-        f"""
-import os, sys
-from {SERVICE} import process, restarts
-from {SERVICE}.__main__ import serve
-from {SERVICE}.settings import load
-
-{before}
-
-def make_app(settings):
-    import today
-    return today.make_app(settings)
-
-sys.exit(serve(load(), make_app))
-"""
-    )
-    return "service"
-
-
-async def version(port: int) -> str:
-    async with RawConnection(port) as wire:
-        answer: dict[str, str] = (await wire.get("/")).json()
-    return answer["version"]
-
-
-async def reasons(admin_port: int) -> list[str]:
-    """Ask why the service is not ready."""
-    async with RawConnection(admin_port) as admin:
-        answer = await admin.get("/readyz")
-    body = answer.json()
-    assert answer.status == (200 if body["ready"] else 503)
-    given: list[str] = body.get("reasons", [])
-    assert bool(given) is not body["ready"]
-    return given
-
-
-async def until_draining(admin_port: int) -> None:
-    async with asyncio.timeout(WAIT_TIMEOUT):
-        while await reasons(admin_port) != ["draining"]:
-            pass
-
-
-async def are_answered(port: int, count: int) -> None:
-    """Ask so many times, each time on a new connection."""
-    for _ in range(count):
-        async with RawConnection(port) as wire:
-            assert (await wire.get("/")).status == 200
-
-
-@asynccontextmanager
-async def clients(port: int) -> AsyncIterator[list[int]]:
-    """Ask again and again meanwhile; collect the statuses of the answers."""
-    statuses: list[int] = []
-
-    async def ask() -> None:
-        while True:
-            async with RawConnection(port) as wire:
-                statuses.append((await wire.get("/")).status)
-
-    task = asyncio.create_task(ask())
-    try:
-        yield statuses
-    finally:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-
-async def occupy_all(process: ServiceProcess, port: int, stack: AsyncExitStack) -> list[RawConnection]:
-    """Have a slow request in flight at every worker."""
-
-    def occupied() -> list[int]:
-        return [
-            one["worker"] for one in process.records() if one["message"] == "slow request arrived"
-        ]
-
-    wires: list[RawConnection] = []
-    async with asyncio.timeout(WAIT_TIMEOUT):
-        while set(occupied()) != {0, 1}:
-            wires.append(await stack.enter_async_context(RawConnection(port)))
-            wires[-1].ask("/slow")
-            await wait_until(lambda: len(occupied()) == len(wires))
-    return wires
+SOCKET_ACTIVATION = "tests.runtime.apps.socket_activation"
 
 
 @pytest.fixture
@@ -176,682 +60,556 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-async def test_it_starts_answers_and_stops(start_service: ServiceStarter, signum: int) -> None:
-    process = start_service(STAND_IN, workers=2, log_level="debug")
+async def test_service_starts_serves_and_stops(start_service: ServiceStarter, signum: int) -> None:
+    process = start_service(SAMPLE_APP, workers=2, log_level="debug")
     port, admin_port = await process.ports()
     admin, first, second = await all_ready(process)
-    assert await reasons(admin_port) == []
-    await are_answered(port, 5)
-    process.signal(signum)
+    assert await not_ready_reasons(admin_port) == []
+    await succeed(port, 5)
+    process.send_signal(signum)
     assert await process.exit_code() == 0
     assert process.errors() == ""
     records, messages = process.records(), process.messages()
-    assert {one["level"] for one in records} == {"debug", "info"}
-    assert messages[-1] == "stopped"
-    assert messages.count("stopped") == 4
+    assert {record["level"] for record in records} == {"debug", "info"}
+    assert messages[-1] == STOPPED
+    assert messages.count(STOPPED) == 4
     assert messages.count("resource left") == 2
-    assert len([one for one in messages if one.startswith("listening on")]) == 1
-    # Every record says who wrote it.
-    supervisor = (await process.logged("listening on"))["pid"]
+    assert len([message for message in messages if message.startswith(LISTENING)]) == 1
+    # Every record tells which process has written it.
+    supervisor = (await process.logged(LISTENING))["pid"]
     workers = {supervisor: None, admin: None, first: 0, second: 1}
-    assert {one["pid"]: one["worker"] for one in records} == workers
-    # One worker starts before the others, for it might be in vain.
-    served = (await process.logged("worker 0"))["timestamp"]
-    assert all(one["timestamp"] >= served for one in records if one["worker"] == 1)
+    assert {record["pid"]: record["worker"] for record in records} == workers
+    # One worker starts before the others: if it fails, they would fail in the same way.
+    first_ready = (await process.logged("worker 0"))["timestamp"]
+    assert all(record["timestamp"] >= first_ready for record in records if record["worker"] == 1)
 
 
-async def test_a_signal_while_it_starts_stops_it(start_service: ServiceStarter, tmp_path: Path) -> None:
-    write_code(tmp_path, "first", "wait_for('go')")
-    process = start_service(service(tmp_path), workers=2)
-    await process.logged("admin process")
+async def test_signal_during_start_stops_the_service(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    deploy(tmp_path, "waiting")
+    process = start_service(RELOADABLE, workers=2)
+    await process.logged(ADMIN)
     await stop(process)
-    assert failures(process) == []
-    assert not [one for one in process.messages() if one.startswith("listening on")]
+    assert errors(process) == []
+    assert not [message for message in process.messages() if message.startswith(LISTENING)]
 
 
-async def test_if_no_worker_can_start_it_gives_up(start_service: ServiceStarter, tmp_path: Path) -> None:
-    write_code(tmp_path, "first", "raise ValueError('no such thing')")
-    process = start_service(service(tmp_path, "restarts.FIRST_DELAY = 0.01"), workers=2)
+async def test_service_gives_up_if_no_worker_can_start(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(tmp_path, "broken")
+    monkeypatch.setenv("INITIAL_DELAY", "0.01")
+    process = start_service(RELOADABLE, workers=2)
     assert await process.exit_code() == 1
-    why = r"worker 0, pid \d+: cannot make the application: ValueError\('no such thing'\)"
-    assert re.fullmatch(rf"no worker can start: {why}\n", process.errors())
-    records = failures(process)
+    cause = r"cannot create the application: ValueError\('broken'\)"
+    reason = rf"worker 0, pid \d+: failed to start: {cause}"
+    assert re.fullmatch(rf"no worker can start: {reason}\n", process.errors())
+    records = errors(process)
     assert len(records) == 6
-    assert all(re.fullmatch(f"cannot start {why}", one["message"]) for one in records)
-    # The same stack is not told again and again.
-    stacks = [one.get("exception.stacktrace", "") for one in records]
-    assert "ValueError: no such thing" in stacks[0]
+    assert all(re.fullmatch(reason, record["message"]) for record in records)
+    # The same stack is logged only once.
+    stacks = [record.get("exception.stacktrace", "") for record in records]
+    assert "ValueError: broken" in stacks[0]
     assert stacks[1:] == [""] * 5
     messages = process.messages()
-    assert len([one for one in messages if one.startswith("next attempt in 0.")]) == 5
+    assert len([message for message in messages if message.startswith("retrying in 0.")]) == 5
     assert "no worker can start: stopping" in messages
 
 
-async def test_a_worker_that_cannot_start_at_first_is_tried_again(
-    start_service: ServiceStarter, tmp_path: Path, free_port: int
+async def test_failed_start_is_retried(
+    start_service: ServiceStarter,
+    tmp_path: Path,
+    free_port: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write_code(tmp_path, "first", "open('go')")
-    patch = "restarts.FIRST_DELAY = 0.3"
-    process = start_service(service(tmp_path, patch), workers=2, admin_port=free_port)
-    record = await process.logged("cannot start worker 0")
+    deploy(tmp_path, "demanding")
+    monkeypatch.setenv("INITIAL_DELAY", "0.3")
+    process = start_service(RELOADABLE, workers=2, admin_port=free_port)
+    record = await process.logged("worker 0")
+    assert ": failed to start: cannot create the application" in record["message"]
     assert record["exception.type"] == "FileNotFoundError"
-    await process.logged("admin process")
-    assert await reasons(free_port) == ["starting"]
-    let_go(process)
+    await process.logged(ADMIN)
+    assert await not_ready_reasons(free_port) == ["starting"]
+    release(process)
     port, _ = await process.ports()
     await all_ready(process)
-    assert await reasons(free_port) == []
-    assert await version(port) == "first"
+    assert await not_ready_reasons(free_port) == []
+    assert await version(port) == "demanding"
     await stop(process)
 
 
-async def test_who_is_not_ready_in_time_is_killed(start_service: ServiceStarter, tmp_path: Path) -> None:
-    write_code(tmp_path, "first", "wait_for('go')")
-    process = start_service(service(tmp_path), workers=2, start_timeout=0.5)
-    record = await process.logged("cannot start worker 0")
-    assert ": killed, not ready in time" in record["message"]
+async def test_worker_that_is_not_ready_in_time_is_killed(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    deploy(tmp_path, "blocked")
+    process = start_service(RELOADABLE, workers=2, start_timeout=0.5)
+    record = await process.logged("worker 0")
+    assert ": failed to start: killed: did not become ready in time" in record["message"]
     assert record["level"] == "error"
-    process.signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 0
 
 
-async def test_sockets_that_are_handed_over_are_shared(start_service: ServiceStarter, tmp_path: Path) -> None:
+async def test_workers_share_inherited_sockets(start_service: ServiceStarter) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        process = start_service(handing_over(tmp_path), workers=2, port=taken)
+        process = start_service(SOCKET_ACTIVATION, workers=2, port=taken)
         port, admin_port = await process.ports()
         assert port == int(process.errors()) != taken
     await all_ready(process)
-    assert await reasons(admin_port) == []
+    assert await not_ready_reasons(admin_port) == []
     async with AsyncExitStack() as stack:
-        wires = await occupy_all(process, port, stack)
-        let_go(process)
-        assert [(await wire.answer()).status for wire in wires] == [200] * len(wires)
-    process.signal(signal.SIGTERM)
+        connections = await occupy_workers(process, port, stack)
+        release(process)
+        statuses = [(await connection.response()).status for connection in connections]
+        assert set(statuses) == {200}
+    process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 0
 
 
-# Deaths
+# Restarts
 
 
-async def test_who_is_killed_is_replaced_and_the_others_stay(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2)
+async def test_killed_process_is_replaced_while_the_others_stay(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service(SAMPLE_APP, workers=2)
     port, admin_port = await process.ports()
     await all_ready(process)
-    counts, killed = dict.fromkeys(EVERYBODY, 1), []
-    for name in [*EVERYBODY, *["worker 1"] * 4]:  # more than the scoreboard has rows
+    counts, killed = dict.fromkeys(PROCESSES, 1), []
+    for name in [*PROCESSES, *["worker 1"] * 4]:  # more processes than the scoreboard has rows
         killed.append((name, ready(process, name)[-1]))
         os.kill(killed[-1][1], signal.SIGKILL)
         counts[name] += 1
         await wait_until(partial(have_been_ready, process, [*counts.values()]))
-        await are_answered(port, 5)
-        assert await reasons(admin_port) == []
+        await succeed(port, 5)
+        assert await not_ready_reasons(admin_port) == []
     await stop(process)
-    for record, (name, pid) in zip(failures(process), killed, strict=True):
-        how = r"killed by SIGKILL, requests in flight: \d"
-        assert re.fullmatch(rf"{name}, pid {pid}: {how}", record["message"])
+    for record, (name, pid) in zip(errors(process), killed, strict=True):
+        reason = r"killed by SIGKILL, requests in flight: \d"
+        assert re.fullmatch(rf"{name}, pid {pid}: {reason}", record["message"])
         assert record["worker"] is None
 
 
-LEAVES = """
-    import threading
-    leave = lambda: (wait_for("leave"), os._exit(0))
-    threading.Thread(target=leave, daemon=True).start()
-"""
-
-
-async def test_who_ends_unasked_has_died(start_service: ServiceStarter, tmp_path: Path) -> None:
-    write_code(tmp_path, "first", LEAVES.strip())
-    process = start_service(service(tmp_path), workers=2)
+async def test_worker_that_exits_by_itself_has_crashed(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    deploy(tmp_path, "exiting")
+    process = start_service(RELOADABLE, workers=2)
     _, admin_port = await process.ports()
     pids = await all_ready(process)
-    (tmp_path / "leave").touch()
-    for name, pid in zip(EVERYBODY[1:], pids[1:], strict=True):
+    release(process)
+    for name, pid in zip(PROCESSES[1:], pids[1:], strict=True):
         await process.logged(f"{name}, pid {pid}: exit code 0, requests in flight")
-    (tmp_path / "leave").unlink()
-    assert {record["worker"] for record in failures(process)} == {None}
+    (tmp_path / "released").unlink()
+    assert {record["worker"] for record in errors(process)} == {None}
     assert min(await restarts(admin_port)) >= 1
     await stop(process)
 
 
-async def test_a_blocked_worker_is_replaced_and_its_stack_is_told(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2, hang_timeout=1)
+async def test_blocked_worker_is_replaced_and_its_stack_logged(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service(SAMPLE_APP, workers=2, hang_timeout=1)
     port, _ = await process.ports()
     pids = await all_ready(process)
-    async with RawConnection(port) as wire:
-        await begin_slow_request(process, wire, "/stuck")
+    async with RawConnection(port) as connection:
+        await begin_slow_request(process, connection, "/stuck")
         blocked = (await process.logged("event loop blocked"))["worker"]
         record = await process.logged(f"worker {blocked}, pid {pids[1 + blocked]}: killed")
-        assert await wire.rest() == b""
+        assert await connection.read_to_end() == b""
     assert record["level"] == "error"
-    how = r"killed, its event loop was blocked for (\d\.\d) s, requests in flight: [01]"
-    match = re.fullmatch(rf"worker {blocked}, pid {pids[1 + blocked]}: {how}", record["message"])
+    reason = r"killed: its event loop was blocked for (\d\.\d) s, requests in flight: [01]"
+    match = re.fullmatch(rf"worker {blocked}, pid {pids[1 + blocked]}: {reason}", record["message"])
     assert match
     assert float(match[1]) >= 1
-    assert re.search(r'stand_in\.py", line \d+ in get\n', record["code.stacktrace"])
+    assert re.search(r'sample_app\.py", line \d+ in get\n', record["code.stacktrace"])
     await wait_until(lambda: len(ready(process, f"worker {blocked}")) == 2)
-    await are_answered(port, 5)
+    await succeed(port, 5)
     await stop(process)
-    assert failures(process) == [record]
+    assert errors(process) == [record]
     assert len(ready(process, f"worker {1 - blocked}")) == 1
 
 
-async def test_a_neighbour_accepts_for_a_blocked_worker(start_service: ServiceStarter) -> None:
-    # Who is ready in time has all the time.
-    process = start_service(STAND_IN, workers=2, hang_timeout=0, start_timeout=2)
+async def test_neighbour_accepts_for_blocked_worker(start_service: ServiceStarter) -> None:
+    # The start timeout is over long before the end; it does not apply to a worker that was ready.
+    process = start_service(SAMPLE_APP, workers=2, hang_timeout=0, start_timeout=2)
     port, admin_port = await process.ports()
     await all_ready(process)
-    async with RawConnection(port) as wire:
-        await begin_slow_request(process, wire, "/stuck")
+    async with RawConnection(port) as connection:
+        await begin_slow_request(process, connection, "/stuck")
         blocked = (await process.logged("event loop blocked"))["worker"]
-        record = await process.logged("accepting for worker")
-        assert record["message"] == f"accepting for worker {blocked}"
+        record = await process.logged(ACCEPTING)
+        assert record["message"] == f"{ACCEPTING} {blocked}"
         assert record["worker"] == 1 - blocked
-        await are_answered(port, 20)
-        assert await reasons(admin_port) == []
-        let_go(process)
-        await wire.answer()
+        await succeed(port, 20)
+        assert await not_ready_reasons(admin_port) == []
+        release(process)
+        await connection.response()
     await stop(process)
-    assert failures(process) == []
+    assert errors(process) == []
 
 
-async def test_a_neighbour_accepts_for_a_dead_worker_until_it_can_be_replaced(
-    start_service: ServiceStarter, tmp_path: Path
+async def test_neighbour_accepts_for_crashed_worker_until_it_can_be_replaced(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_code(tmp_path, "first")
-    patch = "restarts.FIRST_DELAY = restarts.LONGEST_DELAY = 0.01"
-    process = start_service(service(tmp_path, patch), workers=2)
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("INITIAL_DELAY", "0.01")
+    monkeypatch.setenv("MAX_DELAY", "0.01")
+    process = start_service(RELOADABLE, workers=2)
     port, admin_port = await process.ports()
     _, _, second = await all_ready(process)
-    assert not [one for one in process.messages() if one.startswith("accepting")]
-    write_code(tmp_path, "broken", "raise ValueError('broken')")
+    assert not [message for message in process.messages() if message.startswith(ACCEPTING)]
+    deploy(tmp_path, "broken")
     os.kill(second, signal.SIGKILL)
-    record = await process.logged("accepting for worker 1")
+    record = await process.logged(f"{ACCEPTING} 1")
     assert record["worker"] == 0
-    await wait_until(lambda: len(failures(process)) > 8)  # with nobody serving it would have given up
-    assert {await version(port) for _ in range(20)} == {"first"}
-    assert await reasons(admin_port) == []
-    write_code(tmp_path, "mended again")
+    # Without a worker that is ready the service would have given up.
+    await wait_until(lambda: len(errors(process)) > 8)
+    assert await versions(port) == {"first"}
+    assert await not_ready_reasons(admin_port) == []
+    deploy(tmp_path, "second")
     await wait_until(lambda: len(ready(process, "worker 1")) == 2)
     await stop(process)
 
 
-async def test_who_dies_again_and_again_must_wait_or_be_reloaded(
-    start_service: ServiceStarter, tmp_path: Path
+async def test_crash_loop_is_delayed_until_a_reload(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_code(tmp_path, "first")
-    patch = "restarts.QUICK_DEATHS, restarts.FIRST_DELAY, restarts.LONGEST_DELAY = 0, 600, 600"
-    process = start_service(service(tmp_path, patch), workers=2)
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("CRASH_LOOP_COUNT", "0")
+    monkeypatch.setenv("INITIAL_DELAY", "600")
+    monkeypatch.setenv("MAX_DELAY", "600")
+    process = start_service(RELOADABLE, workers=2)
     port, _ = await process.ports()
     _, _, second = await all_ready(process)
     os.kill(second, signal.SIGKILL)
-    await process.logged("accepting for worker 1")
-    await are_answered(port, 50)
+    await process.logged(f"{ACCEPTING} 1")
+    await succeed(port, 50)
     assert len(ready(process, "worker 1")) == 1
-    process.signal(signal.SIGHUP)
-    await process.logged("reloaded")
+    deploy(tmp_path, "broken")
+    process.send_signal(signal.SIGHUP)
+    # The missing worker is started again, and is no part of the reload.
+    record = await process.logged(KEEPING_OLD)
+    assert record["message"].startswith(f"{KEEPING_OLD}: worker 0")
+    deploy(tmp_path, "second")
+    await process.reload()
     await all_ready(process, 2)
+    assert await versions(port) == {"second"}
     await stop(process)
 
 
-async def test_nobody_is_blamed_when_all_stood_still(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2, hang_timeout=1)
+async def test_no_worker_is_killed_after_system_suspend(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, workers=2, hang_timeout=1)
     pids = await all_ready(process)
-    supervisor = (await process.logged("listening on"))["pid"]
+    supervisor = (await process.logged(LISTENING))["pid"]
     for pid in [supervisor, *pids]:
         os.kill(pid, signal.SIGSTOP)
-    await asyncio.sleep(1.5)  # longer than anybody may be silent
+    await asyncio.sleep(1.5)  # longer than the hang timeout
     os.kill(supervisor, signal.SIGCONT)
-    await asyncio.sleep(0.3)  # so that it looks before they do anything
+    await asyncio.sleep(0.3)  # the supervisor looks before the workers can do anything
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     await stop(process)
-    assert failures(process) == []
+    assert errors(process) == []
 
 
-async def restarts(admin_port: int) -> list[int]:
-    """Ask how often each worker has died or not been able to start."""
-    return [worker["restarts"] for worker in await vitals(admin_port)]
-
-
-async def test_deaths_are_counted_and_departures_are_not(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2)
+async def test_crashes_are_counted_and_requested_exits_are_not(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service(SAMPLE_APP, workers=2)
     _, admin_port = await process.ports()
-    counts = dict.fromkeys(EVERYBODY, 1)
+    counts = dict.fromkeys(PROCESSES, 1)
     await all_ready(process)
     assert await restarts(admin_port) == [0, 0]
-    for name in "worker 1", ADMIN_SLOT, "worker 1", "worker 0":
+    for name in "worker 1", ADMIN, "worker 1", "worker 0":
         os.kill(ready(process, name)[-1], signal.SIGKILL)
         counts[name] += 1
         await wait_until(partial(have_been_ready, process, [*counts.values()]))
     assert await restarts(admin_port) == [1, 2]
-    process.signal(signal.SIGHUP)
-    await process.logged("reloaded")
+    await process.reload()
     os.kill(ready(process, "worker 0")[-1], signal.SIGTERM)
     await wait_until(lambda: len(ready(process, "worker 0")) == counts["worker 0"] + 2)
     assert await restarts(admin_port) == [1, 2]
     await stop(process)
 
 
-async def test_attempts_to_start_are_counted(start_service: ServiceStarter, tmp_path: Path) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path, "restarts.FIRST_DELAY = 0.01"), workers=2)
+async def test_failed_starts_are_counted_and_failed_reloads_are_not(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("INITIAL_DELAY", "0.01")
+    process = start_service(RELOADABLE, workers=2)
     _, admin_port = await process.ports()
     _, first, _ = await all_ready(process)
-    write_code(tmp_path, "broken", "raise ValueError('broken')")
+    deploy(tmp_path, "broken")
     os.kill(first, signal.SIGKILL)
-    await wait_until(lambda: len(failures(process)) == 4)
-    write_code(tmp_path, "mended again")
+    await wait_until(lambda: len(errors(process)) == 4)
+    deploy(tmp_path, "second")
     await wait_until(lambda: len(ready(process, "worker 0")) == 2)
-    counts = [len(failures(process)), 0]
+    counts = [len(errors(process)), 0]
     assert await restarts(admin_port) == counts
-    # A reload that is given up has cost nobody anything.
-    write_code(tmp_path, "broken", "raise ValueError('broken')")
-    process.signal(signal.SIGHUP)
-    await process.logged("reload given up")
+    deploy(tmp_path, "broken")
+    process.send_signal(signal.SIGHUP)
+    await process.logged(KEEPING_OLD)
     assert await restarts(admin_port) == counts
     await stop(process)
 
 
-FAILING = f"""
-from {SERVICE}.supervisor import Supervisor
-
-def fail(self):
-    raise ValueError("a mistake")
-
-Supervisor._read_settings = fail
-"""
-
-
-async def test_a_supervisor_that_fails_tells_why_and_takes_everybody_with_it(
-    start_service: ServiceStarter, tmp_path: Path
+async def test_supervisor_that_fails_logs_why_and_all_processes_exit(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path, FAILING), workers=2)
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("FAULT", "supervisor")
+    process = start_service(FAULTY, workers=2)
     await all_ready(process)
-    process.signal(signal.SIGHUP)
+    process.send_signal(signal.SIGHUP)
     assert await process.exit_code() == 1
     record = await process.logged("the supervisor failed")
     assert record["level"] == "critical"
     assert record["exception.message"] == "a mistake"
-    await wait_until(lambda: process.messages().count("the supervisor is gone") == 3)
-    await wait_until(lambda: process.messages().count("stopped") == 6)  # three by the reload
+    await wait_until(lambda: process.messages().count(SUPERVISOR_EXITED) == 3)
+    await wait_until(lambda: process.messages().count(STOPPED) == 6)  # three because of the reload
 
 
-NO_FORK = """
-fork = os.fork
-
-def fork_if_possible():
-    if os.path.exists("no fork"):
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-    return fork()
-
-os.fork = fork_if_possible
-restarts.FIRST_DELAY = 0.1
-"""
-
-
-async def test_without_processes_to_be_had_it_goes_on_with_those_it_has(
-    start_service: ServiceStarter, tmp_path: Path
+async def test_failed_fork_is_retried_while_the_other_processes_stay(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path, NO_FORK), workers=2)
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("FAULT", "fork")
+    monkeypatch.setenv("INITIAL_DELAY", "0.1")
+    process = start_service(FAULTY, workers=2)
     port, admin_port = await process.ports()
     _, _, second = await all_ready(process)
-    (tmp_path / "no fork").touch()
+    (tmp_path / "no-fork").touch()
     os.kill(second, signal.SIGKILL)
-    record = await process.logged("cannot start a process: Resource temporarily unavailable")
+    record = await process.logged("cannot fork: Resource temporarily unavailable")
     assert record["level"] == "error"
-    # Once it was killed, and could not start since then.
+    # It was killed, and could not be started since then.
     assert (await restarts(admin_port))[1] > 1
-    process.signal(signal.SIGHUP)
-    await process.logged("reload given up, the old workers go on: no process to be had: Resource")
+    process.send_signal(signal.SIGHUP)
+    await process.logged(f"{KEEPING_OLD}: cannot fork: Resource temporarily unavailable")
     assert await version(port) == "first"
-    (tmp_path / "no fork").unlink()
+    (tmp_path / "no-fork").unlink()
     await wait_until(lambda: len(ready(process, "worker 1")) == 2)
     await stop(process)
 
 
-# Reload
-
-
-async def test_a_reload_renews_everybody_and_fails_no_request(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path), workers=2)
-    port, admin_port = await process.ports()
-    before = await all_ready(process)
-    assert await version(port) == "first"
-    async with AsyncExitStack() as stack:
-        wires = await occupy_all(process, port, stack)
-        write_code(tmp_path, "the second")
-        async with clients(port) as statuses:
-            process.signal(signal.SIGHUP)
-            await wait_until(lambda: draining(process))
-            # Never is there more than one process too many.
-            await wait_until(lambda: len(statuses) > 200)
-            assert [len(ready(process, name)) for name in EVERYBODY] == [1, 1, 2]
-            let_go(process)
-            assert [(await wire.answer()).status for wire in wires] == [200] * len(wires)
-            await process.logged("reloaded")
-            done = len(statuses)
-            await wait_until(lambda: len(statuses) > done)
-    assert set(statuses) == {200}
-    after = await all_ready(process, 2)
-    assert set(before).isdisjoint(after)
-    assert {await version(port) for _ in range(20)} == {"the second"}
-    assert await reasons(admin_port) == []
-    await stop(process)
-    assert failures(process) == []
-    messages = process.messages()
-    assert messages.count("SIGHUP: reloading") == messages.count("reloaded") == 1
-    assert len([one for one in messages if one.startswith("listening on")]) == 1
-
-
-async def test_what_cannot_start_leaves_the_old_workers_with_one_error(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path), workers=2)
-    port, admin_port = await process.ports()
+async def test_supervisor_reaps_adopted_orphans(start_service: ServiceStarter) -> None:
+    process = start_service("tests.runtime.apps.adopting", workers=2)
     await all_ready(process)
-    write_code(tmp_path, "broken", "raise ValueError('broken')")
-    process.signal(signal.SIGHUP)
-    code = await process.logged("reload given up")
-    why = r"worker 1, pid \d+: cannot make the application: ValueError\('broken'\)"
-    assert re.fullmatch(f"reload given up, the old workers go on: {why}", code["message"])
-    assert code["exception.type"] == "ValueError"
-    assert "ValueError: broken" in code["exception.stacktrace"]
-    (tmp_path / ".env").write_text("APP_THREADS=0\nAPP_IDLE_TIMEOUT=never\n")
-    process.signal(signal.SIGHUP)
-    await wait_until(lambda: len(failures(process)) == 2)
-    settings = failures(process)[1]
-    assert re.search(r": Bad settings: .*APP_THREADS: ", settings["message"])
-    assert " APP_IDLE_TIMEOUT: " in settings["message"]
-    assert "exception.type" not in settings
-    assert await reasons(admin_port) == []
-    assert {await version(port) for _ in range(10)} == {"first"}
-    (tmp_path / ".env").unlink()
-    (tmp_path / "once").mkdir()
-    write_code(tmp_path, "good only once", "os.rmdir('once')")
-    process.signal(signal.SIGHUP)
-    await wait_until(lambda: len(failures(process)) == 3)
-    half = failures(process)[2]
-    why = "reload given up, the old workers go on, half-way: only [1] are renewed: worker 0"
-    assert half["message"].startswith(why)
-    write_code(tmp_path, "mended again")
-    process.signal(signal.SIGHUP)
-    await process.logged("reloaded")
-    assert {await version(port) for _ in range(10)} == {"mended again"}
-    await wait_until(partial(have_been_ready, process, [2, 2, 3]))
-    await stop(process)
-    assert failures(process) == [code, settings, half]
+    orphan = int(process.errors())
+    await wait_until(lambda: not process_exists(orphan))  # a zombie would exist
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    assert errors(process) == []
 
 
-BAD_SETTINGS = f"""
-from {SERVICE} import settings, supervisor
-
-def load_bad_settings():
-    raise settings.BadSettings("broken just now")
-
-supervisor.load = load_bad_settings
-"""
-
-
-async def test_a_second_reload_begins_anew_and_a_stop_ends_it(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
-    write_code(tmp_path, "first")
-    # Settings that break while it reloads, behind the workers that have good ones, are no matter.
-    process = start_service(service(tmp_path, BAD_SETTINGS), workers=2)
-    port, _ = await process.ports()
-    await all_ready(process)
-    write_code(tmp_path, "the second", "wait_for('never')")
-    process.signal(signal.SIGHUP)
-    await process.logged("SIGHUP: reloading")
-    write_code(tmp_path, "the third one")
-    process.signal(signal.SIGHUP)
-    await process.logged("reloaded")
-    await all_ready(process, 2)
-    assert {await version(port) for _ in range(10)} == {"the third one"}
-    write_code(tmp_path, "the second", "wait_for('never')")
-    process.signal(signal.SIGHUP)
-    await wait_until(lambda: process.messages().count("SIGHUP: reloading") == 3)
-    await stop(process)
-    assert failures(process) == []
-    assert process.messages().count("reloaded") == 1
-
-
-async def test_a_worker_that_dies_during_a_reload_gets_the_new_code(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path), workers=2)
-    port, _ = await process.ports()
-    _, first, _ = await all_ready(process)
-    write_code(tmp_path, "the second", "wait_for('go')")
-    process.signal(signal.SIGHUP)
-    await process.logged("SIGHUP: reloading")
-    os.kill(first, signal.SIGKILL)
-    await process.logged(f"worker 0, pid {first}: killed by SIGKILL")
-    let_go(process)
-    await process.logged("reloaded")
-    assert {await version(port) for _ in range(10)} == {"the second"}
-    await stop(process)
-    assert len(failures(process)) == 1
-
-
-async def test_a_reload_reads_the_settings_again(start_service: ServiceStarter, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("APP_WORKERS=2\nAPP_LOG_LEVEL=info\n")
-    process = start_service(STAND_IN, workers="")
-    port, admin_port = await process.ports()
-    await all_ready(process)
-    (tmp_path / ".env").write_text("APP_WORKERS=2\nAPP_LOG_LEVEL=debug\n")
-    process.signal(signal.SIGHUP)
-    await process.logged("reloaded")
-    await all_ready(process, 2)
-    await reasons(admin_port)
-    await process.logged("GET /readyz")  # which is of level debug
-    assert not [one for one in process.messages() if "restart" in one]
-    text = "APP_WORKERS=3\nAPP_LOG_LEVEL=warning\nAPP_DRAIN_DELAY=600\n"
-    (tmp_path / ".env").write_text(text)
-    process.signal(signal.SIGHUP)
-    record = await process.logged("APP_WORKERS has changed, which takes a restart")
-    assert record["level"] == "warning"
-    # The supervisor obeys them as well.
-    process.signal(signal.SIGTERM)
-    await until_draining(admin_port)
-    await are_answered(port, 5)
-    process.signal(signal.SIGTERM)
-    assert await process.exit_code() == 1
-    messages = process.messages()
-    assert len([one for one in messages if "restart" in one]) == 1
-    assert not {"SIGTERM: stopping", "stopped"} & set(messages[messages.index(record["message"]) :])
-    assert ready(process, "worker 2") == []
+def process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 # Stop
 
 
-async def test_requests_in_flight_at_all_workers_are_answered(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2)
+async def test_requests_in_flight_at_all_workers_finish(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, workers=2)
     port, admin_port = await process.ports()
     pids = await all_ready(process)
     async with AsyncExitStack() as stack:
-        wires = await occupy_all(process, port, stack)
+        connections = await occupy_workers(process, port, stack)
         for pid in pids:
-            # What a terminal sends to all of them is for the supervisor.
+            # A terminal sends these to the whole process group; they are for the supervisor.
             os.kill(pid, signal.SIGINT)
             os.kill(pid, signal.SIGHUP)
-        await are_answered(port, 5)
+        await succeed(port, 5)
         assert draining(process) == []
-        process.signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         await wait_until(lambda: len(draining(process)) == 2)
         await is_refused(port)
-        assert await reasons(admin_port) == ["draining"]
-        process.signal(signal.SIGHUP)
+        assert await not_ready_reasons(admin_port) == ["draining"]
+        process.send_signal(signal.SIGHUP)
         await process.logged("SIGHUP: ignored, the service is stopping")
-        let_go(process)
-        for wire in wires:
-            answer = await wire.answer()
-            assert (answer.status, answer.json()) == (200, {"slow": True})
-            assert answer.headers["Connection"] == "close"
+        release(process)
+        for connection in connections:
+            response = await connection.response()
+            assert (response.status, response.json()) == (200, {"slow": True})
+            assert response.headers["Connection"] == "close"
     assert await process.exit_code() == 0
-    assert failures(process) == []
-    assert not [message for message in process.messages() if "cut" in message]
-    # The admin port answers until the workers have gone.
-    ends = [moment(one) for one in process.records() if one["message"] == "stopped"]
-    drains = [one for one in process.records() if one["message"].startswith("draining")]
-    [admin] = [moment(one) for one in drains if one["pid"] == pids[0]]
-    assert sorted(ends)[1] <= admin
+    assert errors(process) == []
+    assert not [message for message in process.messages() if "aborted" in message]
+    # The admin port is served until the workers have exited.
+    exits = [time_of(record) for record in process.records() if record["message"] == STOPPED]
+    drains = [record for record in process.records() if record["message"].startswith(DRAINING)]
+    [admin] = [time_of(record) for record in drains if record["pid"] == pids[0]]
+    assert sorted(exits)[1] <= admin
 
 
-def draining(process: ServiceProcess) -> list[Record]:
-    """Return the records of the workers that have begun to drain."""
-    return [
-        one
-        for one in process.records()
-        if one["message"].startswith("draining") and one["worker"] is not None
-    ]
-
-
-async def test_what_outlasts_the_drain_timeout_is_cut_and_counted(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2, drain_timeout=0.2)
+async def test_requests_beyond_the_drain_timeout_are_aborted_and_counted(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service(SAMPLE_APP, workers=2, drain_timeout=0.2)
     port, _ = await process.ports()
-    async with RawConnection(port) as wire:
-        await begin_slow_request(process, wire)
-        process.signal(signal.SIGTERM)
-        assert await wire.rest() == b""
+    async with RawConnection(port) as connection:
+        await begin_slow_request(process, connection)
+        process.send_signal(signal.SIGTERM)
+        assert await connection.read_to_end() == b""
     assert await process.exit_code() == 0
-    record = await process.logged("0.2 s after SIGTERM: requests cut: 1, WebSockets cut: 0")
+    record = await process.logged("0.2 s after SIGTERM: aborted 1 requests and 0 WebSockets")
     assert record["worker"] in (0, 1)
-    assert failures(process) == []
+    assert errors(process) == []
 
 
-async def test_a_second_signal_stops_at_once(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2, drain_timeout=600)
+async def test_second_signal_stops_immediately(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, workers=2, drain_timeout=600)
     port, _ = await process.ports()
-    async with RawConnection(port) as wire:
-        await begin_slow_request(process, wire)
-        process.signal(signal.SIGTERM)
-        await process.logged("draining, requests in flight: 1")
-        process.signal(signal.SIGINT)
-        assert await wire.rest() == b""
+    async with RawConnection(port) as connection:
+        await begin_slow_request(process, connection)
+        process.send_signal(signal.SIGTERM)
+        await process.logged(f"{DRAINING}: 1")
+        process.send_signal(signal.SIGINT)
+        assert await connection.read_to_end() == b""
     assert await process.exit_code() == 1
     assert process.errors() == ""
-    record = await process.logged("second signal, SIGINT: stopping at once")
+    record = await process.logged("second signal, SIGINT: stopping immediately")
     assert record["level"] == "warning"
-    await process.logged("SIGUSR2: requests cut: 1, WebSockets cut: 0")
-    assert failures(process) == []
+    await process.logged("SIGUSR2: aborted 1 requests and 0 WebSockets")
+    assert errors(process) == []
 
 
-async def test_during_the_drain_delay_all_workers_serve_and_the_service_is_not_ready(
+async def test_all_workers_serve_during_the_drain_delay(
     start_service: ServiceStarter, tmp_path: Path
 ) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path), workers=2, drain_delay=600)
+    deploy(tmp_path, "first")
+    process = start_service(RELOADABLE, workers=2, drain_delay=600)
     port, admin_port = await process.ports()
     _, _, second = await all_ready(process)
-    write_code(tmp_path, "the second", "wait_for('never')")
-    process.signal(signal.SIGHUP)
-    await process.logged("SIGHUP: reloading")
-    process.signal(signal.SIGTERM)
+    deploy(tmp_path, "blocked")
+    process.send_signal(signal.SIGHUP)
+    await process.logged(RELOADING)
+    process.send_signal(signal.SIGTERM)
     await process.logged("SIGTERM: stopping")
-    assert await reasons(admin_port) == ["draining"]
-    write_code(tmp_path, "the third one")
+    assert await not_ready_reasons(admin_port) == ["draining"]
+    deploy(tmp_path, "third")
     os.kill(second, signal.SIGKILL)
     await wait_until(lambda: len(ready(process, "worker 1")) == 2)
-    await are_answered(port, 10)
+    await succeed(port, 10)
     assert draining(process) == []
-    process.signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 1
     # A stop ends a reload.
     assert len(ready(process, "worker 0")) == 1
 
 
-def moment(record: Record) -> datetime:
-    return datetime.fromisoformat(record["timestamp"])
-
-
-async def test_the_drain_delay_ends_for_all_at_once(start_service: ServiceStarter) -> None:
-    process = start_service(STAND_IN, workers=2, drain_delay=1)
+async def test_drain_delay_ends_for_all_workers_together(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, workers=2, drain_delay=1)
     await all_ready(process)
     await stop(process)
-    begin, end = moment(await process.logged("SIGTERM: ")), moment(process.records()[-1])
-    delays = [(moment(one) - begin).total_seconds() for one in draining(process)]
+    begin, end = time_of(await process.logged("SIGTERM: ")), time_of(process.records()[-1])
+    delays = [(time_of(record) - begin).total_seconds() for record in draining(process)]
     assert len(delays) == 2
     assert min(delays) >= 0.99
     assert (end - begin).total_seconds() < 2
 
 
-async def test_who_does_not_go_in_time_is_killed(start_service: ServiceStarter, tmp_path: Path) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path, "process.GRACE = 0.1"), workers=2, drain_timeout=0.4)
+async def test_worker_is_killed_after_drain_timeout(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("EXIT_GRACE", "0.1")
+    process = start_service(RELOADABLE, workers=2, drain_timeout=0.4)
     _, _, second = await all_ready(process)
     os.kill(second, signal.SIGSTOP)
     await stop(process)
-    [record] = failures(process)
-    why = "killed, not gone in time; it did not even run"
-    assert record["message"] == f"worker 1, pid {second}: {why}, requests in flight: 0"
+    [record] = errors(process)
+    reason = "killed: did not exit in time; no stack: it was not running"
+    assert record["message"] == f"worker 1, pid {second}: {reason}, requests in flight: 0"
 
 
-async def test_who_goes_unasked_must_be_gone_in_time_as_well(
-    start_service: ServiceStarter, tmp_path: Path
+async def test_drain_timeout_applies_to_worker_signalled_directly(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path, "process.GRACE = 0.1"), workers=2, drain_timeout=0.4)
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("EXIT_GRACE", "0.1")
+    process = start_service(RELOADABLE, workers=2, drain_timeout=0.4)
     port, _ = await process.ports()
     pids = await all_ready(process)
-    async with RawConnection(port) as wire:
-        await begin_slow_request(process, wire)
+    async with RawConnection(port) as connection:
+        await begin_slow_request(process, connection)
         slot = (await process.logged("slow request arrived"))["worker"]
         os.kill(pids[1 + slot], signal.SIGTERM)
-        await process.logged("draining, requests in flight: 1")
+        await process.logged(f"{DRAINING}: 1")
         os.kill(pids[1 + slot], signal.SIGSTOP)
-        assert await wire.rest() == b""
+        assert await connection.read_to_end() == b""
     await wait_until(lambda: len(ready(process, f"worker {slot}")) == 2)
     await stop(process)
-    [record] = failures(process)
-    assert record["message"].startswith(f"worker {slot}, pid {pids[1 + slot]}: killed, not gone")
+    [record] = errors(process)
+    reason = "killed: did not exit in time"
+    assert record["message"].startswith(f"worker {slot}, pid {pids[1 + slot]}: {reason}")
+
+
+async def test_hang_timeout_applies_to_worker_that_is_blocked_when_it_is_to_drain(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service(SAMPLE_APP, workers=2, hang_timeout=1, drain_timeout=600)
+    port, _ = await process.ports()
+    pids = await all_ready(process)
+    async with RawConnection(port) as connection:
+        await begin_slow_request(process, connection, "/stuck")
+        blocked = (await process.logged("event loop blocked"))["worker"]
+        await stop(process)
+        assert await connection.read_to_end() == b""
+    [record] = errors(process)
+    reason = "killed: its event loop was blocked for"
+    assert record["message"].startswith(f"worker {blocked}, pid {pids[1 + blocked]}: {reason}")
+    assert "in get\n" in record["code.stacktrace"]
 
 
 # systemd
 
 
 @pytest.fixture
-def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+def systemd(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSystemd]:
     monkeypatch.setenv("NOTIFY_SOCKET", "notify")
     monkeypatch.setenv("WATCHDOG_USEC", "300000")
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
-    with Manager() as manager:
-        yield manager
+    with FakeSystemd() as systemd:
+        yield systemd
 
 
-async def test_systemd_is_told_of_start_reloads_life_and_stop(
-    start_service: ServiceStarter, tmp_path: Path, manager: Manager
+async def test_systemd_is_notified_of_start_reloads_watchdog_and_stop(
+    start_service: ServiceStarter, tmp_path: Path, systemd: FakeSystemd
 ) -> None:
-    write_code(tmp_path, "first")
-    process = start_service(service(tmp_path), workers=2)
-    # Systemd must listen, for what it does not hear is not said again.
-    await wait_until(lambda: manager.states().count("READY=1") == 1)
+    deploy(tmp_path, "first")
+    process = start_service(RELOADABLE, workers=2)
+    # Read all the time: a notification that finds the socket full is not sent again.
+    await wait_until(lambda: systemd.states().count("READY=1") == 1)
     await all_ready(process)
-    process.signal(signal.SIGHUP)
-    await wait_until(lambda: manager.states().count("READY=1") == 2)
-    write_code(tmp_path, "broken", "raise ValueError('broken')")
-    process.signal(signal.SIGHUP)
-    await wait_until(lambda: manager.states().count("READY=1") == 3)
-    beats = manager.states().count("WATCHDOG=1")
-    await wait_until(lambda: manager.states().count("WATCHDOG=1") >= beats + 2)
+    process.send_signal(signal.SIGHUP)
+    await wait_until(lambda: systemd.states().count("READY=1") == 2)
+    deploy(tmp_path, "broken")
+    process.send_signal(signal.SIGHUP)
+    await wait_until(lambda: systemd.states().count("READY=1") == 3)
+    pings = systemd.states().count("WATCHDOG=1")
+    await wait_until(lambda: systemd.states().count("WATCHDOG=1") >= pings + 2)
     await stop(process)
-    greeting = (await process.logged("listening on"))["message"]
-    told = [re.sub(r"=\d{4,}", "=...", one) for one in manager.heard() if one != "WATCHDOG=1"]
+    listening = (await process.logged(LISTENING))["message"]
+    messages = [
+        re.sub(r"=\d{4,}", "=...", message)
+        for message in systemd.messages()
+        if message != "WATCHDOG=1"
+    ]
     reloading = "RELOADING=1\nMONOTONIC_USEC=...\nSTATUS=reloading"
-    assert told == [
-        f"READY=1\nSTATUS={greeting}",
+    assert messages == [
+        f"READY=1\nSTATUS={listening}",
         reloading,
-        "READY=1\nSTATUS=reloaded",
+        f"READY=1\nSTATUS={RELOADED}",
         reloading,
-        "READY=1\nSTATUS=reload given up",
+        "READY=1\nSTATUS=reload failed",
         "STOPPING=1\nSTATUS=stopping",
     ]

@@ -13,12 +13,19 @@ SUMS = "SHA256SUMS"
 
 
 def checksums(folder: Path = RUNTIME) -> dict[str, str]:
-    """Return the SHA-256 of each file below a folder, by path. Raises `OSError`."""
+    """Return the SHA-256 of each file below a folder, by path; empty if it cannot be read."""
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): _checksum(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != SUMS and "__pycache__" not in path.parts
     }
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:  # no permission, or it is being replaced just now
+        return ""
 
 
 def delivered(folder: Path = RUNTIME) -> dict[str, str]:

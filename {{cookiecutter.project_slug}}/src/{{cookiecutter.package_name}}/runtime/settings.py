@@ -107,7 +107,13 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # The validators of this base class are never needed, only those of the service's own.
+        defer_build=True,
     )
 
     address: IPvAnyAddress = IPv4Address("127.0.0.1")

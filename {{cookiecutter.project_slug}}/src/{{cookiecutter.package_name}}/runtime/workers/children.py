@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..status import ADMIN_SLOT
-from .process import WorkerProcess, fork, reap
-from .scoreboard import Row, Scoreboard
+from .process import Target, WorkerProcess, fork, reap
+from .scoreboard import Scoreboard
 from .signals import SignalQueue
-
-Target = Callable[[int, Row, socket.socket], None]
-"""Runs in a child: it gets its slot, its row and its end of the channel."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +22,6 @@ class Exit:
     reason: str
     fields: dict[str, str]
     """Extra fields for the log: a stack or an exception."""
-    was_current: bool
-    """Whether its slot has no process now."""
 
     def __str__(self) -> str:
         return f"{self.process}: {self.reason}"
@@ -90,7 +84,6 @@ class Children:
             if process := self._processes.pop(pid, None):
                 reason, fields = process.exit_report(code)
                 self._scoreboard.release(process.row)
-                was_current = self.current.get(process.slot) is process
-                if was_current:
+                if self.current.get(process.slot) is process:
                     del self.current[process.slot]
-                yield Exit(process, code, reason, fields, was_current)
+                yield Exit(process, code, reason, fields)

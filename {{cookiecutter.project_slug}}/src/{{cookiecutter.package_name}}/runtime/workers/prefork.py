@@ -1,8 +1,8 @@
 """Prefork mode: everything that happens before the first fork.
 
-The runtime and all dependencies are imported here, so that the workers share their memory. The
-modules of the service are only read for that: each worker imports them itself, and so gets the
-code of that moment.
+The runtime imports all its modules at the start, and the dependencies of the service are imported
+here, so that the workers share their memory. The modules of the service are only read for that:
+each worker imports them itself, and so gets the code of that moment.
 """
 
 import ast
@@ -11,13 +11,13 @@ import importlib
 import importlib.util
 import itertools
 import logging
-import pkgutil
 import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 from ..checksums import RUNTIME
 from ..errors import StartupError
@@ -58,9 +58,9 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
         extension.before_fork(scoreboard.rows)
 
     def target(slot: int, row: Row, channel: socket.socket) -> None:
-        unload(service.package)
         for extension in service.extensions:
             extension.after_fork(row)
+        unload(service.package)
         worker.run(worker.WorkerContext(service, slot, sockets, scoreboard, row, channel, lock))
 
     urls = ", ".join(dict.fromkeys(map(listening_url, public)))
@@ -78,15 +78,18 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
 
 
 def preload(package: str) -> None:
-    """Import the runtime, and what the modules of a package import from elsewhere.
+    """Import what the modules of a package import from elsewhere.
 
     Nothing of the package itself is imported, however its modules import each other. What a
     function imports stays out, too: that is the place for a library that must not be loaded before
     a fork, for example because it starts threads.
     """
-    _import_all(_runtime_modules())
-    # What fails here is not reported: the worker that needs it does that.
-    _import_all(_dependencies(package))
+    for name in _dependencies(package):
+        try:
+            importlib.import_module(name)
+        except Exception:
+            # The worker that needs it reports it.
+            logger.debug("cannot import %s", name, exc_info=True)
     if threading.active_count() > 1:
         logger.warning(
             "importing the dependencies started a thread, which does not survive a fork: %s",
@@ -95,32 +98,18 @@ def preload(package: str) -> None:
 
 
 def unload(package: str) -> None:
-    """Remove the owner's modules from `sys.modules`, so that they are imported from disk again.
+    """Forget the modules of a package, so that they are imported anew, with their code on disk.
 
-    The runtime stays: it is renewed by a restart only.
+    The runtime stays: only a restart renews it.
     """
     for name in list(sys.modules):
         if _is_within(name, package) and not _is_within(name, RUNTIME_PACKAGE):
             del sys.modules[name]
-    if _is_within(RUNTIME_PACKAGE, package):
-        # Python sets this attribute only when it imports the subpackage.
-        importlib.import_module(package).__dict__["runtime"] = sys.modules[RUNTIME_PACKAGE]
-
-
-def _import_all(names: Iterator[str]) -> None:
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception:
-            logger.debug("cannot import %s", name, exc_info=True)
-
-
-def _runtime_modules() -> Iterator[str]:
-    """Yield the modules of every room in use: a later import could read a newer file."""
-    for name, module in list(sys.modules.items()):
-        if _is_within(name, RUNTIME_PACKAGE) and name != RUNTIME_PACKAGE and hasattr(module, "__path__"):
-            for found in pkgutil.iter_modules(module.__path__, f"{name}."):
-                yield found.name
+    if f"{package}.runtime" == RUNTIME_PACKAGE:
+        # Python sets this attribute only when it loads the runtime, which is loaded already.
+        module = sys.modules[package] = ModuleType(package)
+        module.__dict__["runtime"] = sys.modules[RUNTIME_PACKAGE]
+        importlib.reload(module)
 
 
 def _dependencies(package: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 from ..errors import SettingsError, StartupError
 from ..status import ADMIN_SLOT
@@ -37,6 +38,9 @@ READ_TIMEOUT = 0.1
 MAX_REPORT_SIZE = 128 * 1024
 MAX_MESSAGE_LENGTH = 1000
 MAX_STACK_LENGTH = 8000
+
+Target = Callable[[int, Row, socket.socket], None]
+"""Runs in a child: it gets its slot, its row and its end of the channel."""
 
 REPORT_FIELDS = ("reason", "exception.type", "exception.message", "exception.stacktrace")
 
@@ -128,7 +132,7 @@ class WorkerProcess:
 def fork(
     slot: int,
     row: Row,
-    target: Callable[[int, Row, socket.socket], None],
+    target: Target,
     signals: SignalQueue,
     siblings: Iterable[WorkerProcess],
 ) -> WorkerProcess:
@@ -137,28 +141,22 @@ def fork(
     An exception in it is reported through the channel. Raises `OSError` if fork fails.
     """
     parent_end, child_end = socket.socketpair()
+
+    def run() -> None:
+        # Otherwise the siblings never read EOF when the supervisor exits.
+        for channel in (parent_end, *(sibling.channel for sibling in siblings)):
+            channel.close()
+        signals.reset_in_child()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        target(slot, row, child_end)
+
     sys.stdout.flush()  # otherwise buffered output is written twice
     # Until the child resets its handlers, its signals would be queued to the supervisor.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
-            code = 1
-            try:
-                # Otherwise the siblings never read EOF when the supervisor exits.
-                for channel in (parent_end, *(sibling.channel for sibling in siblings)):
-                    channel.close()
-                signals.reset_in_child()
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-                target(slot, row, child_end)
-                code = 0
-            except BaseException as error:
-                child_end.settimeout(STACK_TIMEOUT)
-                child_end.sendall(_encode_error(error))
-            finally:
-                with suppress(Exception):
-                    sys.stdout.flush()
-                os._exit(code)
+            _run_and_exit(run, child_end)
     except OSError:
         parent_end.close()
         raise
@@ -166,6 +164,21 @@ def fork(
         child_end.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return WorkerProcess(pid, slot, row, parent_end)
+
+
+def _run_and_exit(run: Callable[[], None], channel: socket.socket) -> NoReturn:
+    """Call `run` in a child, report an exception through the channel, and exit."""
+    code = 1
+    try:
+        run()
+        code = 0
+    except BaseException as error:
+        channel.settimeout(STACK_TIMEOUT)
+        channel.sendall(_encode_error(error))
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+        os._exit(code)
 
 
 def reap() -> Iterator[tuple[int, int]]:

@@ -20,8 +20,8 @@ from ..logs.shared import NonBlockingHandler
 from ..process.systemd import SystemdNotifier
 from ..settings import Settings
 from ..status import ADMIN_SLOT
-from .children import Children, Exit, Target
-from .process import EXIT_SIGNALS, WorkerProcess
+from .children import Children, Exit
+from .process import EXIT_SIGNALS, Target, WorkerProcess
 from .reload import Reload
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
@@ -31,6 +31,8 @@ TICK = 0.1
 """Seconds of one iteration."""
 STALLED = 1.0
 """Seconds of an iteration beyond which the supervisor itself was stopped."""
+MAX_NAMES = 3
+"""Changed files of the runtime that the log names."""
 
 logger = logging.getLogger(__name__)
 
@@ -149,12 +151,12 @@ class Supervisor:
 
     def _handle_exit(self, exit_: Exit) -> None:
         process = exit_.process
-        if self._reload and self._reload.lost_replacement(process):
-            if not process.exiting:
-                self._abort_reload(str(exit_), exit_.fields)
-        elif process.exiting:
+        was_replacement = self._reload and self._reload.lost_replacement(process)
+        if process.exiting:
             if exit_.code < 0 and -exit_.code not in EXIT_SIGNALS:
                 logger.error(str(exit_), extra=exit_.fields)
+        elif was_replacement:
+            self._abort_reload(str(exit_), exit_.fields)
         elif process.ready_since:
             logger.error(str(exit_), extra=exit_.fields)
             self._scoreboard.count_restart(process.slot)
@@ -183,11 +185,11 @@ class Supervisor:
             process.kill(f"killed: did not {expected} in time")
         elif row.draining and not process.exiting:
             process.mark_exiting(self._settings.drain_timeout)
-        elif row.ready and not process.exiting:
-            if not process.ready_since:
-                self._mark_ready(process)
-            elif not process.kill_reason:
-                self._check_heartbeat(process)
+        elif row.ready and not process.ready_since and not process.exiting:
+            self._mark_ready(process)
+        elif row.ready and not process.kill_reason:
+            # Also while it is exiting: a blocked event loop cannot begin to drain.
+            self._check_heartbeat(process)
 
     def _check_heartbeat(self, process: WorkerProcess) -> None:
         silence = self._now - max(process.row.last_heartbeat, self._resumed_at)
@@ -254,10 +256,6 @@ class Supervisor:
                 logger.warning("%s has changed: restart required", name)
 
     def _check_runtime(self) -> None:
-        with suppress(OSError):  # a file that is being replaced just now
-            if changed := differences(self._runtime_files, checksums()):
-                logger.warning(
-                    "the runtime has changed on disk, %d files, such as %s: restart required",
-                    len(changed),
-                    changed[0],
-                )
+        if changed := differences(self._runtime_files, checksums()):
+            names = ", ".join(changed[:MAX_NAMES]) + (", ..." if len(changed) > MAX_NAMES else "")
+            logger.warning("the runtime has changed on disk (%s): restart required", names)

@@ -1,0 +1,3 @@
+"""A library that cannot be imported."""
+
+raise ValueError("broken")

@@ -1,0 +1,3 @@
+"""A library."""
+
+something = 1

@@ -1,0 +1,3 @@
+"""The number that a test changes."""
+
+N = 1

@@ -1,0 +1,28 @@
+"""A service with workers, which serves the package `renewed` of the working folder.
+
+Variables of the same names set constants of the runtime that would make a test slow.
+"""
+
+import os
+import sys
+
+from runtime import Service
+from runtime.workers import Prefork, process, restarts
+
+service = Service("renewed", "1.0", processes=Prefork(), settings="runtime.settings:Settings")
+
+
+def set_constants() -> None:
+    for module, name in (
+        (process, "EXIT_GRACE"),
+        (restarts, "CRASH_LOOP_COUNT"),
+        (restarts, "INITIAL_DELAY"),
+        (restarts, "MAX_DELAY"),
+    ):
+        if name in os.environ:
+            setattr(module, name, float(os.environ[name]))
+
+
+if __name__ == "__main__":
+    set_constants()
+    sys.exit(service.main())

@@ -1,0 +1,1 @@
+"""Later versions of `renewed/revision.py`."""

@@ -1,0 +1,9 @@
+"""The second version."""
+
+VERSION = "second"
+
+
+def prepare() -> None: ...
+
+
+async def connect() -> None: ...

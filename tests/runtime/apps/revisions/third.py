@@ -1,0 +1,9 @@
+"""The third version."""
+
+VERSION = "third"
+
+
+def prepare() -> None: ...
+
+
+async def connect() -> None: ...
