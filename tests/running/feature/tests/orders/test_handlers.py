@@ -2,6 +2,7 @@ from http import HTTPStatus
 
 import pytest
 from prometheus_client import REGISTRY
+
 from tornado_service.app import make_app
 from tornado_service.orders.store import ORDERS, Order, OrderStore
 from tornado_service.runtime.testing import Client, response_json, response_problem, serving

@@ -1,4 +1,5 @@
 import pytest
+
 from tornado_service.orders.model import NewOrder
 from tornado_service.runtime import Problem
 

@@ -1,4 +1,5 @@
 import pytest
+
 from tornado_service.__main__ import main
 from tornado_service.runtime import SettingsError
 from tornado_service.settings import Settings

@@ -4,6 +4,7 @@ import json
 import signal
 
 from tornado.httpclient import AsyncHTTPClient
+
 from tornado_service.runtime.testing import ServiceProcess, ServiceStarter
 
 
