@@ -38,8 +38,7 @@ test: quick ## run all tests, the quick ones first
 		$(BIN)/coverage report --include="*/runtime/$$room/*" >/dev/null || \
 			{ echo "The tests cover too little of the room $$room."; exit 1; }; \
 	done
-	@$(PYTEST) tests/running --ignore=tests/running/test_projects.py
-	@$(PYTEST) --numprocesses=auto tests/running/test_projects.py
+	@$(PYTEST) --numprocesses=2 tests/running
 
 check: .venv/installed ## check format, style, types and imports of the template's own code and the runtime
 	@$(BIN)/ruff format --check $(PYTHON_CODE)
