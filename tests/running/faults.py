@@ -130,8 +130,8 @@ def make_app(settings: Settings) -> Application:
 service = Service(
     "tornado_service",
     "1.0",
-    processes=project._processes,
-    extensions=project._definition.extensions,
+    processes=project.processes,
+    extensions=project.extensions,
     app="faults:make_app",
 )
 

@@ -9,8 +9,8 @@ from tornado_service.runtime import Service
 service = Service(
     "tornado_service",
     "1.0",
-    processes=project._processes,
-    extensions=project._definition.extensions,
+    processes=project.processes,
+    extensions=project.extensions,
     app="own:make_app",
 )
 

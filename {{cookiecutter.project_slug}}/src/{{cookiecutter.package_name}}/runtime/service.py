@@ -55,11 +55,12 @@ class Service:
         settings: str | None = None,
         app: str | None = None,
     ) -> None:
-        self._processes = processes
+        self.processes = processes
+        self.extensions = tuple(extensions)
         self._definition = ServiceDefinition(
             package=package,
             info=ServiceInfo(package.replace("_", "-"), version),
-            extensions=tuple(extensions),
+            extensions=self.extensions,
             settings=settings or f"{package}.settings:Settings",
             app=app or f"{package}.app:make_app",
         )
@@ -93,8 +94,8 @@ class Service:
         try:
             # APP_DEBUG restarts the process at each change, which takes a single process.
             has_workers = settings.workers > 1 and not settings.debug
-            if self._processes and has_workers and self._processes.is_supported:
-                return self._processes.serve(self._definition, settings)
+            if self.processes and has_workers and self.processes.is_supported:
+                return self.processes.serve(self._definition, settings)
             from .process import single
 
             single.serve(self._definition, settings)
@@ -105,7 +106,7 @@ class Service:
 
     def _load_settings(self) -> Settings:
         settings = self._definition.load_settings()
-        if settings.workers > 1 and not self._processes:
+        if settings.workers > 1 and not self.processes:
             raise SettingsError(
                 f"Bad settings:\n  {PREFIX}WORKERS: must be 1, because this service runs in a "
                 f"single process, got {settings.workers}"
