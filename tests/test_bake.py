@@ -151,11 +151,6 @@ def test_python_passes_the_linter(project: Path) -> None:
     assert_accepts(needs("ruff"), "check", "--no-cache", ".", cwd=project)
 
 
-def test_the_supervisor_can_be_read_in_one_sitting() -> None:
-    [supervisor] = TEMPLATE.glob("{{*/src/{{*/supervisor.py")
-    assert len(supervisor.read_text("utf-8").splitlines()) <= 250
-
-
 # Files
 
 

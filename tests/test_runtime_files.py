@@ -98,7 +98,7 @@ def test_arrows_go_one_way() -> None:
     [
         ("http/body.py", "from ..process import lag\n"),
         ("logs/writer.py", "from ..http.request import Request\n"),
-        ("metrics/page.py", "from ..workers.scoreboard import Row\n"),
+        ("metrics/handler.py", "from ..workers.scoreboard import Row\n"),
         ("http/problem.py", "from .handler import Handler\n"),
     ],
 )

@@ -4,7 +4,10 @@ from http import HTTPStatus
 
 import pytest
 
-from {{ cookiecutter.package_name }}.runtime.testing import Client, response_problem
+from {{ cookiecutter.package_name }}.runtime.testing import (
+    Client,
+    response_problem,
+)
 
 
 async def test_unknown_path_is_a_problem(client: Client) -> None:

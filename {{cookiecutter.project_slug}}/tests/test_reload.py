@@ -6,7 +6,10 @@ from http import HTTPStatus
 
 from tornado.httpclient import AsyncHTTPClient
 
-from {{ cookiecutter.package_name }}.runtime.testing import ServiceStarter, wait_until
+from {{ cookiecutter.package_name }}.runtime.testing import (
+    ServiceStarter,
+    wait_until,
+)
 
 CLIENTS = 4
 REQUESTS = 100

@@ -5,7 +5,10 @@ from http import HTTPStatus
 
 from tornado.httpclient import AsyncHTTPClient
 
-from {{ cookiecutter.package_name }}.runtime.testing import ServiceStarter, response_problem
+from {{ cookiecutter.package_name }}.runtime.testing import (
+    ServiceStarter,
+    response_problem,
+)
 
 
 async def test_service_starts_responds_and_drains(start_service: ServiceStarter) -> None:

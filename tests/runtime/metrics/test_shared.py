@@ -23,7 +23,7 @@ from prometheus_client import (
     values,
 )
 from runtime.metrics.aggregate import SampleKey
-from runtime.metrics.requests import BUCKETS
+from runtime.metrics.extension import BUCKETS
 from runtime.metrics.shared import PAGE_SIZE, Page, PageWriter, SharedMetrics, SharedValue
 from runtime.status import ADMIN_SLOT, State
 from runtime.testing import WAIT_TIMEOUT, Record

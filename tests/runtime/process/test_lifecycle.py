@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import pytest
 from runtime import Application, ServiceInfo, Settings
+from runtime.http.server import LINGER
 from runtime.process import lifecycle
-from runtime.process.lifecycle import LINGER, Lifecycle
+from runtime.process.lifecycle import Lifecycle
 from runtime.status import HEARTBEAT_INTERVAL, State
 from runtime.testing import WAIT_TIMEOUT, ServiceStarter, wait_until
 from tornado.websocket import websocket_connect
@@ -49,7 +50,7 @@ def test_event_loop_is_uvloop_where_it_exists(
         used.append(type(asyncio.get_running_loop()).__module__)
 
     monkeypatch.setattr(lifecycle, "sys", SimpleNamespace(platform=platform))
-    lifecycle.run(main())
+    lifecycle.run_event_loop(main())
     assert used == [module]
 
 

@@ -21,7 +21,7 @@ service = Service(
     processes=Prefork(),
 {% endif %}
     extensions=[
-        # What follows every request. An error tracker of your own goes here, too.
+        # What observes every request. An error tracker of your own goes here, too.
 {% if cookiecutter.metrics %}
         Metrics(),
 {% endif %}

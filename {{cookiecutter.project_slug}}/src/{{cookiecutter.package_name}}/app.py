@@ -7,7 +7,7 @@ from .settings import Settings
 
 
 def make_app(settings: Settings) -> Application:
-    """Build the application. Runs once in each worker, with the code of that moment."""
+    """Build the application. Runs once in each process that serves, with its current code."""
     return Application(
         settings,
         routes=[

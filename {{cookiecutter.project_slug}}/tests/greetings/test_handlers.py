@@ -1,6 +1,10 @@
 from http import HTTPStatus
 
-from {{ cookiecutter.package_name }}.runtime.testing import Client, response_json, response_problem
+from {{ cookiecutter.package_name }}.runtime.testing import (
+    Client,
+    response_json,
+    response_problem,
+)
 
 
 async def test_root_greets_the_world(client: Client) -> None:

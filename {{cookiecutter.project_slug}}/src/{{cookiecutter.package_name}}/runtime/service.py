@@ -15,6 +15,7 @@ EXIT_FAILURE = 1
 EXIT_BAD_SETTINGS = 78
 """EX_CONFIG of sysexits.h."""
 EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as in a shell."""
 HEALTHCHECK_TIMEOUT = 3
 """Seconds to wait for the admin port."""
 
@@ -68,13 +69,14 @@ class Service:
     def main(self, arguments: list[str] | None = None) -> int:
         """Run a command, those of `sys.argv` by default, and return the exit code.
 
-        0 is success; 1 a service that cannot start or is not ready; 78 invalid settings.
+        0 is success; 1 a service that cannot start, is not ready, or was aborted by a second
+        signal; 78 invalid settings; 130 Ctrl-C before the service runs.
         """
         info = self._definition.info
         parser = argparse.ArgumentParser(prog=info.name, description=f"Run {info.name}.")
         parser.add_argument("--version", action="version", version=info.version)
         parser.set_defaults(command=self._serve)
-        commands = parser.add_subparsers(title="commands", metavar="", dest="name")
+        commands = parser.add_subparsers(title="commands", metavar="command")
         for name, command, purpose in (
             ("serve", self._serve, "serve until SIGTERM or Ctrl-C (default)"),
             ("check", _check, "validate the settings and print them"),
@@ -96,6 +98,7 @@ class Service:
             has_workers = settings.workers > 1 and not settings.debug
             if self.processes and has_workers and self.processes.is_supported:
                 return self.processes.serve(self._definition, settings)
+            # Not at the top: check and healthcheck need neither a server nor an event loop.
             from .process import single
 
             single.serve(self._definition, settings)

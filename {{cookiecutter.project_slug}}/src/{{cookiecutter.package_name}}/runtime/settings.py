@@ -77,18 +77,20 @@ def _zero_or_at_least_one_second(value: float) -> float:
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 """A TCP port; 0 lets the operating system choose one."""
 Seconds = Annotated[float, Field(ge=0, le=86400)]
-"""A duration in seconds that may be 0."""
+"""A duration in seconds, 0 to a day."""
 Timeout = Annotated[float, Field(gt=0, le=86400)]
-"""A duration in seconds above 0."""
+"""A duration in seconds, above 0, at most a day."""
 Networks = Annotated[
     tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_parse_networks)
 ]
 """IP addresses or networks, separated by commas."""
 LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lowercase)]
+"""``json`` or ``text``, in any case."""
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)]
 WorkerCount = Annotated[int, Field(ge=1, le=256), BeforeValidator(_parse_worker_count)]
 """A number of processes; ``auto`` is one for each CPU that this process may use."""
 HangTimeout = Annotated[Seconds, AfterValidator(_zero_or_at_least_one_second)]
+"""Seconds: 0, or at least 1."""
 
 
 class Settings(BaseSettings):
@@ -173,6 +175,10 @@ class Settings(BaseSettings):
             _variable(name, field): _format_value(values[name], NoDecode not in field.metadata)
             for name, field in type(self).model_fields.items()
         }
+
+    def keep_from_start(self, started: "Settings") -> Self:
+        """Return these settings, but for those that take a restart: they stay as at the start."""
+        return self.model_copy(update={name: getattr(started, name) for name in RESTART_REQUIRED})
 
     def restart_required(self, after: "Settings") -> list[str]:
         """Return the variables that have changed and take effect only after a restart."""
@@ -264,3 +270,6 @@ def _malformed_lines() -> list[str]:
             for binding in parse_stream(file)
             if binding.error
         ]
+
+
+"""``debug``, ``info``, ``warning`` or ``error``, in any case."""

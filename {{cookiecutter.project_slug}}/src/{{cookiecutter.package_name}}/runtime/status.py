@@ -50,7 +50,7 @@ class ProcessRow(Protocol):
         """Whether the process is in the state DRAINING."""
 
 
-class StateListener(Protocol):
+class StateReporter(Protocol):
     """Receives the state changes and heartbeats of a serving process."""
 
     def state_changed(self, state: State) -> None:

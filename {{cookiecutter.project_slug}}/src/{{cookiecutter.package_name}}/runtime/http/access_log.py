@@ -27,7 +27,6 @@ def log_access(
     if not access.isEnabledFor(level):
         return
     request = cast(Request, handler.request)
-    headers = request.headers
     access.log(
         level,
         "%s %s %d",
@@ -35,14 +34,14 @@ def log_access(
         request.path,
         status,
         extra={
-            "request_id": headers["X-Request-ID"],
+            "request_id": request.id,
             "http.request.method": request.method,
             "url.path": request.path,
             "http.route": request.route,
             "http.response.status_code": status,
             "http.response.body.size": request.response_size,
             "client.address": request.remote_ip,
-            "user_agent.original": headers.get("User-Agent"),
+            "user_agent.original": request.headers.get("User-Agent"),
             "duration_ms": round(1000 * (time.perf_counter() - request.start_time), 3),
             **(extra or {}),
         },

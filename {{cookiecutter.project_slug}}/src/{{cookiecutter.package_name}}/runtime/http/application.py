@@ -47,6 +47,8 @@ class Application(web.Application):
     - further keyword arguments are settings of `tornado.web.Application`, such as
       ``static_path=`` or ``log_function=``; they replace the defaults of the runtime.
 
+    - `access_level`: the level of access lines; those of 500 and above are errors.
+
     Defaults: cross-origin protection on, WebSocket messages of at most APP_MAX_BODY_SIZE, an
     access line at level info for each request.
     """

@@ -1,4 +1,4 @@
-"""The books of a server: which connections are open, and what they are doing.
+"""The record of a server: which connections are open, and what they are doing.
 
 The server, the application and the WebSockets write here. A drain reads it, and so does the
 heartbeat, which reports the requests in flight.

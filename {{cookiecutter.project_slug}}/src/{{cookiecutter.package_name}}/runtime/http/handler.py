@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 class Handler(RequestHandler):
     """Base class of the handlers of a service. A handler parses, calls and replies.
 
-    A method with the name of an HTTP method, in lower case, answers it; it may be ``async``, and
-    gets what the placeholders of the route matched. HEAD is answered by ``get``. ::
+    A method named like an HTTP method, in lower case, handles it; it may be ``async``, and gets
+    what the placeholders of the route matched. HEAD is handled by ``get``. ::
 
         class ShowOrder(Handler):
             config: Settings            # your own settings class, for type checkers
@@ -132,7 +132,7 @@ class Handler(RequestHandler):
             self.finish()
         elif self.request.headers_sent:
             # A truncated response must not look complete: close the connection.
-            self._stream().close()
+            cast(IOStream, self._stream()).close()
             self.set_status(status_code)
             self.finish()
         else:
@@ -152,9 +152,10 @@ class Handler(RequestHandler):
 
     def _client_disconnected(self) -> bool:
         # After a WebSocket upgrade the request has no stream.
-        return self._stream() is None or self._stream().closed()
+        stream = self._stream()
+        return stream is None or stream.closed()
 
-    def _stream(self) -> IOStream:
+    def _stream(self) -> IOStream | None:
         return cast(HTTP1Connection, self.request.connection).stream
 
     def _implemented_methods(self) -> list[str]:

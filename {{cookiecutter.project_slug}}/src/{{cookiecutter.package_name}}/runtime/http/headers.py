@@ -29,7 +29,7 @@ class StandardHeaders(OutputTransform):
     ) -> tuple[int, HTTPHeaders, bytes]:
         self._request.headers_sent = True
         headers.pop("Server", None)
-        headers["X-Request-ID"] = self._request.headers["X-Request-ID"]
+        headers["X-Request-ID"] = self._request.id
         for name, value in DEFAULTS.items():
             if name not in headers:
                 headers[name] = value

@@ -6,7 +6,7 @@ from .request import Request
 
 
 class RequestHooks:
-    """Base class of what follows every request. Override what you need.
+    """Base class of what observes every request. Override what you need.
 
     The hooks run in the event loop, so they must not block.
     """
@@ -19,7 +19,11 @@ class RequestHooks:
         """
 
     def request_finished(self, handler: RequestHandler) -> None:
-        """Called once per request, when the response is complete and its access line logged."""
+        """Called when the response is complete and its access line logged.
+
+        For a WebSocket that is after the handshake. It is not called if the body of the request
+        never arrives completely: then no handler runs.
+        """
 
     def request_failed(self, handler: RequestHandler, error: BaseException) -> None:
         """Called when a `Handler` or `WebSocket` raises an error that is not a response.

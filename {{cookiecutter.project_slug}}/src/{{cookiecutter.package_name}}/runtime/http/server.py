@@ -2,6 +2,9 @@
 
 import asyncio
 import socket
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from tornado.httpserver import HTTPServer
@@ -21,6 +24,10 @@ from .validation import check_head
 
 MAX_HEADER_SIZE = 16 * 1024
 """Bytes of a request's line and headers."""
+LINGER = 0.5
+"""Seconds to keep idle connections open while draining: a request already on its way is served."""
+POLL_INTERVAL = 0.02
+"""Seconds between two checks while draining."""
 
 
 class StrictStream(IOStream):
@@ -53,7 +60,7 @@ def _check(data: asyncio.Future[bytes], checked: asyncio.Future[bytes]) -> None:
 
 
 class TrackingHTTPServer(HTTPServer):
-    """Tornado's HTTP server, which keeps the books of its connections in `application`."""
+    """Tornado's HTTP server, which tracks its connections in those of `application`."""
 
     def initialize(  # type: ignore[override]
         self, application: Application, settings: Settings
@@ -84,6 +91,32 @@ class TrackingHTTPServer(HTTPServer):
         """
         stream = StrictStream(connection, close_after_response=close_after_response)
         super().handle_stream(stream, address)
+
+    async def drain(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept the queued connections, stop listening, finish requests in flight, close the rest.
+
+        WebSockets are closed with code 1001. This takes as long as the requests do.
+        """
+        connections = self._tracked
+        # Each response closes its connection; `request.is_draining` reads this, too.
+        self.conn_params.no_keep_alive = True
+        for listener in listeners:
+            with suppress(OSError):  # the queue is empty
+                while True:
+                    self.accept(*listener.accept())
+        self.stop()
+        await asyncio.sleep(POLL_INTERVAL)  # let the connections just accepted register
+        idle_since = time.monotonic()
+        while connections.open or connections.websockets:
+            # On every pass: a handshake may complete meanwhile.
+            for websocket in tuple(connections.websockets):
+                websocket.close(1001, "service shutdown")
+            if connections.busy:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > LINGER:
+                break
+            await asyncio.sleep(POLL_INTERVAL)
+        await self.close_all_connections()
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection

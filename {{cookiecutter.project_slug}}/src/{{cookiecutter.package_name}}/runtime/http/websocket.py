@@ -25,9 +25,10 @@ class WebSocket(Handler, WebSocketHandler):
             async def on_message(self, message: str | bytes) -> None:
                 await self.write_message(message)    # awaited for back-pressure
 
-    ``open`` and ``on_close`` frame its life. Handshakes from other origins get 403; name them in
-    ``Application(trusted_origins=[...])`` or override ``check_origin`` to allow them. A drain
-    closes it with code 1001. Call ``super()`` if you override ``prepare`` or ``on_finish``.
+    ``open`` and ``on_close`` frame its life. Handshakes from other origins get 403; to allow
+    them, name them in ``Application(trusted_origins=[...])`` or override
+    ``check_trusted_origin``. A drain closes it with code 1001. Call ``super()`` if you override
+    ``prepare`` or ``on_finish``.
     """
 
     def __init__(self, application: Any, request: Any, **arguments: Any) -> None:
@@ -47,10 +48,11 @@ class WebSocket(Handler, WebSocketHandler):
 
     def _check_upgrade(self) -> None:
         headers = self.request.headers
+        connection = {option.strip() for option in headers.get("Connection", "").lower().split(",")}
         if (
             self.request.method != "GET"
             or headers.get("Upgrade", "").lower() != "websocket"
-            or "upgrade" not in headers.get("Connection", "").lower()
+            or "upgrade" not in connection
             or headers.get("Sec-WebSocket-Version") != "13"
             or self.request.version != "HTTP/1.1"
         ):

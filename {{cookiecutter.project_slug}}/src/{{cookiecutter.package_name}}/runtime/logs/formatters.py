@@ -65,8 +65,8 @@ class TextFormatter(logging.Formatter):
         line = f"{_timestamp(record)} {record.levelname:<7} {source}: {message}"
         # Dotted (OpenTelemetry) fields only repeat the message.
         fields = {name: value for name, value in _extra(record).items() if "." not in name}
-        if request_id.get():
-            fields["request_id"] = request_id.get()
+        if current := request_id.get():
+            fields.setdefault("request_id", current)
         line += "".join(f" {name}={value!r}" for name, value in fields.items())
         if record.exc_info:
             line += _indented(self.formatException(record.exc_info))

@@ -1,8 +1,8 @@
 """Metrics for Prometheus: request durations, the status of each worker, and your own metrics.
 
-May import `extensions`, `http` and what is below them. Begin with `requests.Metrics`: everything
+May import `extensions`, `http` and what is below them. Begin with `extension.Metrics`: everything
 that plugs into the service is there. `shared` is the memory of several workers, `aggregate` adds
-it up, `page` is ``GET /metrics``.
+it up, `handler` is ``GET /metrics``.
 
 Create a metric of your own once, at the top of the module that uses it, with `prometheus_client`.
 Counters, histograms and summaries are summed over all workers; a gauge gets a label ``worker``
@@ -14,6 +14,6 @@ exemplars, custom collectors, and metrics that a library creates on import. Chan
 metric takes a new name or a restart.
 """
 
-from .requests import Metrics
+from .extension import Metrics
 
 __all__ = ["Metrics"]

@@ -73,7 +73,7 @@ def _accumulate(name: str, samples: Samples) -> Samples:
     for other_labels, grouped in groupby(buckets, key=itemgetter(0)):
         group = list(grouped)
         if group[-1][1] < math.inf:
-            continue  # incomplete: the page was full
+            continue  # incomplete: the shared memory was full
         count = 0.0
         for _, _, labels, value in group:
             count += value

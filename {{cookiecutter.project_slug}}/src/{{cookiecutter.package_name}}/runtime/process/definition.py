@@ -33,7 +33,10 @@ class ServiceDefinition:
         return cast(type[Settings], pkgutil.resolve_name(self.settings)).load()
 
     def make_app(self, settings: Settings) -> Application:
-        """Import the application and create it. Raises `StartupError`."""
+        """Import the application and create it.
+
+        Raises `StartupError` with the cause if that fails, or the cause itself with APP_DEBUG.
+        """
         return create_application(settings, self._import_and_make_app)
 
     def _import_and_make_app(self, settings: Settings) -> Application:
@@ -43,7 +46,10 @@ class ServiceDefinition:
 
 
 def create_application(settings: Settings, make_app: AppFactory) -> Application:
-    """Call `make_app`. Raises `StartupError` with the cause if it fails."""
+    """Call `make_app`.
+
+    Raises `StartupError` with the cause if it fails, or the cause itself with APP_DEBUG.
+    """
     try:
         return make_app(settings)
     except Exception as error:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from types import FrameType
 
 import tornado.autoreload
@@ -25,22 +25,17 @@ from ..extensions import Extension, ServiceInfo
 from ..http.application import Application
 from ..http.server import TrackingHTTPServer
 from ..settings import Settings
-from ..status import HEARTBEAT_INTERVAL, State, StateListener, WorkerStatus
+from ..status import HEARTBEAT_INTERVAL, State, StateReporter, WorkerStatus
 from .lag import Lag
 from .sockets import listen
 
 if sys.platform != "win32":
     import uvloop  # not available for Windows
 
-LINGER = 0.5
-"""Seconds to keep idle connections open while draining: a request already on its way is served."""
-POLL_INTERVAL = 0.02
-"""Seconds between two checks while draining."""
-
 logger = logging.getLogger(__name__)
 
 
-def run(main: Coroutine[object, object, None]) -> None:
+def run_event_loop(main: Coroutine[object, object, None]) -> None:
     """Run a coroutine in uvloop (on Windows in asyncio's own loop)."""
     with asyncio.Runner(loop_factory=_new_event_loop) as runner:
         runner.run(main)
@@ -53,7 +48,7 @@ class Lifecycle:
 
     - `application`: what it serves, with its settings and its resources.
     - `listeners`: bound sockets. They listen only once the resources are open.
-    - `service` and `extensions`: their lifespans frame that of the resources.
+    - `extensions`: their lifespans enclose those of the resources. `service` is what they get.
     - `drain_delay`: seconds to keep serving after readiness has turned false.
     - `autoreload`: restart the process when a file of its code changes.
 
@@ -85,21 +80,21 @@ class Lifecycle:
         self._lag = Lag()
         self.server = TrackingHTTPServer(application, self._settings)
 
-    async def run(self, listener: StateListener) -> None:
-        """Serve until `drain` is called, then drain. `listener` hears of states and heartbeats."""
+    async def run(self, reporter: StateReporter) -> None:
+        """Serve until `drain` is called, then drain. `reporter` gets the states and heartbeats."""
         threads = ThreadPoolExecutor(self._settings.threads, "blocking-call")
         self._loop.set_default_executor(threads)
-        self._heartbeat(listener, time.monotonic())
+        self._heartbeat(reporter, time.monotonic())
         async with AsyncExitStack() as stack:
             await self._start(stack)
             if not self._stopping:
                 listen(self._listeners)
                 self.server.add_sockets(self._listeners)
-                self._set_state(State.READY, listener)
+                self._set_state(State.READY, reporter)
                 if self._autoreload:
                     tornado.autoreload.start()
                 await self._stop.wait()
-            self._set_state(State.DRAINING, listener)
+            self._set_state(State.DRAINING, reporter)
             await self._drain()
 
     def not_ready_reasons(self) -> list[str]:
@@ -128,26 +123,26 @@ class Lifecycle:
             self.drain(name, self._drain_delay + self._settings.drain_timeout)
 
     def drain(self, reason: str, timeout: float) -> None:
-        """Drain for at most `timeout` seconds. Thread-safe and idempotent."""
+        """Drain for at most `timeout` seconds, then abort, with exit code 0. Thread-safe."""
         if not self._stopping:
             self._stopping = True
             self._abort_after(timeout, f"{timeout:g} s after {reason}", exit_code=0)
             self._loop.call_soon_threadsafe(self._stop.set)
 
     def abort(self, reason: str) -> None:
-        """Exit immediately."""
+        """Exit immediately, with code 1."""
         self._abort_after(0, reason, exit_code=1)
 
-    def _set_state(self, state: State, listener: StateListener) -> None:
+    def _set_state(self, state: State, reporter: StateReporter) -> None:
         self._state = state
-        listener.state_changed(state)
+        reporter.state_changed(state)
 
-    def _heartbeat(self, listener: StateListener, due: float) -> None:
+    def _heartbeat(self, reporter: StateReporter, due: float) -> None:
         now = time.monotonic()
         self._lag.record(now - due)
-        listener.heartbeat(len(self._connections.in_flight), self._lag.maximum)
+        reporter.heartbeat(len(self._connections.in_flight), self._lag.maximum)
         self._loop.call_later(
-            HEARTBEAT_INTERVAL, self._heartbeat, listener, now + HEARTBEAT_INTERVAL
+            HEARTBEAT_INTERVAL, self._heartbeat, reporter, now + HEARTBEAT_INTERVAL
         )
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -170,7 +165,7 @@ class Lifecycle:
     async def _drain(self) -> None:
         logger.info("draining, requests in flight: %d", len(self._connections.in_flight))
         await asyncio.sleep(self._drain_delay)
-        await finish(self.server, self._application, self._listeners)
+        await self.server.drain(self._listeners)
 
     def _abort_after(self, delay: float, reason: str, exit_code: int) -> None:
         # In a thread, because the event loop may be the thing that is blocked.
@@ -187,31 +182,6 @@ class Lifecycle:
         )
         logging.shutdown()
         os._exit(exit_code)
-
-
-async def finish(
-    server: TrackingHTTPServer, application: Application, listeners: Sequence[socket.socket]
-) -> None:
-    """Accept the queued connections, stop listening, finish requests in flight, close the rest."""
-    connections = application.connections
-    server.conn_params.no_keep_alive = True
-    for listener in listeners:
-        with suppress(OSError):  # the queue is empty
-            while True:
-                server.accept(*listener.accept())
-    server.stop()
-    await asyncio.sleep(POLL_INTERVAL)  # let the connections just accepted register
-    idle_since = time.monotonic()
-    while connections.open or connections.websockets:
-        # On every pass: a handshake may complete meanwhile.
-        for websocket in tuple(connections.websockets):
-            websocket.close(1001, "service shutdown")
-        if connections.busy:
-            idle_since = time.monotonic()
-        elif time.monotonic() - idle_since > LINGER:
-            break
-        await asyncio.sleep(POLL_INTERVAL)
-    await server.close_all_connections()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

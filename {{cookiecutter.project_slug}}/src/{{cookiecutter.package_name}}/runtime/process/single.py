@@ -14,7 +14,7 @@ from ..logs.writer import ThreadedHandler
 from ..settings import Settings
 from ..status import State
 from .definition import ServiceDefinition
-from .lifecycle import Lifecycle, finish, run
+from .lifecycle import Lifecycle, run_event_loop
 from .sockets import listening_url, open_sockets
 from .systemd import SystemdNotifier
 
@@ -33,7 +33,7 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
     for description in settings.unknown_variables():
         logger.warning(description)
     try:
-        run(_serve(service, service.make_app(settings), public, admin))
+        run_event_loop(_serve(service, service.make_app(settings), public, admin))
     except StartupError as error:
         logger.error("%s", error, exc_info=error.__cause__)
         raise
@@ -60,7 +60,7 @@ async def _serve(
     admin_server.add_sockets(admin)
     urls = f"{listening_url(public)}, admin on {listening_url(admin)}"
     await lifecycle.run(StandaloneReporter(f"listening on {urls}"))
-    await finish(admin_server, admin_app, admin)
+    await admin_server.drain(admin)
     logger.info("stopped")
 
 

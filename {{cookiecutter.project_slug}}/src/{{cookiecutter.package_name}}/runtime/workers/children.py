@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..status import ADMIN_SLOT
-from .process import Target, WorkerProcess, fork, reap
+from .child import ChildProcess, Target, fork, reap
 from .scoreboard import Scoreboard
 from .signals import SignalQueue
 
@@ -16,7 +16,7 @@ from .signals import SignalQueue
 class Exit:
     """The end of a child process."""
 
-    process: WorkerProcess
+    process: ChildProcess
     code: int
     """Exit code; negative: the number of the signal that killed it."""
     reason: str
@@ -37,20 +37,20 @@ class Children:
         self, slots: Iterable[int], scoreboard: Scoreboard, target: Target, signals: SignalQueue
     ) -> None:
         self.slots = tuple(slots)
-        self.current: dict[int, WorkerProcess] = {}
+        self.current: dict[int, ChildProcess] = {}
         self._scoreboard = scoreboard
         self._target = target
         self._signals = signals
-        self._processes: dict[int, WorkerProcess] = {}  # by pid
+        self._processes: dict[int, ChildProcess] = {}  # by pid
 
-    def __iter__(self) -> Iterator[WorkerProcess]:
+    def __iter__(self) -> Iterator[ChildProcess]:
         return iter(tuple(self._processes.values()))
 
     def __len__(self) -> int:
         return len(self._processes)
 
     @property
-    def workers(self) -> list[WorkerProcess]:
+    def workers(self) -> list[ChildProcess]:
         """All processes but the one of the admin port."""
         return [process for process in self if process.slot != ADMIN_SLOT]
 
@@ -66,7 +66,7 @@ class Children:
             process.ready_since for process in self.current.values() if process.slot != ADMIN_SLOT
         )
 
-    def spawn(self, slot: int, start_timeout: float) -> WorkerProcess:
+    def spawn(self, slot: int, start_timeout: float) -> ChildProcess:
         """Fork a process that must be ready within `start_timeout` seconds. Raises `OSError`."""
         row = self._scoreboard.claim(slot)
         try:

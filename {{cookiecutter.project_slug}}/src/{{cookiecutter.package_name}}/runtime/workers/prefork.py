@@ -61,7 +61,9 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
         for extension in service.extensions:
             extension.after_fork(row)
         unload(service.package)
-        worker.run(worker.WorkerContext(service, slot, sockets, scoreboard, row, channel, lock))
+        worker.run(
+            worker.ChildContext(service, settings, slot, sockets, scoreboard, row, channel, lock)
+        )
 
     urls = ", ".join(dict.fromkeys(map(listening_url, public)))
     listening_message = f"listening on {urls}, admin on {listening_url(admin)}"

@@ -1,7 +1,7 @@
 """A rolling restart: each new process is ready before the old one drains."""
 
+from .child import ChildProcess
 from .children import Children
-from .process import WorkerProcess
 
 
 class Reload:
@@ -12,7 +12,7 @@ class Reload:
         self._start_timeout = start_timeout
         self._drain_timeout = drain_timeout
         self._pending = sorted(children.slots, reverse=True)
-        self._replacement: WorkerProcess | None = None
+        self._replacement: ChildProcess | None = None
         self.replaced: list[int] = []
         """The slots that have a new process."""
 
@@ -35,8 +35,8 @@ class Reload:
             return False
         return self._children.is_complete
 
-    def lost_replacement(self, process: WorkerProcess) -> bool:
-        """Return whether a process that has exited is the one that was to become ready."""
+    def handle_exit(self, process: ChildProcess) -> bool:
+        """Forget a process that has exited. Return whether it was the replacement."""
         if process is not self._replacement:
             return False
         self._replacement = None
@@ -48,7 +48,7 @@ class Reload:
         if self._replacement:
             self._replacement.abort()
 
-    def _promote(self, new: WorkerProcess) -> None:
+    def _promote(self, new: ChildProcess) -> None:
         if old := self._children.current.get(new.slot):
             old.drain(self._drain_timeout)
         self._children.current[new.slot] = new

@@ -15,7 +15,7 @@ MAX_ATTEMPTS = 6
 CRASH_LOOP_UPTIME = 10.0
 """Seconds: a process that has been ready for less has crashed quickly."""
 CRASH_LOOP_COUNT = 25
-"""Quick crashes in a row of one slot that are answered without delay."""
+"""Quick crashes in a row of one slot after which it is still restarted without delay."""
 MAX_DOUBLINGS = 10
 
 

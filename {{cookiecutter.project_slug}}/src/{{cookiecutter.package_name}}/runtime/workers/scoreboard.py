@@ -1,7 +1,7 @@
 """Shared memory with the state of every process.
 
-A process writes only its own row; cells are aligned words, so reads are never torn and need no
-lock.
+A process writes only its own row, and the supervisor claims and clears rows. Cells are aligned
+words, so reads are never torn and need no lock.
 """
 
 import mmap

@@ -20,15 +20,15 @@ from ..logs.shared import NonBlockingHandler
 from ..process.systemd import SystemdNotifier
 from ..settings import Settings
 from ..status import ADMIN_SLOT
+from .child import EXIT_SIGNALS, ChildProcess, Target
 from .children import Children, Exit
-from .process import EXIT_SIGNALS, Target, WorkerProcess
 from .reload import Reload
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
 from .signals import SignalQueue
 
 TICK = 0.1
-"""Seconds of one iteration."""
+"""Seconds that an iteration waits for signals, at most."""
 STALLED = 1.0
 """Seconds of an iteration beyond which the supervisor itself was stopped."""
 MAX_NAMES = 3
@@ -50,7 +50,7 @@ class Supervisor:
         *,
         listening_message: str,
     ) -> None:
-        self._settings = settings
+        self._settings = self._started_with = settings
         self._sockets = sockets
         self._scoreboard = scoreboard
         self._log = log
@@ -63,7 +63,7 @@ class Supervisor:
         self._runtime_files = checksums()
         self._last_failure: dict[str, str] = {}
         self._is_announced = False
-        self._stop_deadline = math.inf
+        self._drain_at = math.inf
         """When the drain begins: APP_DRAIN_DELAY after the signal to stop."""
         self._startup_error = ""
         self._exit_code = 0
@@ -81,7 +81,7 @@ class Supervisor:
                 self._handle_exit(exit_)
             for process in self._children:
                 self._check(process)
-            if self._now < self._stop_deadline:
+            if self._now < self._drain_at:
                 self._advance_reload()
             elif self._drain_all():
                 break
@@ -122,19 +122,19 @@ class Supervisor:
             self._stop(signum.name, self._settings.drain_delay)
         elif not self._exit_code:
             logger.warning("second signal, %s: stopping immediately", signum.name)
-            self._stop_deadline, self._exit_code = self._now, 1
+            self._drain_at, self._exit_code = self._now, 1
             for process in self._children:
                 process.abort()
 
     @property
     def _is_stopping(self) -> bool:
-        return self._stop_deadline < math.inf
+        return self._drain_at < math.inf
 
     def _stop(self, reason: str, delay: float) -> None:
         logger.info("%s: stopping", reason)
         self._systemd.stopping()
         self._scoreboard.stopping = True
-        self._stop_deadline = self._now + delay
+        self._drain_at = self._now + delay
         if self._reload:
             self._reload.cancel()
             self._reload = None
@@ -142,16 +142,17 @@ class Supervisor:
     def _drain_all(self) -> bool:
         """Drain the workers, then the admin process. Return whether all have exited."""
         for slot, sockets in self._sockets.items():
-            for sock in sockets if slot != ADMIN_SLOT else ():
-                # Otherwise connections would queue on a socket that no process accepts from.
-                sock.close()
+            if slot != ADMIN_SLOT:
+                for sock in sockets:
+                    # Otherwise connections would queue on a socket that no process accepts from.
+                    sock.close()
         for process in self._children.workers or self._children:
             process.drain(self._settings.drain_timeout)
         return not self._children
 
     def _handle_exit(self, exit_: Exit) -> None:
         process = exit_.process
-        was_replacement = self._reload and self._reload.lost_replacement(process)
+        was_replacement = bool(self._reload and self._reload.handle_exit(process))
         if process.exiting:
             if exit_.code < 0 and -exit_.code not in EXIT_SIGNALS:
                 logger.error(str(exit_), extra=exit_.fields)
@@ -178,7 +179,7 @@ class Supervisor:
         else:
             logger.info("retrying in %.1f s", delay)
 
-    def _check(self, process: WorkerProcess) -> None:
+    def _check(self, process: ChildProcess) -> None:
         row = process.row
         if self._now > process.deadline:
             expected = "exit" if process.exiting else "become ready"
@@ -191,12 +192,12 @@ class Supervisor:
             # Also while it is exiting: a blocked event loop cannot begin to drain.
             self._check_heartbeat(process)
 
-    def _check_heartbeat(self, process: WorkerProcess) -> None:
+    def _check_heartbeat(self, process: ChildProcess) -> None:
         silence = self._now - max(process.row.last_heartbeat, self._resumed_at)
         if 0 < self._settings.hang_timeout < silence:
             process.kill(f"killed: its event loop was blocked for {silence:.1f} s")
 
-    def _mark_ready(self, process: WorkerProcess) -> None:
+    def _mark_ready(self, process: ChildProcess) -> None:
         logger.info("%s: ready", process)
         process.ready_since, process.deadline = self._now, math.inf
         self._restarts.succeeded(process.slot)
@@ -210,11 +211,12 @@ class Supervisor:
     def _start_missing(self) -> None:
         """Start missing processes; one at a time until the first worker is ready."""
         for slot in self._children.slots:
-            is_ready = self._children.has_ready_worker
-            is_starting = not is_ready and set(self._children.current) - {ADMIN_SLOT}
-            if slot != ADMIN_SLOT and (is_starting or self._now >= self._stop_deadline):
+            has_ready = self._children.has_ready_worker
+            has_worker = any(other != ADMIN_SLOT for other in self._children.current)
+            is_starting = has_worker and not has_ready
+            if slot != ADMIN_SLOT and (is_starting or self._now >= self._drain_at):
                 break
-            if slot in self._children.current or not self._restarts.may_start(slot, is_ready):
+            if slot in self._children.current or not self._restarts.may_start(slot, has_ready):
                 continue
             try:
                 process = self._children.spawn(slot, self._settings.start_timeout)
@@ -250,9 +252,9 @@ class Supervisor:
 
     def _reload_settings(self) -> None:
         with suppress(SettingsError):  # keep the old settings if the new ones are invalid
-            before, self._settings = self._settings, type(self._settings).load()
+            self._settings = type(self._settings).load()
             logging.getLogger().setLevel(self._settings.log_level.upper())
-            for name in before.restart_required(self._settings):
+            for name in self._started_with.restart_required(self._settings):
                 logger.warning("%s has changed: restart required", name)
 
     def _check_runtime(self) -> None:

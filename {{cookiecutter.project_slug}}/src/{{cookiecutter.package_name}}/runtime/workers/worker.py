@@ -16,13 +16,12 @@ from ..http.application import Application
 from ..logs import formatters
 from ..logs.shared import ProcessLock
 from ..logs.writer import ThreadedHandler
-from ..process import lifecycle
 from ..process.definition import ServiceDefinition, create_application
-from ..process.lifecycle import Lifecycle
+from ..process.lifecycle import Lifecycle, run_event_loop
 from ..settings import Settings
 from ..status import ADMIN_SLOT, State
+from .child import ABORT, DRAIN
 from .neighbours import NeighbourAcceptor
-from .process import ABORT, DRAIN
 from .scoreboard import Row, Scoreboard
 
 ORPHAN_DRAIN_TIMEOUT = 1.0
@@ -40,10 +39,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class WorkerContext:
+class ChildContext:
     """What a child inherits from the supervisor."""
 
     service: ServiceDefinition
+    started_with: Settings
+    """The settings of the supervisor when it started."""
     slot: int
     sockets: Mapping[int, Sequence[socket.socket]]
     """The listening sockets of every slot."""
@@ -59,22 +60,22 @@ class WorkerContext:
         return self.slot == ADMIN_SLOT
 
 
-def run(context: WorkerContext) -> None:
+def run(context: ChildContext) -> None:
     """Serve until a signal. Raises `StartupError` and `SettingsError`."""
     faulthandler.register(signal.SIGUSR1, context.channel, all_threads=False)
     _close_foreign_sockets(context)
     context.row.set_pid()
-    settings = context.service.load_settings()
+    settings = context.service.load_settings().keep_from_start(context.started_with)
     worker = None if context.is_admin else context.slot
     formatters.configure(settings, ThreadedHandler(settings.log_file, context.lock), worker)
     try:
-        lifecycle.run(_serve(context, settings, _make_app(context, settings)))
+        run_event_loop(_serve(context, settings, _make_app(context, settings)))
         logger.info("stopped")
     finally:
         logging.shutdown()
 
 
-def _close_foreign_sockets(context: WorkerContext) -> None:
+def _close_foreign_sockets(context: ChildContext) -> None:
     # Clients can connect to a socket as long as any process has it open.
     for slot, sockets in context.sockets.items():
         if (slot == ADMIN_SLOT) != context.is_admin:
@@ -82,7 +83,7 @@ def _close_foreign_sockets(context: WorkerContext) -> None:
                 sock.close()
 
 
-def _make_app(context: WorkerContext, settings: Settings) -> Application:
+def _make_app(context: ChildContext, settings: Settings) -> Application:
     service = context.service
     if not context.is_admin:
         return service.make_app(settings)
@@ -92,9 +93,9 @@ def _make_app(context: WorkerContext, settings: Settings) -> Application:
     )
 
 
-async def _serve(context: WorkerContext, settings: Settings, application: Application) -> None:
+async def _serve(context: ChildContext, settings: Settings, application: Application) -> None:
     # The supervisor has already waited APP_DRAIN_DELAY.
-    served = Lifecycle(
+    lifecycle = Lifecycle(
         application,
         context.sockets[context.slot],
         context.service.info,
@@ -102,14 +103,16 @@ async def _serve(context: WorkerContext, settings: Settings, application: Applic
         drain_delay=SOCKET_CLOSE_DELAY,
     )
     # A second SIGTERM (sent to the process group) must not abort.
-    signal.signal(DRAIN, lambda *_: served.drain("SIGTERM", settings.drain_timeout))
-    signal.signal(ABORT, lambda *_: served.abort("SIGUSR2"))
-    threading.Thread(target=_watch_supervisor, args=(context, served), daemon=True).start()
-    neighbours = NeighbourAcceptor(context.slot, context.sockets, context.scoreboard, served.server)
-    await served.run(ScoreboardReporter(context.row, neighbours))
+    signal.signal(DRAIN, lambda *_: lifecycle.drain("SIGTERM", settings.drain_timeout))
+    signal.signal(ABORT, lambda *_: lifecycle.abort("SIGUSR2"))
+    threading.Thread(target=_watch_supervisor, args=(context, lifecycle), daemon=True).start()
+    neighbours = NeighbourAcceptor(
+        context.slot, context.sockets, context.scoreboard, lifecycle.server
+    )
+    await lifecycle.run(ScoreboardReporter(context.row, neighbours))
 
 
-def _watch_supervisor(context: WorkerContext, served: Lifecycle) -> None:
+def _watch_supervisor(context: ChildContext, lifecycle: Lifecycle) -> None:
     # In a thread, because the event loop may be blocked.
     context.channel.recv(1)
     logger.error("supervisor exited, shutting down")
@@ -120,11 +123,11 @@ def _watch_supervisor(context: WorkerContext, served: Lifecycle) -> None:
             if row.pid not in (0, os.getpid()):
                 with suppress(OSError):
                     os.kill(row.pid, signal.SIGKILL)
-    served.drain("the end of the supervisor", ORPHAN_DRAIN_TIMEOUT)
+    lifecycle.drain("the end of the supervisor", ORPHAN_DRAIN_TIMEOUT)
 
 
 class ScoreboardReporter:
-    """Writes state and heartbeats to the scoreboard, and keeps an eye on the neighbours."""
+    """Writes state and heartbeats to the scoreboard, and updates the `NeighbourAcceptor`."""
 
     def __init__(self, row: Row, neighbours: NeighbourAcceptor) -> None:
         self._row = row

@@ -19,8 +19,11 @@ from ..status import ADMIN_SLOT
 from .scoreboard import Row
 from .signals import SignalQueue
 
-# Signals that ask a child to exit: after draining, and immediately.
-EXIT_SIGNALS = DRAIN, ABORT = signal.SIGTERM, signal.SIGUSR2
+DRAIN = signal.SIGTERM
+"""Asks a child to exit after draining."""
+ABORT = signal.SIGUSR2
+"""Asks a child to exit immediately."""
+EXIT_SIGNALS = (DRAIN, ABORT)
 
 EXIT_GRACE = 2.0
 """Seconds to exit after the drain timeout."""
@@ -28,6 +31,8 @@ ABORT_GRACE = 0.5
 """Seconds to exit after ABORT."""
 STACK_TIMEOUT = 0.3
 """Seconds to wait for a stack dump."""
+SEND_TIMEOUT = 0.3
+"""Seconds for a child to send its report."""
 MORE_DATA_TIMEOUT = 0.02
 """Seconds to wait for the rest of a report."""
 READ_TIMEOUT = 0.1
@@ -36,8 +41,11 @@ READ_TIMEOUT = 0.1
 # Size limits of an exit report, so that it fits into the socket buffer and writing never blocks. A
 # character becomes up to twelve bytes.
 MAX_REPORT_SIZE = 128 * 1024
+"""Bytes."""
 MAX_MESSAGE_LENGTH = 1000
+"""Characters of a reason or message."""
 MAX_STACK_LENGTH = 8000
+"""Characters, from the end of the stack."""
 
 Target = Callable[[int, Row, socket.socket], None]
 """Runs in a child: it gets its slot, its row and its end of the channel."""
@@ -46,7 +54,7 @@ REPORT_FIELDS = ("reason", "exception.type", "exception.message", "exception.sta
 
 
 @dataclass(eq=False)
-class WorkerProcess:
+class ChildProcess:
     """A worker, or the process of the admin port."""
 
     pid: int
@@ -134,8 +142,8 @@ def fork(
     row: Row,
     target: Target,
     signals: SignalQueue,
-    siblings: Iterable[WorkerProcess],
-) -> WorkerProcess:
+    siblings: Iterable[ChildProcess],
+) -> ChildProcess:
     """Fork a child that calls `target(slot, row, channel)`.
 
     An exception in it is reported through the channel. Raises `OSError` if fork fails.
@@ -163,7 +171,7 @@ def fork(
     finally:
         child_end.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return WorkerProcess(pid, slot, row, parent_end)
+    return ChildProcess(pid, slot, row, parent_end)
 
 
 def _run_and_exit(run: Callable[[], None], channel: socket.socket) -> NoReturn:
@@ -173,7 +181,7 @@ def _run_and_exit(run: Callable[[], None], channel: socket.socket) -> NoReturn:
         run()
         code = 0
     except BaseException as error:
-        channel.settimeout(STACK_TIMEOUT)
+        channel.settimeout(SEND_TIMEOUT)
         channel.sendall(_encode_error(error))
     finally:
         with suppress(Exception):

@@ -15,7 +15,7 @@ from prometheus_client import (
     Gauge,
 )
 from prometheus_client.parser import text_string_to_metric_families
-from runtime.metrics import page
+from runtime.metrics import handler
 from runtime.status import WorkerStatus
 from runtime.testing import Client, wait_until
 
@@ -88,7 +88,7 @@ async def test_page_is_built_in_a_thread(admin: Client, monkeypatch: pytest.Monk
         asyncio.run_coroutine_threadsafe(released.wait(), loop).result(timeout=10)
         return b"page"
 
-    monkeypatch.setattr(page, "generate_latest", generate)
+    monkeypatch.setattr(handler, "generate_latest", generate)
     async with RawConnection(admin.port) as connection:
         connection.send_get("/metrics")
         await wait_until(lambda: admin.app.connections.in_flight)

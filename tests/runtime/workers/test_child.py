@@ -18,8 +18,8 @@ import pytest
 from runtime.errors import SettingsError, StartupError
 from runtime.status import ADMIN_SLOT, State
 from runtime.testing import WAIT_TIMEOUT
-from runtime.workers import process as module
-from runtime.workers.process import MAX_REPORT_SIZE, Target, WorkerProcess, fork, reap
+from runtime.workers import child as module
+from runtime.workers.child import MAX_REPORT_SIZE, ChildProcess, Target, fork, reap
 from runtime.workers.scoreboard import Row, Scoreboard
 from runtime.workers.signals import SignalQueue
 
@@ -32,21 +32,21 @@ class ForkHelper:
     def __init__(self, signals: SignalQueue) -> None:
         self._signals = signals
         self._scoreboard = Scoreboard(4)
-        self._processes: list[WorkerProcess] = []
+        self._processes: list[ChildProcess] = []
         self._codes: dict[int, int] = {}
 
-    def __call__(self, target: Target, slot: int = 0) -> WorkerProcess:
+    def __call__(self, target: Target, slot: int = 0) -> ChildProcess:
         row = self._scoreboard.claim(slot)
         process = fork(slot, row, target, self._signals, self._processes)
         self._processes.append(process)
         return process
 
-    def exit_code(self, process: WorkerProcess) -> int:
+    def exit_code(self, process: ChildProcess) -> int:
         """Wait until a process has exited; return its exit code."""
         wait_for(lambda: self._codes.update(reap()) or process.pid in self._codes)
         return self._codes[process.pid]
 
-    def exit_report(self, process: WorkerProcess) -> tuple[str, dict[str, str]]:
+    def exit_report(self, process: ChildProcess) -> tuple[str, dict[str, str]]:
         """Wait until a process has exited; return why, and the extra fields."""
         return process.exit_report(self.exit_code(process))
 

@@ -14,7 +14,7 @@ from ..http.request import Request
 from ..http.routing import Route
 from ..settings import Settings
 from ..status import ProcessRow, StatusSource
-from .page import LocalMetrics, MetricsHandler, make_registry
+from .handler import LocalMetrics, MetricsHandler, make_registry
 from .shared import SharedMetrics
 
 # Source: OpenTelemetry's semantic conventions for HTTP metrics.
