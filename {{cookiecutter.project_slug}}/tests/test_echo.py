@@ -3,7 +3,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from {{ cookiecutter.package_name }}.app import make_app
-from {{ cookiecutter.package_name }}.runtime.testing import Client, serving
+from {{ cookiecutter.package_name }}.runtime.testing import (
+    Client,
+    serving,
+)
 from {{ cookiecutter.package_name }}.settings import Settings
 
 

@@ -7,14 +7,14 @@ import os
 import sys
 
 from runtime import Service
-from runtime.workers import Prefork, process, restarts
+from runtime.workers import Prefork, child, restarts
 
 service = Service("renewed", "1.0", processes=Prefork(), settings="runtime.settings:Settings")
 
 
 def set_constants() -> None:
     for module, name in (
-        (process, "EXIT_GRACE"),
+        (child, "EXIT_GRACE"),
         (restarts, "CRASH_LOOP_COUNT"),
         (restarts, "INITIAL_DELAY"),
         (restarts, "MAX_DELAY"),

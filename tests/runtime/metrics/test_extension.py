@@ -14,7 +14,7 @@ from runtime.http.handler import Handler
 from runtime.http.problem import Problem
 from runtime.http.routing import Route
 from runtime.http.websocket import WebSocket
-from runtime.metrics import Metrics, requests
+from runtime.metrics import Metrics, extension
 from runtime.settings import Settings
 from runtime.testing import Client, ServiceStarter, serving, wait_until
 from tornado.web import RequestHandler
@@ -172,7 +172,7 @@ async def test_duration_is_in_its_buckets_and_in_the_sum(
     seconds: int,
     first: float,
 ) -> None:
-    monkeypatch.setattr(requests, "perf_counter", lambda: time.perf_counter() + seconds)
+    monkeypatch.setattr(extension, "perf_counter", lambda: time.perf_counter() + seconds)
     await client.get("/good/1")
     buckets = {
         float(sample.labels["le"]): sample.value for sample in duration_samples(registry, "bucket")

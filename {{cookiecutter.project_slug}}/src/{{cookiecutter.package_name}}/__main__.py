@@ -1,4 +1,4 @@
-"""The command: `{{ cookiecutter.project_slug }}`, or `python -m {{ cookiecutter.package_name }}`."""
+"""The command of the service, and which optional parts it has."""
 
 import sys
 
