@@ -1,8 +1,9 @@
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, HttpUrl, PostgresDsn, RedisDsn, SecretStr, ValidationError
 from runtime import settings as settings_module
 from runtime.errors import SettingsError
 from runtime.settings import Settings
@@ -353,7 +354,7 @@ def test_missing_value_is_an_error_that_shows_no_other_value(
 def test_error_of_a_field_validator_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     set_variables(monkeypatch, {"discount": 2, "port": 70000, "carrier": "strike"})
     assert sorted(errors(OrdersSettings)) == [
-        "APP_CARRIER: the warehouse is on strike, got 'strike'",
+        "APP_CARRIER: the warehouse is on strike",
         "APP_DISCOUNT: must be below 1, got '2'",
         "APP_PORT: input should be less than or equal to 65535, got '70000'",
     ]
@@ -370,12 +371,12 @@ def test_invalid_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_API_KEY", "hunter2")
     [line] = errors(OrdersSettings)
     assert line.startswith("APP_API_KEY: value should have at least 20 items")
-    assert line.endswith(", got a secret")
+    assert "hunter2" not in line
 
 
 def test_acronym_at_the_start_of_a_message_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_PRICE_LIST", "ftp://example.com")
-    expected = "APP_PRICE_LIST: URL scheme should be 'http' or 'https', got 'ftp://example.com'"
+    expected = "APP_PRICE_LIST: URL scheme should be 'http' or 'https'"
     assert errors(OrdersSettings) == [expected]
 
 
@@ -454,3 +455,46 @@ def test_as_variables_has_the_form_of_the_environment(monkeypatch: pytest.Monkey
     }
     assert {name: variables[name] for name in expected} == expected
     assert len(variables) == len(OrdersSettings.model_fields)
+
+
+class Token(SecretStr):
+    """A secret type of the service's own."""
+
+
+class SecretiveSettings(Settings):
+    token: Token | None = None
+    dsn: PostgresDsn | None = None
+    servers: list[RedisDsn] = []  # noqa: RUF012 - pydantic copies it
+    page: HttpUrl | None = None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("token", 1000 * "hunter2"),
+        ("dsn", "postgres:/u:hunter2/x"),
+        ("dsn", "host=db password=hunter2"),
+        ("page", "hunter2"),
+    ],
+)
+def test_invalid_text_or_url_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    class Limited(SecretiveSettings):
+        token: Annotated[Token, Field(max_length=10)] | None = None
+
+    set_variables(monkeypatch, {name: value})
+    [line] = errors(Limited)
+    assert line.startswith(f"APP_{name.upper()}: ")
+    assert "hunter2" not in line
+
+
+def test_credentials_and_queries_of_urls_are_masked() -> None:
+    variables = SecretiveSettings(
+        dsn=PostgresDsn("postgres://ada:hunter2@db/x?sslpassword=hunter2"),
+        servers=[RedisDsn("redis://:hunter2@r:6379/0"), RedisDsn("redis://:hunter2@s:6379/0")],
+        page=HttpUrl("https://h.example/x?api_key=hunter2"),
+    ).as_variables()
+    assert "hunter2" not in "".join(variables.values())
+    assert variables["APP_PAGE"] == "https://h.example/x?***"
+    assert variables["APP_SERVERS"] == '["redis://***@r:6379/0", "redis://***@s:6379/0"]'

@@ -293,3 +293,40 @@ async def test_hooks_are_optional() -> None:
     async with serving(Application(Settings(), [Route("/", Good)])) as client:
         assert client.app.hooks == ()
         assert response_json(await client.get("/")) == {}
+
+
+class Raising(Extension):
+    """Raises in every hook."""
+
+    def request_started(self, request: Request) -> None:
+        raise ValueError("started")
+
+    def request_finished(self, handler: RequestHandler) -> None:
+        raise ValueError("finished")
+
+    def request_failed(self, handler: RequestHandler, error: BaseException) -> None:
+        raise ValueError("failed")
+
+
+class Unlucky(Handler):
+    def get(self) -> None:
+        raise OSError("no disk")
+
+
+async def test_extension_that_raises_changes_no_response_and_stops_no_other(
+    log_records: list[Record],
+) -> None:
+    calls: list[str] = []
+    app = Application(Settings(), [Route("/", Unlucky)])
+    async with serving(app, extensions=[Raising(), Recorder("other", calls)]) as client:
+        response = await client.get("/")
+    assert response.code == 500
+    response_problem(response)
+    assert len(calls) == 3
+    failures = [r["message"] for r in log_records if r["message"].startswith("Raising.")]
+    assert failures == [
+        "Raising.request_started failed",
+        "Raising.request_failed failed",
+        "Raising.request_finished failed",
+    ]
+    assert len([r for r in log_records if r["logger"] == "access"]) == 1

@@ -209,3 +209,11 @@ def test_standard_fields_come_first() -> None:
     assert list(line)[:2] == ["timestamp", "level"]
     assert list(line)[-1] == "order"
     assert line["request_id"] == "check-17"
+
+
+@pytest.mark.parametrize("control", ["\x00", "\x1b[2J", "\x7f", "\x85", "\x9b2J", "\u2028", "\r"])
+def test_control_characters_are_escaped_in_text(control: str) -> None:
+    text = f"hello {control} there"
+    for line in as_text(record(text)), as_text(failed(ValueError(text))):
+        assert control not in line
+        assert ascii(control[0])[1:-1] in line

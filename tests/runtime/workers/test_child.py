@@ -265,13 +265,13 @@ def test_report_of_a_startup_error_has_its_cause(forks: ForkHelper) -> None:
 def test_report_of_bad_settings_is_one_line_without_an_exception(forks: ForkHelper) -> None:
     process = forks(fail_with(SettingsError("Bad settings:\n  APP_PORT: bad\n  APP_THREADS: bad")))
     reason, exception = forks.exit_report(process)
-    assert reason == "Bad settings: APP_PORT: bad APP_THREADS: bad"
+    assert reason == "Bad settings: APP_PORT: bad; APP_THREADS: bad"
     assert exception == {}
 
 
 def test_reason_is_one_line(forks: ForkHelper) -> None:
     reason, _ = forks.exit_report(forks(fail_with(StartupError("no\n  such\tthing\n"))))
-    assert reason == "no such thing"
+    assert reason == "no; such thing"
 
 
 @pytest.mark.parametrize("text", ["long", "\U0001f680\U0001f680\U0001f680\U0001f680", "\ud800" * 4])

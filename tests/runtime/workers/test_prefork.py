@@ -106,14 +106,24 @@ def test_thread_that_an_import_starts_is_reported(
 
 
 def test_unload_forgets_the_package_but_neither_the_runtime_nor_others(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    package = tmp_path / "owned"
+    package.mkdir()
+    (package / "__init__.py").write_text("FRESH = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
     for name in "owned", "owned.part", "owned.part.module", "owned_by_others", "not.owned":
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    for name in "owned.tracker", "owned.part.kept":
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
     before = dict(sys.modules)
-    unload("owned")
-    removed = {"owned", "owned.part", "owned.part.module"}
+    unload("owned", keep={"owned.tracker", "owned.part.kept"})
+    removed = {"owned.part", "owned.part.module"}
+    fresh = sys.modules.pop("owned")
+    del before["owned"]
     assert sys.modules == {name: before[name] for name in before if name not in removed}
+    assert fresh.FRESH
+    assert fresh.tracker is before["owned.tracker"]
 
 
 # Start

@@ -280,6 +280,27 @@ async def test_settings_are_read_again(start_service: ServiceStarter, tmp_path: 
     assert ready(process, "worker 2") == []
 
 
+async def test_settings_that_take_a_restart_stay_until_then(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    process = start_service(SAMPLE_APP, workers=2)
+    await process.ports()
+    await all_ready(process)
+    changes = f"APP_LOG_FILE={tmp_path / 'other.log'}\nAPP_DEBUG=true\nAPP_DRAIN_TIMOUT=3\n"
+    (tmp_path / ".env").write_text(changes)
+    for times in (1, 2):
+        await process.reload()
+        for expected in (
+            f"APP_LOG_FILE has changed: {RESTART_REQUIRED}",
+            f"APP_DEBUG has changed: {RESTART_REQUIRED}",
+            "APP_DRAIN_TIMOUT is not a setting, did you mean APP_DRAIN_TIMEOUT?",
+        ):
+            await wait_until(lambda: process.messages().count(expected) == times)  # noqa: B023
+    # The new workers still write to the log that the service was started with.
+    assert len([r for r in process.records() if r["message"].startswith("draining")]) == 6
+    assert not (tmp_path / "other.log").exists()
+
+
 # A service with a runtime of its own
 
 

@@ -23,10 +23,10 @@ class Extension(RequestHooks):
     """Base class of extensions. Override what you need; every method does nothing by default.
 
     `__main__.py` lists the extensions of a service. They exist before the workers are forked, so
-    a reload does not renew them: a changed extension takes a restart. The methods are called in
-    this order: `before_fork`, `after_fork`, `lifespan`, then `request_started` and its like for
-    each request. A single-process service calls neither `before_fork` nor `after_fork`. The admin
-    process calls `after_fork` and `admin_routes` only.
+    a reload renews neither them nor their modules: a change takes a restart. The methods are
+    called in this order: `before_fork`, `after_fork`, `lifespan`, then `request_started` and its
+    like for each request. A single-process service calls neither `before_fork` nor `after_fork`.
+    The admin process calls `after_fork` and `admin_routes` only.
 
     Example: report unexpected errors to a tracker. ::
 

@@ -9,7 +9,7 @@ import os
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -18,6 +18,9 @@ from pydantic import (
     BeforeValidator,
     Field,
     IPvAnyAddress,
+    Secret,
+    SecretBytes,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -221,11 +224,18 @@ class Settings(BaseSettings):
         variable = ", ".join([PREFIX + name.upper() if field else name, *path])
         if detail["type"] == "missing" and not path:
             return f"{variable}: is required and has no default"
-        if field and "Secret" in str(field.annotation):
-            return f"{variable}: {message}, got a secret"
-        # The input of a field with a structure may contain secrets.
-        is_plain = field and not path and isinstance(detail["input"], str)
-        return f"{variable}: {message}" + (f", got {_redact(detail['input'])}" if is_plain else "")
+        # A text, a URL or a structure may contain secrets.
+        if path or not isinstance(detail["input"], str) or (field and _is_text(field.annotation)):
+            return f"{variable}: {message}"
+        return f"{variable}: {message}, got {_redact(detail['input'])}"
+
+
+def _is_text(annotation: Any) -> bool:
+    """Return whether a value of this type is a text of any kind, such as a secret or a URL."""
+    if isinstance(annotation, type):
+        is_text = issubclass(annotation, str | bytes | Secret | SecretStr | SecretBytes)
+        return is_text or annotation.__name__.endswith(("Url", "Dsn"))
+    return any(map(_is_text, get_args(annotation)))
 
 
 def _variable(name: str, field: FieldInfo) -> str:
@@ -242,10 +252,16 @@ def _format_decoding_error(error: DecodingError) -> str:
 def _format_value(value: object, as_json: bool) -> str:
     """Format a value as it is written in the environment."""
     if isinstance(value, str):
-        return re.sub(r"://.*@", "://***@", value)  # the credentials of a URL
+        return _mask_url(value)
     if isinstance(value, list | dict):
-        return json.dumps(value) if as_json else ",".join(map(str, value))
+        return _mask_url(json.dumps(value)) if as_json else ",".join(map(str, value))
     return "" if value is None else str(value).lower().removesuffix(".0")
+
+
+def _mask_url(text: str) -> str:
+    """Mask the credentials and the query of every URL in a text."""
+    text = re.sub(r"://[^\s/\"]*@", "://***@", text)
+    return re.sub(r"(://[^\s?\"]*)\?[^\s\"]*", r"\1?***", text)
 
 
 def _redact(text: str) -> str:

@@ -32,6 +32,8 @@ from .resources import Resource, Resources
 from .routing import Route
 from .validation import check_request
 
+logger = logging.getLogger(__name__)
+
 WEBSOCKET_PING_INTERVAL = 30
 """Seconds between two pings of an open WebSocket; without a pong it is closed."""
 
@@ -97,7 +99,11 @@ class Application(web.Application):
         request.identify()
         delegate = self._find_handler(request)
         for hooks in self.hooks:
-            hooks.request_started(request)
+            try:
+                hooks.request_started(request)
+            except Exception:
+                # A broken extension must not break requests.
+                logger.exception("%s.request_started failed", type(hooks).__name__)
         return delegate
 
     def _find_handler(self, request: Request) -> HTTPMessageDelegate:
@@ -112,7 +118,10 @@ class Application(web.Application):
         else:
             log_access(handler, self._access_level)
         for hooks in self.hooks:
-            hooks.request_finished(handler)
+            try:
+                hooks.request_finished(handler)
+            except Exception:
+                logger.exception("%s.request_finished failed", type(hooks).__name__)
 
 
 # Does nothing: a connection may close before the headers of a request have arrived.

@@ -148,7 +148,10 @@ class Handler(RequestHandler):
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
             for hooks in self._hooks:
-                hooks.request_failed(self, value)
+                try:
+                    hooks.request_failed(self, value)
+                except Exception:
+                    logger.exception("%s.request_failed failed", type(hooks).__name__)
 
     def _client_disconnected(self) -> bool:
         # After a WebSocket upgrade the request has no stream.

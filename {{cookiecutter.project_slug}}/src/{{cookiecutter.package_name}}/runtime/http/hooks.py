@@ -8,7 +8,8 @@ from .request import Request
 class RequestHooks:
     """Base class of what observes every request. Override what you need.
 
-    The hooks run in the event loop, so they must not block.
+    The hooks run in the event loop, so they must not block. An exception in one of them is logged
+    and changes no response.
     """
 
     def request_started(self, request: Request) -> None:

@@ -16,6 +16,9 @@ import orjson
 from ..settings import Settings
 from .context import request_id
 
+ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+"""Control characters and line ends, escaped: for terminals, and so that a record is one line."""
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _QUERY = re.compile(r"\?[^\s'\"]*")
 _QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"")
@@ -60,7 +63,7 @@ class TextFormatter(logging.Formatter):
     """A line for people. Line ends are escaped: no message can be mistaken for a second record."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = _message(record).replace("\n", "\\n").replace("\r", "\\r")
+        message = _message(record).translate(ESCAPES)
         source = f"{record.name}[{record.process}]"
         line = f"{_timestamp(record)} {record.levelname:<7} {source}: {message}"
         # Dotted (OpenTelemetry) fields only repeat the message.
@@ -109,7 +112,8 @@ def _json_safe(value: Any) -> Any:
 
 def _indented(text: str) -> str:
     # Indented, so that a traceback cannot be mistaken for a record.
-    return "\n" + textwrap.indent(text.rstrip(), "    ")
+    lines = [line.translate(ESCAPES) for line in text.rstrip().split("\n")]
+    return "\n" + textwrap.indent("\n".join(lines), "    ")
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -206,7 +206,10 @@ def reap() -> Iterator[tuple[int, int]]:
 
 def _encode_error(error: BaseException) -> bytes:
     is_clear = isinstance(error, SettingsError | StartupError)
-    reason = " ".join((str(error) if is_clear else repr(error)).split())[:MAX_MESSAGE_LENGTH]
+    lines = (str(error) if is_clear else repr(error)).splitlines()
+    reason = "; ".join(" ".join(line.split()) for line in lines).replace(":; ", ": ")[
+        :MAX_MESSAGE_LENGTH
+    ]
     report = {"reason": reason}
     if not isinstance(error, SettingsError):
         cause = error.__cause__ or error

@@ -14,7 +14,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -57,10 +57,12 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
     for extension in service.extensions:
         extension.before_fork(scoreboard.rows)
 
+    extension_modules = {type(extension).__module__ for extension in service.extensions}
+
     def target(slot: int, row: Row, channel: socket.socket) -> None:
         for extension in service.extensions:
             extension.after_fork(row)
-        unload(service.package)
+        unload(service.package, keep=extension_modules)
         worker.run(
             worker.ChildContext(service, settings, slot, sockets, scoreboard, row, channel, lock)
         )
@@ -89,7 +91,7 @@ def preload(package: str) -> None:
     for name in _dependencies(package):
         try:
             importlib.import_module(name)
-        except Exception:
+        except (Exception, SystemExit):
             # The worker that needs it reports it.
             logger.debug("cannot import %s", name, exc_info=True)
     if threading.active_count() > 1:
@@ -99,19 +101,25 @@ def preload(package: str) -> None:
         )
 
 
-def unload(package: str) -> None:
+def unload(package: str, keep: Collection[str] = ()) -> None:
     """Forget the modules of a package, so that they are imported anew, with their code on disk.
 
-    The runtime stays: only a restart renews it.
+    The runtime stays, and so do the modules in `keep`: only a restart renews them.
     """
+    if package not in sys.modules:
+        return
+    kept = {}
     for name in list(sys.modules):
-        if _is_within(name, package) and not _is_within(name, RUNTIME_PACKAGE):
+        if name in keep or _is_within(name, RUNTIME_PACKAGE):
+            kept[name] = sys.modules[name]
+        elif _is_within(name, package):
             del sys.modules[name]
-    if f"{package}.runtime" == RUNTIME_PACKAGE:
-        # Python sets this attribute only when it loads the runtime, which is loaded already.
-        module = sys.modules[package] = ModuleType(package)
-        module.__dict__["runtime"] = sys.modules[RUNTIME_PACKAGE]
-        importlib.reload(module)
+    module = sys.modules[package] = ModuleType(package)
+    for name, submodule in kept.items():
+        if name.rpartition(".")[0] == package:
+            # Python sets such an attribute only when it loads the submodule.
+            module.__dict__[name.rpartition(".")[2]] = submodule
+    importlib.reload(module)
 
 
 def _dependencies(package: str) -> Iterator[str]:

@@ -254,6 +254,8 @@ class Supervisor:
         with suppress(SettingsError):  # keep the old settings if the new ones are invalid
             self._settings = type(self._settings).load()
             logging.getLogger().setLevel(self._settings.log_level.upper())
+            for description in self._settings.unknown_variables():
+                logger.warning(description)
             for name in self._started_with.restart_required(self._settings):
                 logger.warning("%s has changed: restart required", name)
 
