@@ -29,7 +29,7 @@ demo: build/.venv/cookiecutter ## generate a project with the default answers in
 	@cd build/tornado-service && exec ../.venv/bin/tornado-service
 
 quick: check .venv/installed ## check that every combination of answers gives a clean project (a minute or two)
-	@$(PYTEST) --numprocesses=auto --dist=worksteal tests/test_*.py
+	@$(PYTEST) --numprocesses=auto --dist=worksteal -m 'not slow' tests/test_*.py
 
 test: quick ## run all tests, the quick ones first
 	@rm -f .coverage .coverage.*
@@ -38,7 +38,7 @@ test: quick ## run all tests, the quick ones first
 		$(BIN)/coverage report --include="*/runtime/$$room/*" >/dev/null || \
 			{ echo "The tests cover too little of the room $$room."; exit 1; }; \
 	done
-	@$(PYTEST) --numprocesses=2 tests/running
+	@$(PYTEST) --numprocesses=2 -m slow tests/running tests/test_*.py
 
 check: .venv/installed ## check format, style, types and imports of the template's own code and the runtime
 	@$(BIN)/ruff format --check $(PYTHON_CODE)

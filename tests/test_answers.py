@@ -16,6 +16,9 @@ import pytest
 from .bakes import TEMPLATE, questions
 from .tools import needs
 
+# Each case is a run of the real cookiecutter.
+pytestmark = pytest.mark.slow
+
 # Stands for a folder that exists, beside the one that projects go to.
 BESIDE = "BESIDE"
 

@@ -278,6 +278,7 @@ def test_variables_are_used_and_have_values(project: Path) -> None:
 # Whether the unit tests show when an alert fires
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["default", "single"])
 def test_the_rules_pass_their_cases(bake: Bake, tmp_path: Path, name: str) -> None:
     project = bake(**PROJECTS[name])
@@ -320,6 +321,7 @@ def limit(which: int) -> Callable[[Any], None]:
     return change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["default", "single"])
 def test_the_cases_tell_on_which_side_of_its_limit_an_alert_fires(
     bake: Bake, tmp_path: Path, name: str
@@ -331,6 +333,7 @@ def test_the_cases_tell_on_which_side_of_its_limit_an_alert_fires(
         assert surprises(project, folder, limit(which))[which - 1] == alerts(project)
 
 
+@pytest.mark.slow
 def test_the_cases_tell_how_long_an_alert_waits(bake: Bake, tmp_path: Path) -> None:
     project = bake()
 
@@ -345,6 +348,7 @@ def test_the_cases_tell_how_long_an_alert_waits(bake: Bake, tmp_path: Path) -> N
     assert missing == alerts(project)
 
 
+@pytest.mark.slow
 def test_the_cases_tell_how_much_traffic_an_alert_needs(bake: Bake, tmp_path: Path) -> None:
     def change(rule: Any) -> None:
         for before, after in ((">= 10\n", ">= 9\n"), (">= 100\n", ">= 70\n")):
