@@ -7,7 +7,7 @@ RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtim
 # With the configuration named, or ruff would read the one of the project, which is a template.
 PYTHON_CODE = --config pyproject.toml hooks tests docs '$(RUNTIME)'
 # Byte code beside the sources would be copied into projects.
-export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
+quick test check format runtime picture: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help

@@ -444,7 +444,7 @@ UPGRADES = [
     Message("upgrade-null-origin", upgrade(Origin="null"), (403,)),
     Message("upgrade-broken-origin", upgrade(Origin="http://[::1"), (400, 403)),
     Message("upgrade-cross-site", upgrade(Sec_Fetch_Site="cross-site"), (403,)),
-    Message("upgrade-post", upgrade().replace(b"GET", b"POST"), (405,)),
+    Message("upgrade-post", upgrade().replace(b"GET", b"POST"), (426,)),
     Message("upgrade-http-1.0", upgrade().replace(b"HTTP/1.1", b"HTTP/1.0"), (400, 426)),
     Message("upgrade-no-route", upgrade().replace(b"/echo", b"/nowhere"), (404,)),
     Message(

@@ -164,15 +164,14 @@ def test_tools_are_added_to_what_serves(
 
 
 def test_dev_restarts_at_a_change(
-    project: Path,
     python: Path,
     bake_into: Callable[..., Path],
     tmp_path: Path,
     terminal: Callable[..., Terminal],
 ) -> None:
     copy = bake_into(tmp_path)
-    (copy / ".venv").symlink_to(project / ".venv")
-    (project / ".venv/serving").touch()
+    (copy / ".venv").symlink_to(python.parents[1])
+    (copy / ".venv/serving").touch()
     port, admin_port = free_ports(2)
     ports = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port)}
     dev = terminal(copy, "make", "dev", PYTHONPATH=str(copy / "src"), **ports)
