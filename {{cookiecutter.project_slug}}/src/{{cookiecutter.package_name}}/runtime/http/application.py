@@ -25,14 +25,12 @@ from .connections import Connections
 from .forwarded import TrustedProxies
 from .handler import Handler
 from .headers import StandardHeaders
-from .hooks import RequestHooks
+from .hooks import RequestHooks, call_each
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
 from .routing import Route
 from .validation import check_request
-
-logger = logging.getLogger(__name__)
 
 WEBSOCKET_PING_INTERVAL = 30
 """Seconds between two pings of an open WebSocket; without a pong it is closed."""
@@ -98,12 +96,7 @@ class Application(web.Application):
         self._proxies.apply(request)
         request.identify()
         delegate = self._find_handler(request)
-        for hooks in self.hooks:
-            try:
-                hooks.request_started(request)
-            except Exception:
-                # A broken extension must not break requests.
-                logger.exception("%s.request_started failed", type(hooks).__name__)
+        call_each(self.hooks, "request_started", request)
         return delegate
 
     def _find_handler(self, request: Request) -> HTTPMessageDelegate:
@@ -117,11 +110,7 @@ class Application(web.Application):
             super().log_request(handler)
         else:
             log_access(handler, self._access_level)
-        for hooks in self.hooks:
-            try:
-                hooks.request_finished(handler)
-            except Exception:
-                logger.exception("%s.request_finished failed", type(hooks).__name__)
+        call_each(self.hooks, "request_finished", handler)
 
 
 # Does nothing: a connection may close before the headers of a request have arrived.

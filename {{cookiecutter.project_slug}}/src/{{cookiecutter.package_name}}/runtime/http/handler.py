@@ -15,7 +15,7 @@ from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
 from ..settings import Settings
-from .hooks import RequestHooks
+from .hooks import RequestHooks, call_each
 from .problem import Problem
 from .request import Request
 from .resources import Resources
@@ -147,11 +147,7 @@ class Handler(RequestHandler):
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
-            for hooks in self._hooks:
-                try:
-                    hooks.request_failed(self, value)
-                except Exception:
-                    logger.exception("%s.request_failed failed", type(hooks).__name__)
+            call_each(self._hooks, "request_failed", self, value)
 
     def _client_disconnected(self) -> bool:
         # After a WebSocket upgrade the request has no stream.

@@ -1,8 +1,16 @@
 """The hooks that an application calls for each request."""
 
+import logging
+from collections.abc import Iterable
+from typing import Literal
+
 from tornado.web import RequestHandler
 
 from .request import Request
+
+HookName = Literal["request_started", "request_finished", "request_failed"]
+
+logger = logging.getLogger(__name__)
 
 
 class RequestHooks:
@@ -32,3 +40,12 @@ class RequestHooks:
         `handler.request` is the request. A `Problem`, and a client that disconnects, are no
         failures.
         """
+
+
+def call_each(hooks: Iterable[RequestHooks], name: HookName, *arguments: object) -> None:
+    """Call a hook of each extension. What one raises is logged: it must not break the request."""
+    for observer in hooks:
+        try:
+            getattr(observer, name)(*arguments)
+        except Exception:
+            logger.exception("%s.%s failed", type(observer).__name__, name)
