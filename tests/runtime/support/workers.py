@@ -126,6 +126,21 @@ async def until_draining(admin_port: int) -> None:
             pass
 
 
+async def pid_of_other_worker(admin_port: int, predecessor: int) -> int:
+    """Wait for the process that follows `predecessor` as worker 1, and return its pid."""
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while (pid := (await worker_statuses(admin_port))[1]["pid"]) in (0, predecessor):
+            pass
+    return int(pid)
+
+
+async def until_ready(admin_port: int, pid: int) -> None:
+    """Wait until the worker of a pid is ready."""
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while pid not in [w["pid"] for w in await worker_statuses(admin_port) if w["ready"]]:
+            pass
+
+
 async def restarts(admin_port: int) -> list[int]:
     """Return how often each worker has crashed or failed to start, from ``/workers``."""
     return [worker["restarts"] for worker in await worker_statuses(admin_port)]

@@ -34,14 +34,17 @@ from tests.runtime.support.workers import (
     deploy,
     draining,
     errors,
+    has_exited,
     have_been_ready,
     not_ready_reasons,
     occupy_workers,
+    pid_of_other_worker,
     ready,
     restarts,
     stop,
     succeed,
     time_of,
+    until_ready,
     version,
     versions,
 )
@@ -190,6 +193,29 @@ async def test_killed_process_is_replaced_while_the_others_stay(
         reason = r"killed by SIGKILL, requests in flight: \d"
         assert re.fullmatch(rf"{name}, pid {pid}: {reason}", record["message"])
         assert record["worker"] is None
+
+
+async def test_worker_that_dies_before_the_supervisor_saw_it_ready_has_crashed(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    deploy(tmp_path, "first")
+    process = start_service(RELOADABLE, workers=2)
+    _, admin_port = await process.ports()
+    _, _, first = await all_ready(process)
+    deploy(tmp_path, "waiting")
+    os.kill(first, signal.SIGKILL)
+    await process.logged(f"worker 1, pid {first}: killed by SIGKILL")
+    pid = await pid_of_other_worker(admin_port, first)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        release(process)
+        await until_ready(admin_port, pid)
+        os.kill(pid, signal.SIGKILL)
+        await wait_until(lambda: has_exited(pid))
+    finally:
+        process.send_signal(signal.SIGCONT)
+    await process.logged(f"worker 1, pid {pid}: killed by SIGKILL, requests in flight")
+    await stop(process)
 
 
 async def test_worker_that_exits_by_itself_has_crashed(

@@ -82,6 +82,9 @@ class Children:
         """Yield the children that have exited since the last call."""
         for pid, code in reap():
             if process := self._processes.pop(pid, None):
+                if process.row.has_been_ready and not process.ready_since:
+                    # It was ready, and exited before the supervisor saw it.
+                    process.ready_since = time.monotonic()
                 reason, fields = process.exit_report(code)
                 self._scoreboard.release(process.row)
                 if self.current.get(process.slot) is process:

@@ -74,6 +74,10 @@ class Row:
         return self._cells[STATE] == State.DRAINING.value
 
     @property
+    def has_been_ready(self) -> bool:
+        return self.ready or self.draining
+
+    @property
     def in_flight(self) -> int:
         """Requests in flight at the last heartbeat."""
         return self._cells[IN_FLIGHT]
@@ -86,7 +90,7 @@ class Row:
     @property
     def lag(self) -> float:
         """Event loop lag in seconds: a recent maximum, or the current silence if that is longer."""
-        if not (self.ready or self.draining):
+        if not self.has_been_ready:
             return 0.0  # the loop is not running yet
         silence = time.monotonic() - self.last_heartbeat - HEARTBEAT_INTERVAL
         return max(self._cells[LAG] / 1e9, silence)
