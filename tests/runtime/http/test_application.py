@@ -86,12 +86,23 @@ async def test_requests_of_every_handler_are_in_flight() -> None:
         assert not client.app.connections.busy
 
 
-async def test_request_is_not_in_flight_after_its_client_has_disconnected() -> None:
-    async with serving(app(Route("/", PlainSlow, released=asyncio.Event()))) as client:
+@pytest.mark.parametrize("resets", [False, True])
+async def test_request_is_in_flight_until_its_handler_ends_though_its_client_has_disconnected(
+    resets: bool,
+) -> None:
+    released = asyncio.Event()
+    async with serving(app(Route("/", PlainSlow, released=released))) as client:
+        connections = client.app.connections
         async with RawConnection(client.port) as connection:
             connection.send_get()
-            await wait_until(lambda: client.app.connections.in_flight)
-        await wait_until(lambda: not client.app.connections.in_flight)
+            await wait_until(lambda: connections.in_flight)
+            if resets:
+                connection.abort()
+                await wait_until(lambda: not connections.open)
+        assert len(connections.in_flight) == 1
+        released.set()
+        await wait_until(lambda: not connections.in_flight)
+        await wait_until(lambda: not connections.open)
 
 
 @pytest.mark.parametrize(("digits", "status"), [(7, 413), (18, 413), (19, 400), (5000, 400)])

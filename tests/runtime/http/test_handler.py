@@ -299,7 +299,9 @@ async def test_client_that_disconnects_is_not_an_error(log_records: list[Record]
         async def get(self) -> None:
             arrived.set()
             await closed.wait()
-            await self.flush()
+            while True:
+                self.write(bytes(100_000))
+                await self.flush()
 
         def on_connection_close(self) -> None:
             closed.set()

@@ -74,7 +74,7 @@ async def test_same_origin_handshake_is_accepted(client: Client) -> None:
 async def test_handshake_is_rejected_while_draining(client: Client) -> None:
     async with RawConnection(client.port) as connection:
         await connection.get("/")
-        client.server.conn_params.no_keep_alive = True
+        client.server.is_draining = True
         response = await connection.get("/socket", **HANDSHAKE)
     assert (response.status, response.headers["Connection"]) == (503, "close")
     assert response.json()["detail"] == "The service is shutting down."

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 from runtime import Application, ServiceInfo, Settings
-from runtime.http.server import LINGER
+from runtime.http1.server import LINGER
 from runtime.process import lifecycle
 from runtime.process.lifecycle import Lifecycle
 from runtime.status import HEARTBEAT_INTERVAL, State

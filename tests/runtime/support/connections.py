@@ -1,6 +1,8 @@
 """Connections on which a test chooses every byte."""
 
 import asyncio
+import socket
+import struct
 from dataclasses import dataclass
 from http.client import parse_headers
 from io import BytesIO
@@ -58,6 +60,18 @@ class RawConnection:
     async def get(self, path: str = "/", **headers: str) -> RawResponse:
         self.send_get(path, **headers)
         return await self.response()
+
+    def abort(self) -> None:
+        """Close with a reset, so that the other end sees at once that nobody is there."""
+        linger = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, linger
+        )
+        self._writer.transport.abort()
+
+    def send_eof(self) -> None:
+        """Close the sending side: no more requests will come."""
+        self._writer.write_eof()
 
     async def read_to_end(self) -> bytes:
         """Return what arrives until the other end closes."""

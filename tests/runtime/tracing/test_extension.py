@@ -289,7 +289,7 @@ async def test_log_record_outside_of_a_request_has_no_ids(
     [access] = records_of(log_records, "access")
     assert access.keys() >= ID_FIELDS
     others = [record for record in log_records if record is not access]
-    assert {"orders", "tornado.general"} <= {record["logger"] for record in others}
+    assert {"orders", "runtime.http1.connection"} <= {record["logger"] for record in others}
     assert not [record for record in others if ID_FIELDS & record.keys()]
 
 

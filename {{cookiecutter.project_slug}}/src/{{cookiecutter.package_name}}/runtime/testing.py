@@ -35,7 +35,7 @@ from tornado.websocket import WebSocketClientConnection, websocket_connect
 from .extensions import Extension, ServiceInfo
 from .http.application import Application
 from .http.resources import Resource
-from .http.server import TrackingHTTPServer
+from .http1.server import HTTPServer
 from .logs.formatters import JsonFormatter, RedactionFilter
 from .settings import PREFIX
 
@@ -101,7 +101,7 @@ class Client:
     """
 
     def __init__(
-        self, http: AsyncHTTPClient, port: int, server: TrackingHTTPServer, app: Application
+        self, http: AsyncHTTPClient, port: int, server: HTTPServer, app: Application
     ) -> None:
         self._http = http
         self.port = port
@@ -169,7 +169,7 @@ async def serving(
     fakes = resources or {}
     info = ServiceInfo("test", "0")
     app.hooks = extensions
-    server = TrackingHTTPServer(app, app.config)
+    server = HTTPServer(app, app.config, app.connections)
     http = AsyncHTTPClient(force_instance=True)
     async with AsyncExitStack() as stack:
         for extension in extensions:

@@ -5,32 +5,33 @@ included; only the bodies of their errors differ.
 """
 
 import logging
-import sys
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, cast
 
 from tornado import web
-from tornado.http1connection import HTTP1Connection
 from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
     HTTPMessageDelegate,
+    ParseBodyConfig,
+    ParseMultipartConfig,
     RequestStartLine,
     ResponseStartLine,
+    set_parse_body_config,
 )
 
+from ..http1.connections import Connections
+from ..http1.errors import RequestError
 from ..settings import Settings
 from .access_log import log_access
-from .connections import Connections
 from .forwarded import TrustedProxies
-from .handler import Handler
+from .handler import CLIENT_CLOSED_REQUEST, Handler
 from .headers import StandardHeaders
 from .hooks import RequestHooks, call_each
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
 from .routing import Route
-from .validation import check_request
 
 WEBSOCKET_PING_INTERVAL = 30
 """Seconds between two pings of an open WebSocket; without a pong it is closed."""
@@ -80,8 +81,10 @@ class Application(web.Application):
         """Called for each request."""
         self.connections = Connections()
         self._access_level = access_level
-        self._max_body_size = settings.max_body_size
         self._proxies = TrustedProxies(settings.trusted_proxies)
+        # Multipart is off: its parser has a history of vulnerabilities. Tornado has one setting
+        # for the whole process.
+        set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
@@ -91,21 +94,17 @@ class Application(web.Application):
 
     def dispatch(self, request: Request) -> HTTPMessageDelegate:
         """Return what handles a request whose headers have arrived. Raises `HTTPInputError`."""
-        check_request(request)
-        self.connections.in_flight.add(request.server_connection)
         self._proxies.apply(request)
         request.identify()
-        delegate = self._find_handler(request)
+        delegate = cast(HTTPMessageDelegate, self.find_handler(request))
         call_each(self.hooks, "request_started", request)
         return delegate
 
-    def _find_handler(self, request: Request) -> HTTPMessageDelegate:
-        if _content_length(request.headers) > self._max_body_size:
-            return self.get_handler_delegate(request, ContentTooLarge)
-        return cast(HTTPMessageDelegate, self.find_handler(request))
-
     def log_request(self, handler: web.RequestHandler) -> None:
         """Tornado calls this once for each response."""
+        if cast(Request, handler.request).exchange.client_left:
+            # Whether it has heard the response, nobody knows.
+            handler.set_status(*CLIENT_CLOSED_REQUEST)
         if "log_function" in self.settings:
             super().log_request(handler)
         else:
@@ -127,17 +126,18 @@ class RequestDelegate(HTTPMessageDelegate):
         self._server_conn = server_conn
         self._request_conn = request_conn
         self._delegate = _NO_DELEGATE
+        self._request: Request
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        request = Request(
+        self._request = Request(
             connection=self._request_conn,
             server_connection=self._server_conn,
             start_line=start_line,
             headers=headers,
         )
-        self._delegate = self._application.dispatch(request)
+        self._delegate = self._application.dispatch(self._request)
         return self._delegate.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -148,6 +148,14 @@ class RequestDelegate(HTTPMessageDelegate):
 
     def on_connection_close(self) -> None:
         self._delegate.on_connection_close()
+
+    def refuse(self, error: RequestError) -> None:
+        """Respond to a request whose body cannot be read, or is too large or too slow."""
+        self._delegate.on_connection_close()  # a handler that streams gets no more
+        self._delegate = self._application.get_handler_delegate(
+            self._request, Refused, {"error": error}
+        )
+        self._delegate.finish()
 
 
 class NotFound(Handler):
@@ -161,21 +169,11 @@ class NotFound(Handler):
         return True
 
 
-@web.stream_request_body
-class ContentTooLarge(NotFound):
-    """Rejects a request whose Content-Length exceeds the limit, without reading the body."""
+class Refused(NotFound):
+    """Handles requests whose body cannot be read."""
+
+    def initialize(self, error: RequestError) -> None:
+        self._error = error
 
     def prepare(self) -> None:
-        # Otherwise Tornado sends a bare 400 after this response.
-        connection = cast(HTTP1Connection, self.request.connection)
-        connection.set_max_body_size(sys.maxsize)
-        limit = self.config.max_body_size
-        raise Problem(413, f"The body may have at most {limit} bytes.")
-
-
-def _content_length(headers: HTTPHeaders) -> int:
-    """Return Content-Length; 0 if missing or invalid, which Tornado rejects itself."""
-    length = headers.get("Content-Length", "")
-    if "Transfer-Encoding" in headers or not length.isdecimal() or len(length) > 18:
-        return 0
-    return int(length)
+        raise Problem(self._error.status, self._error.detail)

@@ -2,15 +2,13 @@
 
 import logging
 import traceback
-from asyncio import Future
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import responses
-from typing import Any, cast
+from typing import Any
 
 import orjson
-from tornado.http1connection import HTTP1Connection
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
@@ -22,7 +20,7 @@ from .resources import Resources
 
 CONNECTION_CLOSED = (StreamClosedError, WebSocketClosedError)
 CLIENT_CLOSED_REQUEST = 499, "Client Closed Request"
-"""Logged when the client disconnects before the response, as Nginx does."""
+"""Logged when the client closes the connection before the response has ended, as Nginx does."""
 
 DETAILS = {
     403: "Requests like this one are not allowed, for example from another origin.",
@@ -83,11 +81,6 @@ class Handler(RequestHandler):
         self.set_status(status)
         self.finish(None if body is None else orjson.dumps(body))
 
-    def finish(self, chunk: Any = None) -> Future[None]:
-        if self._client_disconnected() and not self.request.headers_sent:
-            self.set_status(*CLIENT_CLOSED_REQUEST)
-        return super().finish(chunk)
-
     def head(self, *args: str, **kwargs: str) -> Any:
         # Tornado leaves the body out of the response.
         return self.get(*args, **kwargs)
@@ -126,13 +119,10 @@ class Handler(RequestHandler):
         return {name: value for name, value in details.items() if value}
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        if self._client_disconnected():
-            # Nothing can be sent.
-            self.set_status(*CLIENT_CLOSED_REQUEST)
-            self.finish()
-        elif self.request.headers_sent:
+        if self.request.headers_sent:
             # A truncated response must not look complete: close the connection.
-            cast(IOStream, self._stream()).close()
+            if not self.request.exchange.is_closed:
+                self.request.exchange.abort()
             self.set_status(status_code)
             self.finish()
         else:
@@ -143,19 +133,11 @@ class Handler(RequestHandler):
             # Raised on purpose; the access log has the status. For 5xx log the reason too.
             level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
             logger.log(level, "%s %s: %s", self.request.method, self.request.route, value)
-        elif isinstance(value, CONNECTION_CLOSED) and self._client_disconnected():
+        elif isinstance(value, CONNECTION_CLOSED) and self.request.exchange.is_closed:
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
             call_each(self._hooks, "request_failed", self, value)
-
-    def _client_disconnected(self) -> bool:
-        # After a WebSocket upgrade the request has no stream.
-        stream = self._stream()
-        return stream is None or stream.closed()
-
-    def _stream(self) -> IOStream | None:
-        return cast(HTTP1Connection, self.request.connection).stream
 
     def _implemented_methods(self) -> list[str]:
         return [

@@ -3,11 +3,11 @@
 import re
 import secrets
 import time
-from typing import Any
+from typing import Any, cast
 
-from tornado.http1connection import HTTP1ServerConnection
 from tornado.httputil import HTTPServerRequest
 
+from ..http1.exchange import Exchange
 from ..logs.context import request_id
 
 UNMATCHED_ROUTE = "none"
@@ -25,10 +25,21 @@ class Request(HTTPServerRequest):
         """When the headers had arrived, in seconds of `time.perf_counter`."""
         self.route = UNMATCHED_ROUTE
         """The path template that matched, such as ``/greetings/{name}``."""
-        self.headers_sent = False
+
+    @property
+    def exchange(self) -> Exchange:
+        """The connection, as far as this request is concerned."""
+        return cast(Exchange, self.connection)
+
+    @property
+    def headers_sent(self) -> bool:
         """Whether status and headers of the response have been sent."""
-        self.response_size = 0
+        return self.exchange.headers_sent
+
+    @property
+    def response_size(self) -> int:
         """Body bytes of the response sent so far."""
+        return self.exchange.body_size
 
     @property
     def id(self) -> str:
@@ -41,15 +52,3 @@ class Request(HTTPServerRequest):
         if not _VALID_REQUEST_ID.fullmatch(self.headers.get("X-Request-ID", "")):
             self.headers["X-Request-ID"] = secrets.token_hex(16)
         request_id.set(self.headers["X-Request-ID"])
-
-
-def should_close(request: HTTPServerRequest) -> bool:
-    """Return whether the connection closes after this response."""
-    stream = getattr(request.server_connection, "stream", None)
-    return is_draining(request) or getattr(stream, "close_after_response", False)
-
-
-def is_draining(request: HTTPServerRequest) -> bool:
-    """Return whether the service is draining: this is the last request of its connection."""
-    connection = request.server_connection
-    return isinstance(connection, HTTP1ServerConnection) and connection.params.no_keep_alive

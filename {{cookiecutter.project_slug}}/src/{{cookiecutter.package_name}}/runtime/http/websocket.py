@@ -7,11 +7,10 @@ from typing import Any
 
 from tornado.websocket import WebSocketHandler
 
+from ..http1.connections import Connections
 from .access_log import log_access
-from .connections import Connections
 from .handler import Handler
 from .problem import Problem
-from .request import is_draining
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 
@@ -37,7 +36,7 @@ class WebSocket(Handler, WebSocketHandler):
 
     def prepare(self) -> Awaitable[None] | None:
         # Tornado rejects bad handshakes in plain text, and accepts some invalid ones.
-        if is_draining(self.request):
+        if self.request.exchange.is_draining:
             raise Problem(503, "The service is shutting down.")
         headers = self.request.headers
         self._check_upgrade()

@@ -11,7 +11,7 @@ from typing import Any
 
 from tornado.netutil import add_accept_handler
 
-from ..http.server import TrackingHTTPServer
+from ..http1.server import HTTPServer
 from ..status import ADMIN_SLOT
 from .scoreboard import Scoreboard
 
@@ -26,7 +26,7 @@ class NeighbourAcceptor:
         slot: int,
         sockets: Mapping[int, Sequence[socket.socket]],
         scoreboard: Scoreboard,
-        server: TrackingHTTPServer,
+        server: HTTPServer,
     ) -> None:
         self._scoreboard = scoreboard
         self._server = server

@@ -4,7 +4,6 @@ import asyncio
 import socket
 from http import HTTPStatus
 
-from runtime.http.server import StrictStream
 from runtime.settings import Settings
 from runtime.testing import Client, Record, serving, wait_until
 
@@ -68,8 +67,8 @@ async def test_malformed_request_is_logged_without_the_id_of_the_one_before(
         await connection.get("/", X_Request_ID="first")
         connection.send("nonsense\r\n\r\n")
         await connection.read_to_end()
-    [record] = [record for record in log_records if record["message"].startswith("Malformed")]
-    assert record["request_id"] is None
+    [record] = [record for record in log_records if record["message"].startswith("malformed")]
+    assert record["request_id"] not in {None, "first"}
 
 
 async def test_header_lines_that_end_in_bare_lf_are_rejected(client: Client) -> None:
@@ -99,7 +98,7 @@ async def test_chunked_body_has_the_same_size_limit() -> None:
             assert (await connection.response()).status == HTTPStatus.CREATED
         async with RawConnection(client.port) as connection:
             connection.send(f"{head}15\r\n{21 * ' '}\r\n0\r\n\r\n")
-            assert (await connection.read_to_end()).startswith(b"HTTP/1.1 400 ")
+            assert (await connection.read_to_end()).startswith(b"HTTP/1.1 413 ")
 
 
 async def test_headers_are_limited_to_16_kib(client: Client) -> None:
@@ -137,21 +136,6 @@ async def test_connection_closes_before_a_request_without_a_trace(
     await wait_until(lambda: not client.app.connections.open)
     assert access_lines(log_records) == []
     assert not [record for record in log_records if record["level"] == "error"]
-
-
-async def test_read_that_is_cancelled_ends_quietly() -> None:
-    errors: list[dict[str, object]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-    ours, theirs = socket.socketpair()
-    with theirs:
-        stream = StrictStream(ours)
-        head = stream.read_until_regex(b"\r\n\r\n")
-        head.cancel()
-        theirs.send(REQUEST.encode())
-        await wait_until(lambda: not stream.reading())
-        await asyncio.sleep(0)
-        stream.close()
-    assert errors == []
 
 
 async def test_connection_for_one_request_asks_the_client_to_connect_anew(client: Client) -> None:

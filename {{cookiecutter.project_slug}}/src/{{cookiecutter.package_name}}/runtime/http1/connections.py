@@ -1,7 +1,7 @@
 """The record of a server: which connections are open, and what they are doing.
 
-The server, the application and the WebSockets write here. A drain reads it, and so does the
-heartbeat, which reports the requests in flight.
+The connections and the WebSockets write here. A drain reads it, and so does the heartbeat, which
+reports the requests in flight.
 """
 
 from tornado.websocket import WebSocketHandler
@@ -22,11 +22,6 @@ class Connections:
     def busy(self) -> bool:
         """Whether a request is in flight or a WebSocket is open."""
         return bool(self.in_flight or self.websockets)
-
-    def request_done(self, connection: object) -> None:
-        """Record that a connection waits for its next request."""
-        self.open.add(connection)
-        self.in_flight.discard(connection)
 
     def closed(self, connection: object) -> None:
         """Record that a connection has closed."""

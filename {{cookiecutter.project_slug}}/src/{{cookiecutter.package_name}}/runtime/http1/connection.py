@@ -1,0 +1,452 @@
+"""One connection: reads requests, passes them on, and sends the responses in order.
+
+A connection is always in one `Phase`. `_process` goes from one to the next as far as what has
+arrived allows, and stops where something has to be waited for: more data, a handler that takes its
+time with a piece of the body, or the response.
+
+Every request has a context of its own: without it all connections of a listening socket would share
+the context variables of one, such as the request id.
+"""
+
+import asyncio
+import logging
+import math
+from asyncio import Future
+from collections.abc import Awaitable
+from contextlib import suppress
+from contextvars import Context, copy_context
+from enum import Enum, auto
+from typing import Protocol, cast, runtime_checkable
+
+from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
+from tornado.iostream import IOStream, StreamClosedError
+
+from .body import Body
+from .connections import Connections
+from .detached import DetachedStream, closed_stream
+from .errors import RequestError
+from .exchange import Exchange, Peer
+from .head import HEAD_END, MAX_HEAD_SIZE, Head, check_incomplete, head_too_large, parse_head
+from .refusal import refusal
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+MAX_READ_AHEAD = 64 * 1024
+"""Bytes of further requests that are read while a response is not finished."""
+DISCARD_TIMEOUT = 2.0
+"""Seconds for which the rest of a refused request is read and discarded.
+
+Closing at once would reset the connection, and the client might never see why.
+"""
+LARGE_BODY = 32 * 1024
+"""Bytes from which a body is not copied to be sent together with its head."""
+
+logger = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    HEAD = auto()
+    """The head of a request."""
+    BODY = auto()
+    """The rest of its body."""
+    RESPONSE = auto()
+    """The end of the response; the request has arrived."""
+    DISCARDING = auto()
+    """The end of what the client sends; everything has been sent."""
+    CLOSED = auto()
+
+
+@runtime_checkable
+class RefusingDelegate(Protocol):
+    """A delegate that can respond to a request whose body cannot be read."""
+
+    def refuse(self, error: RequestError) -> None:
+        """Respond with an error, through the exchange of the request."""
+
+
+class Parameters:
+    """What the connections of a server have in common. Times are in seconds, sizes in bytes."""
+
+    def __init__(
+        self,
+        delegate: HTTPServerConnectionDelegate,
+        connections: Connections,
+        *,
+        idle_timeout: float,
+        body_timeout: float,
+        max_body_size: int,
+    ) -> None:
+        self.delegate = delegate
+        self.connections = connections
+        self.idle_timeout = idle_timeout
+        self.body_timeout = body_timeout
+        self.max_body_size = max_body_size
+        self.draining = False
+        """Whether each response closes its connection."""
+        self.loop = asyncio.get_running_loop()
+        self.context = copy_context()
+        """Where the context of each request begins."""
+        self.sent: Future[None] = self.loop.create_future()
+        """Shared by all writes that need not wait."""
+        self.sent.set_result(None)
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection.
+
+    With `closes_after_response` it serves one request, and tells the client to connect anew.
+    """
+
+    def __init__(
+        self, parameters: Parameters, peer: Peer, *, closes_after_response: bool = False
+    ) -> None:
+        self.peer = peer
+        self.deadline = parameters.loop.time() + parameters.idle_timeout
+        """When the client has waited too long, on the clock of the event loop."""
+        self.has_eof = False
+        self._parameters = parameters
+        self._closes_after_response = closes_after_response
+        self._transport: asyncio.Transport
+        self._phase = Phase.HEAD
+        self._buffer = b""
+        """What has arrived and is not yet used."""
+        self._skipped_line = False
+        self._is_reading = True
+        self._pending: Future[None] | None = None
+        """What the delegate does with the last piece of the request."""
+        self._pending_since = 0.0
+        self._is_sending = False
+        """Whether the operating system has not yet taken all of what was sent."""
+        self._waiting: list[Future[None]] = []
+        """The writes that wait for it."""
+        # Of the current request:
+        self._exchange: Exchange | None = None
+        self._delegate: HTTPMessageDelegate
+        self._context: Context = parameters.context
+        self._body: Body
+        self._expects_continue = False
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        # So pause_writing and resume_writing say exactly whether something is unsent.
+        self._transport.set_write_buffer_limits(0)
+        self._parameters.connections.open.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        is_unwanted = self._phase is Phase.RESPONSE and not self._body.is_complete
+        if self._phase not in (Phase.DISCARDING, Phase.CLOSED) and not is_unwanted:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._process()
+
+    def eof_received(self) -> bool:
+        self.has_eof = True
+        if self._phase is Phase.RESPONSE and self._exchange:
+            # Has it left, or only no more to ask? That cannot be told apart. The handler is told,
+            # and its response is sent, if it comes before the deadline.
+            self.deadline = self._parameters.loop.time() + self._parameters.idle_timeout
+            self._context.copy().run(self._exchange.notify_close)
+        self._process()
+        return True  # keeps the other direction open
+
+    def connection_lost(self, error: Exception | None) -> None:
+        exchange, phase = self._exchange, self._phase
+        self._phase, self._exchange, self._buffer = Phase.CLOSED, None, b""
+        connections = self._parameters.connections
+        connections.open.discard(self)
+        if phase is not Phase.RESPONSE or not exchange or exchange.is_finished:
+            # Otherwise its handler still works: it is in flight until the handler has ended.
+            connections.in_flight.discard(self)
+        self._is_sending = False
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(StreamClosedError(real_error=error))
+                future.exception()  # whether anybody looks is not our business
+        self._waiting = []
+        if exchange and not exchange.is_finished:
+            if phase is Phase.BODY:
+                self._tell_delegate_of_close()
+            else:
+                self._context.copy().run(exchange.notify_close)
+
+    def pause_writing(self) -> None:
+        self._is_sending = True
+
+    def resume_writing(self) -> None:
+        self._is_sending = False
+        waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        if self._exchange and self._exchange.is_finished:
+            self._end_exchange(self._exchange)
+
+    # What an exchange calls.
+
+    @property
+    def is_closed(self) -> bool:
+        return self._phase is Phase.CLOSED or self._transport.is_closing()
+
+    @property
+    def closes_after_response(self) -> bool:
+        return self._closes_after_response or self._parameters.draining
+
+    @property
+    def is_draining(self) -> bool:
+        return self._parameters.draining
+
+    def send(self, head: bytes, body: bytes = b"") -> "Future[None]":
+        if self.is_closed:
+            future = self._parameters.loop.create_future()
+            future.set_exception(StreamClosedError())
+            future.exception()
+            return future
+        if len(body) < LARGE_BODY:
+            self._transport.write(head + body if body else head)
+        else:
+            self._transport.writelines((head, body))
+        if not self._is_sending:
+            return self._parameters.sent
+        future = self._parameters.loop.create_future()
+        self._waiting.append(future)
+        return future
+
+    def response_finished(self, exchange: Exchange) -> None:
+        if exchange is not self._exchange:
+            # The connection has closed. Only now has the handler ended, too.
+            self._parameters.connections.in_flight.discard(self)
+            return
+        if not self._body.is_complete:
+            exchange.keep_alive = False  # the rest of the body is not wanted
+        if not self._is_sending:
+            self._end_exchange(exchange)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def detach(self) -> IOStream:
+        if self.is_closed or self._is_sending:
+            self.abort()
+            return closed_stream()
+        fd = self._transport.get_extra_info("socket").fileno()
+        stream = DetachedStream(fd, self._buffer)
+        self._phase, self._exchange, self._buffer = Phase.CLOSED, None, b""
+        self._parameters.connections.closed(self)
+        self._transport.abort()  # closes its own descriptor only
+        return stream
+
+    # What the server calls.
+
+    def close(self) -> None:
+        """Close, and abort the request in flight."""
+        if self._phase is Phase.RESPONSE or self._is_sending:
+            self.abort()
+        else:
+            self._transport.close()
+
+    def check_deadline(self, now: float) -> None:
+        """Close if the client has waited too long. `now` is the time of the event loop."""
+        if now < self.deadline or self._pending:
+            return
+        if self._phase is Phase.BODY and self._exchange:
+            seconds = self._exchange.body_timeout
+            self._refuse(RequestError(408, f"The body did not arrive within {seconds:g} s."))
+        else:
+            self.abort()
+
+    # Reading
+
+    def _process(self) -> None:
+        """Go on as far as what has arrived allows."""
+        try:
+            while self._step():
+                pass
+        except RequestError as error:
+            self._refuse(error)
+        except HTTPInputError:
+            # Of Tornado; its message may repeat what the client has sent.
+            self._refuse(RequestError(400, "The target or a header is malformed."))
+        except Exception:
+            self._context.copy().run(logger.exception, "request failed")
+            self._refuse(RequestError(500, "The cause is in the log of the service."))
+        if self.has_eof and not self._pending:
+            self._handle_eof()
+        self._set_reading()
+
+    def _step(self) -> bool:
+        """Do one step. Return whether another one may be possible."""
+        if self._pending:
+            if not self._pending.done():
+                return False
+            done, self._pending = self._pending, None
+            self.deadline += self._parameters.loop.time() - self._pending_since
+            done.result()  # raises what the delegate has raised
+        if self._phase is Phase.HEAD:
+            return bool(self._buffer) and self._read_head()
+        return self._phase is Phase.BODY and self._read_body()
+
+    def _read_head(self) -> bool:
+        data = self._buffer
+        if data.startswith(b"\r\n") and not self._skipped_line:
+            # Source: RFC 9112, 2.2: an empty line before a request is ignored.
+            self._skipped_line = True
+            data = self._buffer = data[2:]
+        end = data.find(HEAD_END) + len(HEAD_END)
+        if end < len(HEAD_END):
+            check_incomplete(data)
+            return False
+        if end > MAX_HEAD_SIZE:
+            raise head_too_large()
+        self._buffer = data[end:]
+        self._begin(parse_head(data[:end]))
+        return True
+
+    def _begin(self, head: Head) -> None:
+        parameters = self._parameters
+        exchange = Exchange(self, head, parameters.max_body_size, parameters.body_timeout)
+        parameters.connections.in_flight.add(self)
+        self._exchange = exchange
+        self._body = head.body
+        self._expects_continue = head.expects_continue
+        self._skipped_line = False
+        self._context = parameters.context.copy()
+        self._delegate = parameters.delegate.start_request(self, exchange)
+        received = self._context.run(self._delegate.headers_received, head.start_line, head.headers)
+        if self._exchange is exchange:  # otherwise it is finished already
+            self._phase = Phase.BODY
+            self.deadline = parameters.loop.time() + exchange.body_timeout
+            if received is not None:
+                self._wait_for(received)
+
+    def _read_body(self) -> bool:
+        exchange, body = self._exchange, self._body
+        if exchange is None:
+            return False  # the response is finished
+        _check_size(body, exchange)
+        if body.is_complete:
+            self._phase = Phase.RESPONSE
+            self.deadline = math.inf
+            self._context.run(self._delegate.finish)
+            return True
+        if not self._buffer:
+            self._send_continue()
+            return False
+        piece, self._buffer = body.decode(self._buffer)
+        _check_size(body, exchange)
+        if piece:
+            received = self._context.run(self._delegate.data_received, piece)
+            if received is not None:
+                self._wait_for(received)
+        return bool(piece) or body.is_complete
+
+    def _send_continue(self) -> None:
+        if self._expects_continue:
+            self._expects_continue = False
+            if not self._exchange or not self._exchange.headers_sent:
+                self.send(CONTINUE)
+
+    def _wait_for(self, awaitable: Awaitable[None]) -> None:
+        """Wait until the delegate is ready for more."""
+        future = self._context.run(asyncio.ensure_future, awaitable)
+        if not future.done():
+            self._pending, self._pending_since = future, self._parameters.loop.time()
+            context = self._parameters.context.copy()
+            future.add_done_callback(self._on_ready, context=context)
+        else:
+            future.result()
+
+    def _on_ready(self, future: "Future[None]") -> None:
+        if self._pending is future and self._phase is not Phase.CLOSED:
+            self._process()
+        elif not future.cancelled():
+            future.exception()  # the connection has closed meanwhile
+
+    def _set_reading(self) -> None:
+        """Read only if there is room: while somebody else is waited for, the client has to wait."""
+        is_full = self._phase is Phase.RESPONSE and len(self._buffer) > MAX_READ_AHEAD
+        wants_more = not self._pending and not is_full
+        if wants_more != self._is_reading and not self.is_closed and not self.has_eof:
+            self._is_reading = wants_more
+            if wants_more:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    # The end
+
+    def _end_exchange(self, exchange: Exchange) -> None:
+        """Go on after a response that the operating system has taken completely."""
+        self._exchange = None
+        self._parameters.connections.in_flight.discard(self)
+        if not exchange.keep_alive:
+            self._close(discard=not self._body.is_complete)
+            return
+        self._phase = Phase.HEAD
+        self.deadline = self._parameters.loop.time() + self._parameters.idle_timeout
+        if self._buffer or self.has_eof:
+            # Not now: this is the context, and the stack, of a handler.
+            context = self._parameters.context.copy()
+            self._parameters.loop.call_soon(self._process, context=context)
+
+    def _refuse(self, error: RequestError) -> None:
+        """Respond with an error and close: what follows cannot be understood."""
+        exchange = self._exchange
+        self._pending = None
+        if self.is_closed:
+            return
+        if exchange is None:
+            self._refuse_without_handler(error)
+        elif exchange.headers_sent:
+            self.abort()
+        elif self._phase is Phase.BODY and isinstance(self._delegate, RefusingDelegate):
+            self._phase = Phase.RESPONSE
+            exchange.keep_alive = False
+            self._context.copy().run(self._delegate.refuse, error)
+        else:
+            self._exchange = None
+            self._parameters.connections.in_flight.discard(self)
+            self._refuse_without_handler(error)
+
+    def _refuse_without_handler(self, error: RequestError) -> None:
+        request_id, response = refusal(error)
+        logger.info(
+            "malformed request from %s: %s",
+            self.peer,
+            error.detail,
+            extra={"request_id": request_id},
+        )
+        self.send(response)
+        self._close(discard=True)
+
+    def _close(self, *, discard: bool) -> None:
+        """Close after everything has been sent; first discard the rest of what the client sends."""
+        self._buffer, self._pending = b"", None
+        if discard and not self.has_eof:
+            self._phase = Phase.DISCARDING
+            self.deadline = self._parameters.loop.time() + DISCARD_TIMEOUT
+            with suppress(OSError):  # the client has reset the connection
+                self._transport.write_eof()
+            self._set_reading()
+        else:
+            self._phase = Phase.CLOSED
+            self._transport.close()
+
+    def _handle_eof(self) -> None:
+        """Close unless a response is on its way."""
+        if self._phase is Phase.BODY:
+            self._tell_delegate_of_close()
+            self.abort()
+        elif self._phase in (Phase.HEAD, Phase.DISCARDING):
+            self._transport.close()
+
+    def _tell_delegate_of_close(self) -> None:
+        self._exchange, self._phase = None, Phase.CLOSED
+        self._context.copy().run(self._delegate.on_connection_close)
+
+
+def _check_size(body: Body, exchange: Exchange) -> None:
+    limit = exchange.max_body_size
+    if body.size > limit:
+        raise RequestError(413, f"The body may have at most {limit} bytes.")

@@ -1,0 +1,213 @@
+"""One request of a connection and its response: what Tornado's handlers call the connection."""
+
+from asyncio import Future
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPOutputError,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.iostream import IOStream
+
+from .head import HEAD_END, Head
+
+NO_BODY_STATUSES = frozenset((204, 304))
+"""Statuses of responses without a body, beside those below 200."""
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Peer:
+    """Where the requests of a connection come from; Tornado copies it to each of them."""
+
+    __slots__ = ("protocol", "remote_ip")
+
+    def __init__(self, remote_ip: str, protocol: str = "http") -> None:
+        self.remote_ip = remote_ip
+        self.protocol = protocol
+
+    def __str__(self) -> str:
+        return self.remote_ip
+
+
+class Channel(Protocol):
+    """The side of a connection that an exchange uses."""
+
+    @property
+    def peer(self) -> Peer:
+        """Where the request comes from."""
+
+    @property
+    def closes_after_response(self) -> bool:
+        """Whether this is the last response, for reasons of the server."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service drains."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+
+    def send(self, head: bytes, body: bytes = b"") -> "Future[None]":
+        """Send data; the future is done when the operating system has taken all of it."""
+
+    def response_finished(self, exchange: "Exchange") -> None:
+        """Go on with the next request, or close."""
+
+    def abort(self) -> None:
+        """Close at once, so that a truncated response cannot look complete."""
+
+    def detach(self) -> IOStream:
+        """Hand the socket over to another protocol."""
+
+
+class Exchange(HTTPConnection):
+    """Writes the response to one request, with the framing that the request allows.
+
+    `max_body_size` (bytes) and `body_timeout` (seconds) apply to the request's body.
+    """
+
+    def __init__(
+        self, channel: Channel, head: Head, max_body_size: int, body_timeout: float
+    ) -> None:
+        self._channel = channel
+        self._method = head.start_line.method
+        self._is_1_1 = head.start_line.version == "HTTP/1.1"
+        self.context = channel.peer
+        self.keep_alive = head.keep_alive
+        """Whether the connection stays open after the response."""
+        self.max_body_size = max_body_size
+        self.body_timeout = body_timeout
+        self.headers_sent = False
+        self.is_finished = False
+        self.client_left = False
+        """Whether the client has closed its side of the connection before the response ended."""
+        self.body_size = 0
+        """Body bytes of the response that were sent."""
+        self._is_aborted = False
+        self._is_chunked = False
+        self._unsent: int | None = None
+        """Body bytes that Content-Length has announced and that are not yet sent."""
+        self._close_callback: Callable[[], None] | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be sent any more: the connection has closed, or is a WebSocket."""
+        return self._channel.is_closed
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service drains: this is the last request of its connection."""
+        return self._channel.is_draining
+
+    def set_close_callback(self, callback: Callable[[], None] | None) -> None:
+        """Set what is called if the client closes the connection before the response ends."""
+        self._close_callback = callback
+
+    def set_max_body_size(self, max_body_size: int) -> None:
+        """Set the limit for the body of this request, in bytes. Call it in ``prepare``."""
+        self.max_body_size = max_body_size
+
+    def set_body_timeout(self, timeout: float) -> None:
+        """Set the time that the body of this request may take, in seconds."""
+        self.body_timeout = timeout
+
+    def notify_close(self) -> None:
+        """Tell the handler, once, that the client has closed its side of the connection."""
+        if not self.is_finished:
+            self.client_left = not self._is_aborted
+            callback, self._close_callback = self._close_callback, None
+            if callback:
+                callback()
+
+    def write_headers(
+        self,
+        start_line: RequestStartLine | ResponseStartLine,
+        headers: HTTPHeaders,
+        chunk: bytes | None = None,
+    ) -> "Future[None]":
+        """Send status, headers and the beginning of the body.
+
+        Raises `ValueError` for headers that contain a CR or LF, and `HTTPOutputError` for more
+        bytes than Content-Length says, or a second response.
+        """
+        if self.headers_sent:
+            raise HTTPOutputError("the response has already begun")
+        _, status, reason = cast(ResponseStartLine, start_line)
+        self.headers_sent = True
+        self._choose_framing(status, headers)
+        self._choose_connection(status, headers)
+        lines = [f"HTTP/1.1 {status} {reason}"]
+        lines += [f"{name}: {value}" for name, value in headers.get_all()]
+        text = "\r\n".join(lines)
+        if not len(lines) == text.count("\r") + 1 == text.count("\n") + 1:
+            raise ValueError("CR or LF in a response header")
+        head = text.encode("latin-1") + HEAD_END
+        return self._channel.send(head, self._frame(chunk) if chunk else b"")
+
+    def write(self, chunk: bytes) -> "Future[None]":
+        """Send a part of the body. Raises `HTTPOutputError`."""
+        if self.is_finished:
+            raise HTTPOutputError("the response has already ended")
+        return self._channel.send(self._frame(chunk))
+
+    def finish(self) -> None:
+        """End the response. Raises `HTTPOutputError` if Content-Length has announced more."""
+        if self._unsent and not self._channel.is_closed:
+            self.abort()
+            raise HTTPOutputError(f"{self._unsent} bytes less than Content-Length")
+        if self._is_chunked:
+            self._channel.send(LAST_CHUNK)
+        if self._channel.is_closed and not self._is_aborted:
+            self.client_left = True
+        self.is_finished = True
+        self._close_callback = None
+        self._channel.response_finished(self)
+
+    def abort(self) -> None:
+        """Close the connection at once: a truncated response must not look complete."""
+        self._is_aborted = True
+        self._channel.abort()
+
+    def detach(self) -> IOStream:
+        """Hand the socket over to another protocol, such as WebSockets."""
+        return self._channel.detach()
+
+    def _choose_framing(self, status: int, headers: HTTPHeaders) -> None:
+        if self._method == "HEAD" or status == 304:
+            self._unsent = 0  # the headers describe the body that is left out
+        elif "Content-Length" in headers:
+            self._unsent = int(headers["Content-Length"])
+        elif status >= 200 and status not in NO_BODY_STATUSES:
+            self._is_chunked = self._is_1_1
+            if self._is_1_1:
+                headers["Transfer-Encoding"] = "chunked"
+            else:
+                self.keep_alive = False  # the end of the connection is the end of the body
+
+    def _choose_connection(self, status: int, headers: HTTPHeaders) -> None:
+        if status == 101:
+            self.keep_alive = True
+        elif "Connection" in headers:
+            if "close" in headers["Connection"].lower():
+                self.keep_alive = False
+        elif not self.keep_alive or self._channel.closes_after_response:
+            self.keep_alive = False
+            headers["Connection"] = "close"
+        elif not self._is_1_1:
+            headers["Connection"] = "Keep-Alive"
+
+    def _frame(self, chunk: bytes) -> bytes:
+        self.body_size += len(chunk)
+        if self._unsent is not None:
+            self._unsent -= len(chunk)
+            if self._unsent < 0:
+                self.abort()
+                raise HTTPOutputError("more bytes than Content-Length")
+        if self._is_chunked and chunk:
+            return b"%x\r\n%b\r\n" % (len(chunk), chunk)
+        return chunk
