@@ -196,9 +196,14 @@ def test_dev_restarts_at_a_change(
         until(served, f"{expected!r} is served")
 
     save(text.replace('"Hello"', '"Good evening"'), "Good evening")
+
     # A mistake is shown, and mending it is enough.
-    model.write_text("this is no Python\n")
-    dev.wait_for("SyntaxError")
+    def shown() -> bool:
+        model.write_text("this is no Python\n")
+        time.sleep(2)
+        return "SyntaxError" in dev.seen
+
+    until(shown, "the mistake on the terminal")
     save(text, "Hello")
     dev.press("\x03")
     dev.wait()

@@ -97,6 +97,7 @@ def test_counters_are_exact_whatever_happens_to_workers(run: Starter, project: P
                     killed[str(slot)] += 1
                 else:
                     reload(service)
+                until(lambda: {*service.workers(3)} <= {*load.by_pid}, "an answer of each worker")
             until(lambda: load.answered >= 10_000, "10,000 requests")
         watching.wait_for_scrape()
         counted = watching.value(f"sum({REQUESTS})")

@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 
 import pytest
-from runtime.http1.connections import Connections
-from runtime.http1.server import HTTPServer
 from runtime.settings import Settings
 from runtime.status import ADMIN_SLOT, State
 from runtime.testing import Record
@@ -57,7 +55,7 @@ class WorkerHarness:
         self.scoreboard = Scoreboard(len(names))
         self.rows = {number: self.scoreboard.claim(number) for number in names}
         self.row = self.rows[slot]
-        self.server = HTTPServer(make_app(Settings()), Settings(), Connections())
+        self.server = make_app(Settings()).create_server()
         listeners = {number: [sockets[name]] for number, name in names.items()}
         neighbours = NeighbourAcceptor(slot, listeners, self.scoreboard, self.server)
         self.reporter = ScoreboardReporter(self.row, neighbours)

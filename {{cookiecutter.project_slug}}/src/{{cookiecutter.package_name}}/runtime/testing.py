@@ -169,7 +169,7 @@ async def serving(
     fakes = resources or {}
     info = ServiceInfo("test", "0")
     app.hooks = extensions
-    server = HTTPServer(app, app.config, app.connections)
+    server = app.create_server()
     http = AsyncHTTPClient(force_instance=True)
     async with AsyncExitStack() as stack:
         for extension in extensions:

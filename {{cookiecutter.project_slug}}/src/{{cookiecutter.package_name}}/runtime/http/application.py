@@ -22,11 +22,12 @@ from tornado.httputil import (
 
 from ..http1.connections import Connections
 from ..http1.errors import RequestError
+from ..http1.server import HTTPServer
 from ..settings import Settings
 from .access_log import log_access
 from .forwarded import TrustedProxies
 from .handler import CLIENT_CLOSED_REQUEST, Handler
-from .headers import StandardHeaders
+from .headers import DEFAULT_HEADERS
 from .hooks import RequestHooks, call_each
 from .problem import Problem
 from .request import Request
@@ -71,8 +72,6 @@ class Application(web.Application):
             "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
         }
         super().__init__(list(routes), **(defaults | tornado_settings))
-        # Last, behind a compression that `compress_response=True` asks for: it counts what is sent.
-        self.transforms = [*self.transforms, StandardHeaders]
         self.config = settings
         self.resources = Resources()
         self.declared_resources = tuple(resources)
@@ -85,6 +84,10 @@ class Application(web.Application):
         # Multipart is off: its parser has a history of vulnerabilities. Tornado has one setting
         # for the whole process.
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
+
+    def create_server(self) -> HTTPServer:
+        """Return a server for this application. Call it in the event loop."""
+        return HTTPServer(self, self.config, self.connections, DEFAULT_HEADERS)
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection

@@ -81,6 +81,10 @@ class Handler(RequestHandler):
         self.set_status(status)
         self.finish(None if body is None else orjson.dumps(body))
 
+    def check_etag_header(self) -> bool:
+        # Tornado would search both headers in every response.
+        return "If-None-Match" in self.request.headers and super().check_etag_header()
+
     def head(self, *args: str, **kwargs: str) -> Any:
         # Tornado leaves the body out of the response.
         return self.get(*args, **kwargs)

@@ -44,11 +44,13 @@ class Request(HTTPServerRequest):
     @property
     def id(self) -> str:
         """The request id, which the response and every log record of this request contain."""
-        return self.headers["X-Request-ID"]
+        return self.exchange.request_id
 
     def identify(self) -> None:
         """Keep a valid X-Request-ID of the client, or create one."""
-        # Kept in the request headers, so that any handler can read and forward it.
-        if not _VALID_REQUEST_ID.fullmatch(self.headers.get("X-Request-ID", "")):
-            self.headers["X-Request-ID"] = secrets.token_hex(16)
-        request_id.set(self.headers["X-Request-ID"])
+        own = self.headers["X-Request-ID"] if "X-Request-ID" in self.headers else ""
+        if not _VALID_REQUEST_ID.fullmatch(own):
+            # Kept in the request headers, so that any handler can read and forward it.
+            own = self.headers["X-Request-ID"] = secrets.token_hex(16)
+        self.exchange.request_id = own
+        request_id.set(own)

@@ -23,6 +23,7 @@ from tornado.iostream import IOStream, StreamClosedError
 
 from .body import Body
 from .connections import Connections
+from .defaults import DefaultHeaders
 from .detached import DetachedStream, closed_stream
 from .errors import RequestError
 from .exchange import Exchange, Peer
@@ -73,12 +74,14 @@ class Parameters:
         delegate: HTTPServerConnectionDelegate,
         connections: Connections,
         *,
+        default_headers: DefaultHeaders,
         idle_timeout: float,
         body_timeout: float,
         max_body_size: int,
     ) -> None:
         self.delegate = delegate
         self.connections = connections
+        self.default_headers = default_headers
         self.idle_timeout = idle_timeout
         self.body_timeout = body_timeout
         self.max_body_size = max_body_size
@@ -188,6 +191,10 @@ class Connection(asyncio.Protocol):
     @property
     def is_closed(self) -> bool:
         return self._phase is Phase.CLOSED or self._transport.is_closing()
+
+    @property
+    def default_headers(self) -> DefaultHeaders:
+        return self._parameters.default_headers
 
     @property
     def closes_after_response(self) -> bool:
@@ -410,7 +417,7 @@ class Connection(asyncio.Protocol):
             self._refuse_without_handler(error)
 
     def _refuse_without_handler(self, error: RequestError) -> None:
-        request_id, response = refusal(error)
+        request_id, response = refusal(error, self.default_headers)
         logger.info(
             "malformed request from %s: %s",
             self.peer,

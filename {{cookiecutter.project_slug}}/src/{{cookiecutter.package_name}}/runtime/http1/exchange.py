@@ -13,11 +13,14 @@ from tornado.httputil import (
 )
 from tornado.iostream import IOStream
 
-from .head import HEAD_END, Head
+from .defaults import DefaultHeaders
+from .head import Head
 
 NO_BODY_STATUSES = frozenset((204, 304))
 """Statuses of responses without a body, beside those below 200."""
 LAST_CHUNK = b"0\r\n\r\n"
+REPLACED_HEADERS = frozenset(("Server", "X-Request-Id"))
+"""Headers that a handler cannot set: what serves is nobody's business, and the id is known."""
 
 
 class Peer:
@@ -39,6 +42,10 @@ class Channel(Protocol):
     @property
     def peer(self) -> Peer:
         """Where the request comes from."""
+
+    @property
+    def default_headers(self) -> DefaultHeaders:
+        """What each response has unless its handler sets it."""
 
     @property
     def closes_after_response(self) -> bool:
@@ -86,6 +93,8 @@ class Exchange(HTTPConnection):
         self.is_finished = False
         self.client_left = False
         """Whether the client has closed its side of the connection before the response ended."""
+        self.request_id = ""
+        """The header X-Request-ID of the response; left out if it is empty."""
         self.body_size = 0
         """Body bytes of the response that were sent."""
         self._is_aborted = False
@@ -141,12 +150,18 @@ class Exchange(HTTPConnection):
         self.headers_sent = True
         self._choose_framing(status, headers)
         self._choose_connection(status, headers)
-        lines = [f"HTTP/1.1 {status} {reason}"]
-        lines += [f"{name}: {value}" for name, value in headers.get_all()]
-        text = "\r\n".join(lines)
-        if not len(lines) == text.count("\r") + 1 == text.count("\n") + 1:
+        lines = [f"HTTP/1.1 {status} {reason}\r\n"]
+        lines += [
+            f"{name}: {value}\r\n"
+            for name, value in headers.get_all()
+            if name not in REPLACED_HEADERS
+        ]
+        if self.request_id:
+            lines.append(f"X-Request-ID: {self.request_id}\r\n")
+        text = "".join(lines)
+        if not len(lines) == text.count("\r") == text.count("\n"):
             raise ValueError("CR or LF in a response header")
-        head = text.encode("latin-1") + HEAD_END
+        head = f"{text}{self._channel.default_headers.lines(headers)}\r\n".encode("latin-1")
         return self._channel.send(head, self._frame(chunk) if chunk else b"")
 
     def write(self, chunk: bytes) -> "Future[None]":

@@ -29,12 +29,13 @@ _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the name in the RFC
 _FIELD = rf"{_TOKEN}:[\t\x20-\x7e\x80-\xff]*+\r\n"
 _HEAD = re.compile(rf"({_TOKEN}) ([!-~]++) HTTP/1\.([01])\r\n((?:{_FIELD})*+)\r\n")
 _REQUEST_LINE = re.compile(rf"{_TOKEN} [!-~]++ HTTP/1\.[01]\r\n")
-# A path, perhaps with a query (RFC 3986), after http://host if the client takes us for a proxy; or
-# the asterisk of OPTIONS.
-_TARGET = re.compile(
-    r"(?:[Hh][Tt][Tt][Pp][Ss]?://(?P<host>[^/?#@]+))?"
-    r"(?P<path>(?:/(?:[!$&-;=@-Z\[\]_a-z~|^{}]|%[0-9A-Fa-f]{2})*)?"
-    r"(?:\?(?:[!$&-;=?-Z\[\]_a-z~|^{}]|%[0-9A-Fa-f]{2})*)?)|(?P<asterisk>\*)"
+# A path, perhaps with a query (RFC 3986), or the asterisk of OPTIONS.
+_CHARACTER = r"(?:[!$&-;=@-Z\[\]_a-z~|^{}]|%[0-9A-Fa-f]{2})"
+_QUERY = rf"(?:\?(?:\?|{_CHARACTER})*+)?"
+_PATH = re.compile(rf"/{_CHARACTER}*+{_QUERY}|\*")
+# From a client that takes us for a proxy.
+_ABSOLUTE = re.compile(
+    rf"[Hh][Tt][Tt][Pp][Ss]?://(?P<host>[^/?#@]+)(?P<path>(?:/{_CHARACTER}*+)?{_QUERY})"
 )
 # Tornado crashes on very long ports, and accepts ports that are not numbers.
 _HOST = re.compile(r"(?:[^\s:,/@\[\]\x80-\xff]*|\[[\da-fA-F:.]+\])(?::\d{0,5})?")
@@ -59,22 +60,32 @@ def parse_head(data: bytes) -> Head:
     match = _HEAD.fullmatch(text)
     if not match:
         raise RequestError(400, _explain(text))
-    method, target, minor, fields = match.groups()
-    headers = HTTPHeaders()
-    for line in fields.split("\r\n")[:-1]:
-        name, _, value = line.partition(":")
-        if name in headers:
-            headers.add(name, value.strip(" \t"))
-        else:  # `add` checks again what the expression above has checked
-            headers[name] = value.strip(" \t")
+    method, target, minor, lines = match.groups()
+    headers, fields = _parse_fields(lines)
     is_1_1 = minor == "1"
     return Head(
-        RequestStartLine(method, _check_target(target, headers), f"HTTP/1.{minor}"),
+        RequestStartLine(method, _check_target(target, headers, fields), f"HTTP/1.{minor}"),
         headers,
-        _body(headers, is_1_1=is_1_1),
-        _keeps_alive(headers, is_1_1=is_1_1),
-        is_1_1 and "Expect" in headers and headers["Expect"].lower() == "100-continue",
+        _body(fields, is_1_1=is_1_1),
+        _keeps_alive(fields.get("connection"), is_1_1=is_1_1),
+        is_1_1 and fields.get("expect", "").lower() == "100-continue",
     )
+
+
+def _parse_fields(text: str) -> tuple[HTTPHeaders, dict[str, str]]:
+    """Return the header fields for handlers, and by their names in lower case."""
+    headers = HTTPHeaders()
+    fields: dict[str, str] = {}
+    for line in text.split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        value = value.strip(" \t")
+        key = name.lower()
+        if key in fields:
+            headers.add(name, value)
+            fields[key] += f",{value}"
+        else:  # faster than `add`, which would check the field once more
+            headers[name] = fields[key] = value
+    return headers, fields
 
 
 def check_incomplete(data: bytes) -> None:
@@ -107,28 +118,28 @@ def _explain(text: str) -> str:
     return "The request is malformed."
 
 
-def _check_target(target: str, headers: HTTPHeaders) -> str:
+def _check_target(target: str, headers: HTTPHeaders, fields: dict[str, str]) -> str:
     """Return the path and query of a target; check the host. Raises `RequestError`."""
-    match = _TARGET.fullmatch(target)
-    if not match or (target.startswith("?") and not match["host"]):
+    host = _check_host(fields["host"]) if "host" in fields else None
+    if "origin" in fields:
+        _check_origin(fields["origin"])
+    if _PATH.fullmatch(target):
+        return target
+    match = _ABSOLUTE.fullmatch(target)
+    if not match:
         raise RequestError(400, "The request target is malformed.")
-    if "Host" in headers:
-        _check_host(headers["Host"])
-    if match["host"]:
-        # Source: RFC 9112, 3.2.2: the host of the target replaces the header.
-        headers["Host"] = match["host"]
-        _check_host(match["host"])
-        path: str = match["path"]
-        target = path if path.startswith("/") else f"/{path}"
-    if "Origin" in headers:
-        _check_origin(headers["Origin"])
-    return target
+    # Source: RFC 9112, 3.2.2: the host of the target replaces the header, which must be there.
+    if host is not None:
+        headers["Host"] = _check_host(match["host"])
+    path: str = match["path"]
+    return path if path.startswith("/") else f"/{path}"
 
 
 @lru_cache(maxsize=256)
-def _check_host(host: str) -> None:
+def _check_host(host: str) -> str:
     if not _HOST.fullmatch(host):
         raise RequestError(400, "The header Host is malformed.")
+    return host
 
 
 @lru_cache(maxsize=256)
@@ -139,26 +150,27 @@ def _check_origin(origin: str) -> None:
         raise RequestError(400, "The header Origin is malformed.") from None
 
 
-def _body(headers: HTTPHeaders, *, is_1_1: bool) -> Body:
+def _body(fields: dict[str, str], *, is_1_1: bool) -> Body:
     """Return what reads the body. Raises `RequestError`."""
-    if "Transfer-Encoding" in headers:
-        if not is_1_1 or headers["Transfer-Encoding"].lower() != "chunked":
+    coding, length = fields.get("transfer-encoding"), fields.get("content-length")
+    if coding is not None:
+        if not is_1_1 or coding.lower() != "chunked":
             raise RequestError(400, "Transfer-Encoding must be chunked, and needs HTTP/1.1.")
-        if "Content-Length" in headers:
+        if length is not None:
             raise RequestError(400, "Content-Length and Transfer-Encoding exclude each other.")
         return ChunkedBody()
-    if "Content-Length" not in headers:
+    if length is None:
         return FixedBody(0)
     # Proxies sometimes repeat it; all must be equal.
-    lengths = {length.strip(" \t") for length in headers["Content-Length"].split(",")}
+    lengths = {length.strip(" \t") for length in length.split(",")}
     length = lengths.pop()
     if lengths or not (length.isascii() and length.isdigit() and len(length) <= MAX_LENGTH_DIGITS):
         raise RequestError(400, "Content-Length must be a number of bytes.")
     return FixedBody(int(length))
 
 
-def _keeps_alive(headers: HTTPHeaders, *, is_1_1: bool) -> bool:
-    if "Connection" not in headers:
+def _keeps_alive(connection: str | None, *, is_1_1: bool) -> bool:
+    if connection is None:
         return is_1_1
-    options = {option.strip() for option in headers["Connection"].lower().split(",")}
+    options = {option.strip() for option in connection.lower().split(",")}
     return "close" not in options and (is_1_1 or "keep-alive" in options)

@@ -5,10 +5,11 @@ from http.client import responses
 
 import orjson
 
+from .defaults import DefaultHeaders
 from .errors import RequestError
 
 
-def refusal(error: RequestError) -> tuple[str, bytes]:
+def refusal(error: RequestError, default_headers: DefaultHeaders) -> tuple[str, bytes]:
     """Return a request id, and a whole response with the error as problem details (RFC 9457)."""
     request_id = secrets.token_hex(16)
     title = responses[error.status]
@@ -25,9 +26,6 @@ def refusal(error: RequestError) -> tuple[str, bytes]:
         "Content-Type: application/problem+json\r\n"
         f"Content-Length: {len(body)}\r\n"
         f"X-Request-ID: {request_id}\r\n"
-        "Cache-Control: no-store\r\n"
-        "X-Content-Type-Options: nosniff\r\n"
-        "Connection: close\r\n"
-        "\r\n"
+        f"Connection: close\r\n{default_headers.lines(())}\r\n"
     )
     return request_id, head.encode() + body

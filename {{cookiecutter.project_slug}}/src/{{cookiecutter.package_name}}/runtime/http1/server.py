@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +13,7 @@ from tornado.netutil import add_accept_handler
 from ..settings import Settings
 from .connection import Connection, Parameters
 from .connections import Connections
+from .defaults import DefaultHeaders
 from .exchange import Peer
 
 LINGER = 0.5
@@ -27,7 +28,8 @@ SWEEPS_PER_TIMEOUT = 4
 class HTTPServer:
     """Serves `delegate`, for example an application of Tornado. Construct it in the event loop.
 
-    `connections` is where it records what is open; time-outs and limits are those of `settings`.
+    `connections` is where it records what is open. Each response has `default_headers`, unless its
+    handler sets them. Time-outs and limits are those of `settings`.
     """
 
     def __init__(
@@ -35,11 +37,13 @@ class HTTPServer:
         delegate: HTTPServerConnectionDelegate,
         settings: Settings,
         connections: Connections | None = None,
+        default_headers: Mapping[str, str] | None = None,
     ) -> None:
         self._connections = connections or Connections()
         self._parameters = Parameters(
             delegate,
             self._connections,
+            default_headers=DefaultHeaders(default_headers or {}),
             idle_timeout=settings.idle_timeout,
             body_timeout=settings.body_timeout,
             max_body_size=settings.max_body_size,

@@ -23,7 +23,6 @@ import tornado.autoreload
 from ..errors import StartupError
 from ..extensions import Extension, ServiceInfo
 from ..http.application import Application
-from ..http1.server import HTTPServer
 from ..settings import Settings
 from ..status import HEARTBEAT_INTERVAL, State, StateReporter, WorkerStatus
 from .lag import Lag
@@ -78,7 +77,7 @@ class Lifecycle:
         self._stopping = False
         self._stop = asyncio.Event()
         self._lag = Lag()
-        self.server = HTTPServer(application, self._settings, application.connections)
+        self.server = application.create_server()
 
     async def run(self, reporter: StateReporter) -> None:
         """Serve until `drain` is called, then drain. `reporter` gets the states and heartbeats."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from ..admin.handlers import make_admin_app
 from ..errors import StartupError
 from ..http.application import Application
-from ..http1.server import HTTPServer
 from ..logs import formatters
 from ..logs.writer import ThreadedHandler
 from ..settings import Settings
@@ -56,7 +55,7 @@ async def _serve(
     )
     _handle_signals(lifecycle)
     admin_app = make_admin_app(settings, lifecycle, service.extensions)
-    admin_server = HTTPServer(admin_app, settings, admin_app.connections)
+    admin_server = admin_app.create_server()
     admin_server.add_sockets(admin)
     urls = f"{listening_url(public)}, admin on {listening_url(admin)}"
     await lifecycle.run(StandaloneReporter(f"listening on {urls}"))
