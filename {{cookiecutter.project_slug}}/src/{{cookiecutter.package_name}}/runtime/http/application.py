@@ -22,6 +22,7 @@ from tornado.httputil import (
 
 from ..http1.connections import Connections
 from ..http1.errors import RequestError
+from ..http1.exchange import Exchange
 from ..http1.server import HTTPServer
 from ..settings import Settings
 from .access_log import log_access
@@ -32,7 +33,7 @@ from .hooks import RequestHooks, call_each
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
-from .routing import Route
+from .routing import Route, static_routes
 
 WEBSOCKET_PING_INTERVAL = 30
 """Seconds between two pings of an open WebSocket; without a pong it is closed."""
@@ -72,6 +73,7 @@ class Application(web.Application):
             "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
         }
         super().__init__(list(routes), **(defaults | tornado_settings))
+        self._static_routes = static_routes(routes)
         self.config = settings
         self.resources = Resources()
         self.declared_resources = tuple(resources)
@@ -99,9 +101,21 @@ class Application(web.Application):
         """Return what handles a request whose headers have arrived. Raises `HTTPInputError`."""
         self._proxies.apply(request)
         request.identify()
-        delegate = cast(HTTPMessageDelegate, self.find_handler(request))
+        delegate = self._find_handler(request)
         call_each(self.hooks, "request_started", request)
         return delegate
+
+    def _find_handler(self, request: Request) -> HTTPMessageDelegate:
+        route = self._static_routes.get(request.path)
+        if not route:
+            return cast(HTTPMessageDelegate, self.find_handler(request))
+        request.route = request.path
+        return self.get_handler_delegate(request, route.target, route.target_kwargs)
+
+    def add_handlers(self, host_pattern: str, host_handlers: Any) -> None:
+        """Add handlers for a host, which come before the others."""
+        self._static_routes = {}
+        super().add_handlers(host_pattern, host_handlers)
 
     def log_request(self, handler: web.RequestHandler) -> None:
         """Tornado calls this once for each response."""
@@ -135,10 +149,10 @@ class RequestDelegate(HTTPMessageDelegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         self._request = Request(
-            connection=self._request_conn,
-            server_connection=self._server_conn,
-            start_line=start_line,
-            headers=headers,
+            cast(Exchange, self._request_conn),
+            self._server_conn,
+            cast(RequestStartLine, start_line),
+            headers,
         )
         self._delegate = self._application.dispatch(self._request)
         return self._delegate.headers_received(start_line, headers)

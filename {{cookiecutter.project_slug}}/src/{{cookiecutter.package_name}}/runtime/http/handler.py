@@ -8,6 +8,7 @@ from http.client import responses
 from typing import Any
 
 import orjson
+from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
@@ -69,8 +70,15 @@ class Handler(RequestHandler):
         self._hooks: Sequence[RequestHooks] = application.hooks
         super().__init__(application, request, **arguments)
 
-    def set_default_headers(self) -> None:
-        self.set_header("Content-Type", "application/json")
+    def clear(self) -> None:
+        # As Tornado's, without the date and the name of the server, which the server adds or not.
+        # Formatting the date takes as long as routing.
+        self._headers = HTTPHeaders()
+        self._headers["Content-Type"] = "application/json"
+        self.set_default_headers()
+        self._write_buffer = []
+        self._status_code = HTTPStatus.OK.value
+        self._reason = responses[HTTPStatus.OK]
 
     def reply(self, body: object = None, status: int = 200) -> None:
         """Respond with `body` as JSON, or without a body: ``self.reply(status=204)``.

@@ -3,15 +3,27 @@
 import re
 import secrets
 import time
-from typing import Any, cast
+from functools import lru_cache
+from typing import cast
 
-from tornado.httputil import HTTPServerRequest
+from tornado.escape import parse_qs_bytes
+from tornado.httputil import (
+    HTTPFile,
+    HTTPHeaders,
+    HTTPServerRequest,
+    RequestStartLine,
+    split_host_and_port,
+)
 
+from ..http1.errors import RequestError
 from ..http1.exchange import Exchange
 from ..logs.context import request_id
 
 UNMATCHED_ROUTE = "none"
 """The route of requests that match none: a constant, to bound the number of label values."""
+
+MAX_QUERY_ARGUMENTS = 1000
+"""Arguments of a query; parsing them takes time."""
 
 _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -19,12 +31,38 @@ _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 class Request(HTTPServerRequest):
     """Tornado's request, with its route, its id and what has been sent in response."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        connection: Exchange,
+        server_connection: object,
+        start_line: RequestStartLine,
+        headers: HTTPHeaders,
+    ) -> None:
+        # Not `super().__init__`: it checks again what the server has checked, and parses and copies
+        # a query even if there is none, which takes longer than reading the whole request.
+        self.method, self.uri, self.version = start_line
+        self.headers = headers
+        self.body = b""
+        self.connection = connection
+        self.server_connection = server_connection
+        self.remote_ip = connection.context.remote_ip
+        self.protocol = connection.context.protocol
+        # HTTP/1.0 does not require it.
+        self.host = headers["Host"] if "Host" in headers else "127.0.0.1"  # noqa: SIM401 - faster
+        self.host_name = _host_name(self.host)
+        self.path, _, self.query = self.uri.partition("?")
+        self.arguments = _arguments(self.query)
+        self.query_arguments = {name: values.copy() for name, values in self.arguments.items()}
+        self.body_arguments: dict[str, list[bytes]] = {}
+        self.files: dict[str, list[HTTPFile]] = {}
         self.start_time = time.perf_counter()
         """When the headers had arrived, in seconds of `time.perf_counter`."""
         self.route = UNMATCHED_ROUTE
         """The path template that matched, such as ``/greetings/{name}``."""
+
+    def request_time(self) -> float:
+        """Return the seconds since the headers had arrived."""
+        return time.perf_counter() - self.start_time
 
     @property
     def exchange(self) -> Exchange:
@@ -48,9 +86,27 @@ class Request(HTTPServerRequest):
 
     def identify(self) -> None:
         """Keep a valid X-Request-ID of the client, or create one."""
-        own = self.headers["X-Request-ID"] if "X-Request-ID" in self.headers else ""
-        if not _VALID_REQUEST_ID.fullmatch(own):
+        headers = self.headers
+        if "X-Request-ID" in headers and _VALID_REQUEST_ID.fullmatch(headers["X-Request-ID"]):
+            identifier = headers["X-Request-ID"]
+        else:
             # Kept in the request headers, so that any handler can read and forward it.
-            own = self.headers["X-Request-ID"] = secrets.token_hex(16)
-        self.exchange.request_id = own
-        request_id.set(own)
+            identifier = headers["X-Request-ID"] = secrets.token_hex(16)
+        self.exchange.request_id = identifier
+        request_id.set(identifier)
+
+
+@lru_cache(maxsize=256)
+def _host_name(host: str) -> str:
+    return split_host_and_port(host.lower())[0]
+
+
+def _arguments(query: str) -> dict[str, list[bytes]]:
+    """Parse a query. Raises `RequestError`."""
+    if not query:
+        return {}
+    try:
+        return parse_qs_bytes(query, keep_blank_values=True, max_num_fields=MAX_QUERY_ARGUMENTS)
+    except ValueError:
+        detail = f"A query may have at most {MAX_QUERY_ARGUMENTS} arguments."
+        raise RequestError(400, detail) from None

@@ -1,6 +1,7 @@
 """Routes: from a path to a handler."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, cast
 
 from tornado.httputil import HTTPServerRequest
@@ -35,13 +36,31 @@ class PathTemplate(PathMatches):
 
     def __init__(self, template: str) -> None:
         super().__init__(_PLACEHOLDER.sub(_placeholder_regex, re.escape(template)))
-        self._template = template
+        self.template = template
+        self.is_static = not _PLACEHOLDER.search(re.escape(template))
+        """Whether it matches one path only, which is the template."""
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
         match = super().match(request)
         if match is not None:
-            cast(Request, request).route = self._template
+            cast(Request, request).route = self.template
         return match
+
+
+def static_routes(routes: Sequence[Rule]) -> dict[str, Rule]:
+    """Return the routes that can be found by their paths, because no route before them matches."""
+    found: dict[str, Rule] = {}
+    others: list[PathTemplate] = []
+    for route in routes:
+        template = route.matcher
+        if not isinstance(template, PathTemplate):
+            break  # it may match anything
+        path = template.template
+        if not template.is_static:
+            others.append(template)
+        elif not any(other.regex.match(path) for other in others):
+            found.setdefault(path, route)
+    return found
 
 
 def _placeholder_regex(placeholder: re.Match[str]) -> str:

@@ -63,6 +63,8 @@ def parse_head(data: bytes) -> Head:
     method, target, minor, lines = match.groups()
     headers, fields = _parse_fields(lines)
     is_1_1 = minor == "1"
+    if is_1_1 and "host" not in fields:
+        raise RequestError(400, "The header Host is missing.")
     return Head(
         RequestStartLine(method, _check_target(target, headers, fields), f"HTTP/1.{minor}"),
         headers,
@@ -120,7 +122,8 @@ def _explain(text: str) -> str:
 
 def _check_target(target: str, headers: HTTPHeaders, fields: dict[str, str]) -> str:
     """Return the path and query of a target; check the host. Raises `RequestError`."""
-    host = _check_host(fields["host"]) if "host" in fields else None
+    if "host" in fields:
+        _check_host(fields["host"])
     if "origin" in fields:
         _check_origin(fields["origin"])
     if _PATH.fullmatch(target):
@@ -128,18 +131,17 @@ def _check_target(target: str, headers: HTTPHeaders, fields: dict[str, str]) -> 
     match = _ABSOLUTE.fullmatch(target)
     if not match:
         raise RequestError(400, "The request target is malformed.")
-    # Source: RFC 9112, 3.2.2: the host of the target replaces the header, which must be there.
-    if host is not None:
-        headers["Host"] = _check_host(match["host"])
+    # Source: RFC 9112, 3.2.2: the host of the target replaces the header.
+    _check_host(match["host"])
+    headers["Host"] = match["host"]
     path: str = match["path"]
     return path if path.startswith("/") else f"/{path}"
 
 
 @lru_cache(maxsize=256)
-def _check_host(host: str) -> str:
+def _check_host(host: str) -> None:
     if not _HOST.fullmatch(host):
         raise RequestError(400, "The header Host is malformed.")
-    return host
 
 
 @lru_cache(maxsize=256)
