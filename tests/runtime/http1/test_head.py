@@ -2,10 +2,9 @@
 
 import pytest
 from runtime.http1.errors import RequestError
-from runtime.http1.head import Head, check_incomplete, parse_head
+from runtime.http1.head import BARE_LINE_END, Head, check_incomplete, parse_head
 
 GOOD = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-LINE_ENDS = "Lines end in CR LF, and contain no other CR or LF."
 
 
 def head(*lines: str, start: str = "GET / HTTP/1.1", host: str = "Host: localhost") -> Head:
@@ -39,7 +38,7 @@ def test_parts_of_a_head() -> None:
     ],
 )
 def test_bare_cr_and_lf_are_refused(bad: str) -> None:
-    assert reason(bad) == LINE_ENDS
+    assert reason(bad) == BARE_LINE_END
 
 
 @pytest.mark.parametrize(
@@ -213,6 +212,12 @@ def test_every_beginning_of_a_good_head_passes() -> None:
 def test_incomplete_head_with_a_bare_cr_or_lf_is_refused(bad: str) -> None:
     with pytest.raises(RequestError, match="CR LF"):
         check_incomplete(bad.encode())
+
+
+def test_second_empty_line_before_a_request_is_refused() -> None:
+    # The connection skips the first one.
+    with pytest.raises(RequestError, match="request line"):
+        check_incomplete(b"\r\n")
 
 
 def test_incomplete_head_that_is_too_large_is_refused() -> None:

@@ -24,6 +24,9 @@ MAX_LENGTH_DIGITS = 18
 """Digits of a Content-Length; more than any body has."""
 HEAD_END = b"\r\n\r\n"
 
+BARE_LINE_END = "Lines end in CR LF, and contain no other CR or LF."
+MALFORMED_REQUEST_LINE = "The request line is malformed: method, target and HTTP/1.1 or HTTP/1.0."
+
 # Source: RFC 9110 and 9112. Values are Latin-1; no control characters but the tab.
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the name in the RFC
 _FIELD = rf"{_TOKEN}:[\t\x20-\x7e\x80-\xff]*+\r\n"
@@ -97,9 +100,11 @@ def check_incomplete(data: bytes) -> None:
     """
     if len(data) > MAX_HEAD_SIZE:
         raise head_too_large()
+    if data.startswith(b"\r\n"):
+        raise RequestError(400, MALFORMED_REQUEST_LINE)
     pairs = data.count(b"\r\n")
     if data.count(b"\n") != pairs or data.count(b"\r") - data.endswith(b"\r") != pairs:
-        raise RequestError(400, "Lines end in CR LF, and contain no other CR or LF.")
+        raise RequestError(400, BARE_LINE_END)
 
 
 def head_too_large() -> RequestError:
@@ -111,9 +116,9 @@ def _explain(text: str) -> str:
     """Say what is wrong with a head, without repeating it."""
     lines = text.split("\r\n")
     if "\n" in "".join(lines) or "\r" in "".join(lines):
-        return "Lines end in CR LF, and contain no other CR or LF."
+        return BARE_LINE_END
     if not _REQUEST_LINE.fullmatch(f"{lines[0]}\r\n"):
-        return "The request line is malformed: method, target and HTTP/1.1 or HTTP/1.0."
+        return MALFORMED_REQUEST_LINE
     for number, line in enumerate(lines[1:-2], 1):
         if not re.fullmatch(_FIELD, f"{line}\r\n"):
             return f"Header field {number} is malformed."
