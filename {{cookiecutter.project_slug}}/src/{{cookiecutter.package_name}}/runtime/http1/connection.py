@@ -21,7 +21,7 @@ from typing import Protocol, cast, runtime_checkable
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.iostream import IOStream, StreamClosedError
 
-from .body import Body
+from .body import Body, FixedBody
 from .connections import Connections
 from .defaults import DefaultHeaders
 from .detached import DetachedStream, closed_stream
@@ -38,6 +38,8 @@ DISCARD_TIMEOUT = 2.0
 
 Closing at once would reset the connection, and the client might never see why.
 """
+NO_DELEGATE = HTTPMessageDelegate()
+NO_BODY = FixedBody(0)
 LARGE_BODY = 32 * 1024
 """Bytes from which a body is not copied to be sent together with its head."""
 
@@ -101,6 +103,29 @@ class Connection(asyncio.Protocol):
     With `closes_after_response` it serves one request, and tells the client to connect anew.
     """
 
+    # Ten thousand idle connections should not take much memory.
+    __slots__ = (
+        "_body",
+        "_buffer",
+        "_closes_after_response",
+        "_context",
+        "_delegate",
+        "_exchange",
+        "_expects_continue",
+        "_is_reading",
+        "_is_sending",
+        "_parameters",
+        "_pending",
+        "_pending_since",
+        "_phase",
+        "_skipped_line",
+        "_transport",
+        "_waiting",
+        "deadline",
+        "has_eof",
+        "peer",
+    )
+
     def __init__(
         self, parameters: Parameters, peer: Peer, *, closes_after_response: bool = False
     ) -> None:
@@ -124,11 +149,12 @@ class Connection(asyncio.Protocol):
         self._waiting: list[Future[None]] = []
         """The writes that wait for it."""
         # Of the current request:
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | None
         self._delegate: HTTPMessageDelegate
-        self._context: Context = parameters.context
+        self._context: Context
         self._body: Body
         self._expects_continue = False
+        self._forget_request()
 
     # What the event loop calls.
 
@@ -156,7 +182,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         exchange, phase = self._exchange, self._phase
-        self._phase, self._exchange, self._buffer = Phase.CLOSED, None, b""
+        context, delegate = self._context, self._delegate
+        self._phase, self._buffer = Phase.CLOSED, b""
+        self._forget_request()
         connections = self._parameters.connections
         connections.open.discard(self)
         if phase is not Phase.RESPONSE or not exchange or exchange.is_finished:
@@ -169,10 +197,10 @@ class Connection(asyncio.Protocol):
                 future.exception()  # whether anybody looks is not our business
         self._waiting = []
         if exchange and not exchange.is_finished:
-            if phase is Phase.BODY:
-                self._tell_delegate_of_close()
-            else:
-                self._context.copy().run(exchange.notify_close)
+            is_responding = phase is Phase.RESPONSE
+            context.copy().run(
+                exchange.notify_close if is_responding else delegate.on_connection_close
+            )
 
     def pause_writing(self) -> None:
         self._is_sending = True
@@ -239,7 +267,8 @@ class Connection(asyncio.Protocol):
             return closed_stream()
         fd = self._transport.get_extra_info("socket").fileno()
         stream = DetachedStream(fd, self._buffer)
-        self._phase, self._exchange, self._buffer = Phase.CLOSED, None, b""
+        self._phase, self._buffer = Phase.CLOSED, b""
+        self._forget_request()
         self._parameters.connections.closed(self)
         self._transport.abort()  # closes its own descriptor only
         return stream
@@ -385,10 +414,11 @@ class Connection(asyncio.Protocol):
 
     def _end_exchange(self, exchange: Exchange) -> None:
         """Go on after a response that the operating system has taken completely."""
-        self._exchange = None
+        is_complete = self._body.is_complete
+        self._forget_request()
         self._parameters.connections.in_flight.discard(self)
         if not exchange.keep_alive:
-            self._close(discard=not self._body.is_complete)
+            self._close(discard=not is_complete)
             return
         self._phase = Phase.HEAD
         self.deadline = self._parameters.loop.time() + self._parameters.idle_timeout
@@ -396,6 +426,12 @@ class Connection(asyncio.Protocol):
             # Not now: this is the context, and the stack, of a handler.
             context = self._parameters.context.copy()
             self._parameters.loop.call_soon(self._process, context=context)
+
+    def _forget_request(self) -> None:
+        self._exchange = None
+        self._delegate = NO_DELEGATE
+        self._context = self._parameters.context
+        self._body = NO_BODY
 
     def _refuse(self, error: RequestError) -> None:
         """Respond with an error and close: what follows cannot be understood."""
@@ -412,7 +448,7 @@ class Connection(asyncio.Protocol):
             exchange.keep_alive = False
             self._context.copy().run(self._delegate.refuse, error)
         else:
-            self._exchange = None
+            self._forget_request()
             self._parameters.connections.in_flight.discard(self)
             self._refuse_without_handler(error)
 
@@ -449,8 +485,10 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _tell_delegate_of_close(self) -> None:
-        self._exchange, self._phase = None, Phase.CLOSED
-        self._context.copy().run(self._delegate.on_connection_close)
+        context, delegate = self._context.copy(), self._delegate
+        self._phase = Phase.CLOSED
+        self._forget_request()
+        context.run(delegate.on_connection_close)
 
 
 def _check_size(body: Body, exchange: Exchange) -> None:
