@@ -1,5 +1,5 @@
-"""HTTP: connections, requests, routing, handlers, errors, bodies and WebSockets.
+"""HTTP: requests, routing, handlers, errors, bodies and WebSockets.
 
-May import `settings` and `logs`. Begin with `application.Application.dispatch`, through which every
-request passes; `server` is below it, `handler` above it.
+May import `http1`, `settings` and `logs`. Begin with `application.Application.dispatch`, through
+which every request passes; the server of `http1` is below it, `handler` above it.
 """
