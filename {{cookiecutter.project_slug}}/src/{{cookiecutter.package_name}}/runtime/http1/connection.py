@@ -454,12 +454,9 @@ class Connection(asyncio.Protocol):
 
     def _refuse_without_handler(self, error: RequestError) -> None:
         request_id, response = refusal(error, self.default_headers)
-        logger.info(
-            "malformed request from %s: %s",
-            self.peer,
-            error.detail,
-            extra={"request_id": request_id},
-        )
+        if error.status < 500:  # otherwise the log has the cause already
+            extra = {"request_id": request_id}
+            logger.info("malformed request from %s: %s", self.peer, error.detail, extra=extra)
         self.send(response)
         self._close(discard=True)
 

@@ -115,7 +115,7 @@ class HTTPServer:
                     self.accept(*listener.accept())
         self.stop()
         idle_since = time.monotonic()
-        while connections.open or connections.websockets:
+        while connections.open or connections.busy:
             # On every pass: a handshake may complete meanwhile.
             for websocket in tuple(connections.websockets):
                 websocket.close(1001, "service shutdown")
