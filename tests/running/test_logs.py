@@ -119,7 +119,7 @@ async def test_request_ids_of_concurrent_requests_do_not_mix(run: Starter) -> No
         for number in range(20):
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(len(b'{"logged":2}'))
-            assert f"X-Request-Id: {name}-{number}\r\n".encode() in head
+            assert f"X-Request-ID: {name}-{number}\r\n".encode() in head
         writer.close()
 
     await asyncio.gather(*(connection(f"connection-{n}") for n in range(10)))

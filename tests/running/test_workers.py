@@ -530,7 +530,7 @@ def test_the_supervisor_does_not_grow(
     growth: int,
 ) -> None:
     # Without the delay for what dies again and again, and without waiting for idle connections.
-    impatient = "from tornado_service.runtime.http import server\nserver.LINGER = 0\n"
+    impatient = "from tornado_service.runtime.http1 import server\nserver.LINGER = 0\n"
     undaunted = (
         "from tornado_service.runtime.workers import restarts\nrestarts.CRASH_LOOP_COUNT = 10**6\n"
     )

@@ -24,13 +24,17 @@ REPLACED_HEADERS = frozenset(("Server", "X-Request-Id"))
 
 
 class Peer:
-    """Where the requests of a connection come from; Tornado copies it to each of them."""
+    """Where the requests of a connection come from.
 
-    __slots__ = ("protocol", "remote_ip")
+    `address` is that of the socket, such as host and port.
+    """
 
-    def __init__(self, remote_ip: str, protocol: str = "http") -> None:
+    __slots__ = ("address", "protocol", "remote_ip")
+
+    def __init__(self, remote_ip: str, address: object) -> None:
         self.remote_ip = remote_ip
-        self.protocol = protocol
+        self.address = address
+        self.protocol = "http"
 
     def __str__(self) -> str:
         return self.remote_ip

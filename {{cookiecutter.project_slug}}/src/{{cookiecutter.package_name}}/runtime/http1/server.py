@@ -81,7 +81,7 @@ class HTTPServer:
         connection.setblocking(False)
         protocol = Connection(
             self._parameters,
-            Peer(_remote_ip(connection, address)),
+            Peer(_remote_ip(connection, address), address),
             closes_after_response=close_after_response,
         )
         self._connections.open.add(protocol)
