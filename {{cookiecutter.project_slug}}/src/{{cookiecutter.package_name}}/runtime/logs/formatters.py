@@ -5,6 +5,7 @@ The names of the fields are OpenTelemetry's. Whatever is passed as ``extra=`` be
 """
 
 import logging
+import os
 import re
 import textwrap
 import traceback
@@ -14,7 +15,7 @@ from typing import Any
 import orjson
 
 from ..settings import Settings
-from .context import request_id
+from .context import current_fields, request_id
 
 ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 """Control characters and line ends, escaped: for terminals, and so that a record is one line."""
@@ -33,30 +34,48 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, worker: int | None = 0) -> None:
         super().__init__()
         self._worker = worker
+        self._second, self._prefix = 0, _format_second(0)
+        """The last timestamp down to the second; formatting it takes as long as all the rest."""
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = _extra(record)
-        standard = {
-            "timestamp": _timestamp(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": _message(record),
-            "request_id": extra.get("request_id", request_id.get()),
-            "pid": record.process,
-            "worker": self._worker,
-        }
-        # `extra` comes after the standard fields and cannot replace them.
-        entry: dict[str, Any] = standard | extra | standard
+        fields = _extra(record)
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
-            entry["exception.type"] = type(error).__qualname__
-            entry["exception.message"] = str(error)
-            entry["exception.stacktrace"] = "".join(traceback.format_exception(error))
+            fields["exception.type"] = type(error).__qualname__
+            fields["exception.message"] = str(error)
+            fields["exception.stacktrace"] = "".join(traceback.format_exception(error))
+        message = _message(record)
+        return self.line(record.created, record.levelname, record.name, message, fields).decode()
+
+    def line(
+        self, created: float, level: str, logger: str, message: str, fields: dict[str, Any]
+    ) -> bytes:
+        """Return a record as a line, without the line end.
+
+        `created` is in seconds since 1970. `fields` come after the standard fields and cannot
+        replace them, but for ``request_id``.
+        """
+        standard = {
+            "timestamp": self._timestamp(created),
+            "level": level.lower(),
+            "logger": logger,
+            "message": message,
+            "request_id": fields["request_id"] if "request_id" in fields else request_id.get(),
+            "pid": os.getpid(),
+            "worker": self._worker,
+        }
+        entry: dict[str, Any] = {**standard, **current_fields(), **fields, **standard}
         try:
-            return orjson.dumps(entry, default=str).decode()
+            return orjson.dumps(entry, default=str)
         except orjson.JSONEncodeError:
             # Lone surrogates, integers over 64 bits: the slow path, so that no record is lost.
-            return orjson.dumps({name: _json_safe(value) for name, value in entry.items()}).decode()
+            return orjson.dumps({name: _json_safe(value) for name, value in entry.items()})
+
+    def _timestamp(self, created: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._second, self._prefix = second, _format_second(second)
+        return f"{self._prefix}.{int(created % 1 * 1000):03}Z"
 
 
 class TextFormatter(logging.Formatter):
@@ -67,7 +86,8 @@ class TextFormatter(logging.Formatter):
         source = f"{record.name}[{record.process}]"
         line = f"{_timestamp(record)} {record.levelname:<7} {source}: {message}"
         # Dotted (OpenTelemetry) fields only repeat the message.
-        fields = {name: value for name, value in _extra(record).items() if "." not in name}
+        fields = current_fields()
+        fields |= {name: value for name, value in _extra(record).items() if "." not in name}
         if current := request_id.get():
             fields.setdefault("request_id", current)
         line += "".join(f" {name}={value!r}" for name, value in fields.items())
@@ -125,7 +145,11 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _timestamp(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    return f"{_format_second(int(record.created))}.{int(record.created % 1 * 1000):03}Z"
+
+
+def _format_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()[:-6]
 
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:

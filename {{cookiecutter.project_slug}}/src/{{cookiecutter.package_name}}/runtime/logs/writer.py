@@ -15,8 +15,11 @@ BUFFER_LIMIT = 32 * 1024 * 1024
 """Bytes that may be buffered."""
 PIPE_BUF = getattr(select, "PIPE_BUF", 512)
 """Bytes. Writes up to this size are atomic on a pipe: a killed process leaves no partial line."""
-BATCH_DELAY = 0.02
-"""Seconds to collect lines, so that many are written at once."""
+BATCH_DELAY = 0.1
+"""Seconds to collect lines, so that many are written at once. Each write stops the event loop for a
+moment, and what is not written is lost if the process is killed."""
+BATCH_SIZE = 256 * 1024
+"""Bytes of lines that are written without waiting for more."""
 RETRY_DELAY = 0.5
 """Seconds between attempts to write."""
 FLUSH_TIMEOUT = 1.0
@@ -42,6 +45,10 @@ class BufferedHandler(logging.Handler):
         except Exception:
             self.handleError(record)
             return
+        self.write_line(line, is_urgent=(record.levelno or 0) >= logging.WARNING)
+
+    def write_line(self, line: bytes, *, is_urgent: bool) -> None:
+        """Buffer a formatted line, which ends in a line end, or count it as dropped."""
         with self._buffer_lock:
             if self._size + len(line) > BUFFER_LIMIT:
                 self._dropped += 1
@@ -75,25 +82,33 @@ class ThreadedHandler(BufferedHandler):
         self._lock = lock or nullcontext()
         self._fd = 1 if path is None else open_log(path)
         self._wakeup = threading.Event()
+        self._urgent = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        super().emit(record)
-        self._wakeup.set()
+    def write_line(self, line: bytes, *, is_urgent: bool) -> None:
+        super().write_line(line, is_urgent=is_urgent)
+        if is_urgent or self._size > BATCH_SIZE:
+            self._urgent.set()
+        # The line is in the buffer: if the flag is set, the thread has yet to clear it, and takes
+        # the buffer after that. So the line is not forgotten.
+        if not self._wakeup.is_set():
+            self._wakeup.set()
 
     def close(self) -> None:
         """Flush, for at most `FLUSH_TIMEOUT` seconds."""
         super().close()
         self._closing.set()
+        self._urgent.set()
         self._wakeup.set()
         self._thread.join(FLUSH_TIMEOUT)
 
     def _run(self) -> None:
         while not self._closing.is_set() or self._lines:
             self._wakeup.wait()
-            self._closing.wait(BATCH_DELAY)
+            self._urgent.wait(BATCH_DELAY)
+            self._urgent.clear()
             self._wakeup.clear()
             self._write(self.pop_all())
 
