@@ -77,8 +77,7 @@ class Handler(RequestHandler):
         self._headers["Content-Type"] = "application/json"
         self.set_default_headers()
         self._write_buffer = []
-        self._status_code = HTTPStatus.OK.value
-        self._reason = responses[HTTPStatus.OK]
+        self._status_code, self._reason = 200, "OK"
 
     def reply(self, body: object = None, status: int = 200) -> None:
         """Respond with `body` as JSON, or without a body: ``self.reply(status=204)``.
