@@ -11,7 +11,7 @@ RATIO = "×"  # noqa: RUF001
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured, and what DESIGN promises of it."""
+    """What is measured, and the bound that it must keep."""
 
     name: str
     what: str
