@@ -5,7 +5,6 @@ The names of the fields are OpenTelemetry's. Whatever is passed as ``extra=`` be
 """
 
 import logging
-import os
 import re
 import textwrap
 import traceback
@@ -45,10 +44,25 @@ class JsonFormatter(logging.Formatter):
             fields["exception.message"] = str(error)
             fields["exception.stacktrace"] = "".join(traceback.format_exception(error))
         message = _message(record)
-        return self.line(record.created, record.levelname, record.name, message, fields).decode()
+        line = self.line(
+            created=record.created,
+            level=record.levelname,
+            logger=record.name,
+            pid=record.process,
+            message=message,
+            fields=fields,
+        )
+        return line.decode()
 
     def line(
-        self, created: float, level: str, logger: str, message: str, fields: dict[str, Any]
+        self,
+        *,
+        created: float,
+        level: str,
+        logger: str,
+        pid: int | None,
+        message: str,
+        fields: dict[str, Any],
     ) -> bytes:
         """Return a record as a line, without the line end.
 
@@ -61,7 +75,7 @@ class JsonFormatter(logging.Formatter):
             "logger": logger,
             "message": message,
             "request_id": fields["request_id"] if "request_id" in fields else request_id.get(),
-            "pid": os.getpid(),
+            "pid": pid,
             "worker": self._worker,
         }
         entry: dict[str, Any] = {**standard, **current_fields(), **fields, **standard}
