@@ -14,7 +14,7 @@ from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
 from ..settings import Settings
-from .hooks import RequestHooks, call_each
+from .hooks import RequestHooks, call_each, overriding
 from .problem import Problem
 from .request import Request
 from .resources import Resources
@@ -148,7 +148,7 @@ class Handler(RequestHandler):
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
-            call_each(self._hooks, "request_failed", self, value)
+            call_each(overriding(self._hooks, "request_failed"), self, value)
 
     def _implemented_methods(self) -> list[str]:
         return [

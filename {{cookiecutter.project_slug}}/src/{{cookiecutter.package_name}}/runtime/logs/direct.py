@@ -51,7 +51,8 @@ def _only_output(logger: logging.Logger) -> tuple[BufferedHandler, JsonFormatter
         isinstance(handler, BufferedHandler)
         and type(formatter) is JsonFormatter
         and logger.parent is logging.root
-        and all(isinstance(own, RedactionFilter) for own in handler.filters)
+        and len(handler.filters) == 1
+        and type(handler.filters[0]) is RedactionFilter
     ):
         return handler, formatter
     return None
