@@ -197,11 +197,11 @@ class Exchange(HTTPConnection):
         return self._channel.detach()
 
     def _choose_framing(self, status: int, headers: HTTPHeaders) -> None:
-        if self._method == "HEAD" or status == 304:
-            self._unsent = 0  # the headers describe the body that is left out
+        if self._method == "HEAD" or status < 200 or status in NO_BODY_STATUSES:
+            self._unsent = 0  # the headers describe the body that is left out, if any
         elif "Content-Length" in headers:
             self._unsent = int(headers["Content-Length"])
-        elif status >= 200 and status not in NO_BODY_STATUSES:
+        else:
             self._is_chunked = self._is_1_1
             if self._is_1_1:
                 headers["Transfer-Encoding"] = "chunked"
@@ -211,9 +211,8 @@ class Exchange(HTTPConnection):
     def _choose_connection(self, status: int, headers: HTTPHeaders) -> None:
         if status == 101:
             self.keep_alive = True
-        elif "Connection" in headers:
-            if "close" in headers["Connection"].lower():
-                self.keep_alive = False
+        elif "Connection" in headers and "close" in headers["Connection"].lower():
+            self.keep_alive = False
         elif not self.keep_alive or self._channel.closes_after_response:
             self.keep_alive = False
             headers["Connection"] = "close"
@@ -221,12 +220,12 @@ class Exchange(HTTPConnection):
             headers["Connection"] = "Keep-Alive"
 
     def _frame(self, chunk: bytes) -> bytes:
-        self.body_size += len(chunk)
         if self._unsent is not None:
-            self._unsent -= len(chunk)
-            if self._unsent < 0:
+            if len(chunk) > self._unsent:
                 self.abort()
                 raise HTTPOutputError("more bytes than Content-Length")
+            self._unsent -= len(chunk)
+        self.body_size += len(chunk)
         if self._is_chunked and chunk:
             return b"%x\r\n%b\r\n" % (len(chunk), chunk)
         return chunk
