@@ -246,7 +246,7 @@ async def test_switching_protocols_has_no_framing() -> None:
     write_head(exchange, 101, Connection="Upgrade", Upgrade="a")
     exchange.finish()
     assert split(transport.sent) == (
-        ["HTTP/1.1 101 Reason", "Connection: Upgrade", "Upgrade: a"],
+        ["HTTP/1.1 101 Reason", "Upgrade: a", "Connection: Upgrade"],
         b"",
     )
     assert not transport.is_closing()

@@ -19,8 +19,8 @@ from .head import Head
 NO_BODY_STATUSES = frozenset((204, 304))
 """Statuses of responses without a body, beside those below 200."""
 LAST_CHUNK = b"0\r\n\r\n"
-REPLACED_HEADERS = frozenset(("Server", "X-Request-Id"))
-"""Headers that a handler cannot set: what serves is nobody's business, and the id is known."""
+OWN_HEADERS = frozenset(("Connection", "Server", "Transfer-Encoding", "X-Request-Id"))
+"""Headers that the exchange writes itself, or leaves out: what serves is nobody's business."""
 
 
 class Peer:
@@ -152,20 +152,21 @@ class Exchange(HTTPConnection):
             raise HTTPOutputError("the response has already begun")
         _, status, reason = cast(ResponseStartLine, start_line)
         self.headers_sent = True
-        self._choose_framing(status, headers)
-        self._choose_connection(status, headers)
+        pairs = list(headers.get_all())
+        fields = dict(pairs)
         lines = [f"HTTP/1.1 {status} {reason}\r\n"]
-        lines += [
-            f"{name}: {value}\r\n"
-            for name, value in headers.get_all()
-            if name not in REPLACED_HEADERS
-        ]
+        lines += [f"{name}: {value}\r\n" for name, value in pairs if name not in OWN_HEADERS]
+        self._choose_framing(status, fields.get("Content-Length"))
+        if self._is_chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        if connection := self._choose_connection(status, fields.get("Connection")):
+            lines.append(f"Connection: {connection}\r\n")
         if self.request_id:
             lines.append(f"X-Request-ID: {self.request_id}\r\n")
         text = "".join(lines)
         if not len(lines) == text.count("\r") == text.count("\n"):
             raise ValueError("CR or LF in a response header")
-        head = f"{text}{self._channel.default_headers.lines(headers)}\r\n".encode("latin-1")
+        head = f"{text}{self._channel.default_headers.lines(fields)}\r\n".encode("latin-1")
         return self._channel.send(head, self._frame(chunk) if chunk else b"")
 
     def write(self, chunk: bytes) -> "Future[None]":
@@ -196,28 +197,28 @@ class Exchange(HTTPConnection):
         """Hand the socket over to another protocol, such as WebSockets."""
         return self._channel.detach()
 
-    def _choose_framing(self, status: int, headers: HTTPHeaders) -> None:
+    def _choose_framing(self, status: int, content_length: str | None) -> None:
         if self._method == "HEAD" or status < 200 or status in NO_BODY_STATUSES:
             self._unsent = 0  # the headers describe the body that is left out, if any
-        elif "Content-Length" in headers:
-            self._unsent = int(headers["Content-Length"])
+        elif content_length is not None:
+            self._unsent = int(content_length)
+        elif self._is_1_1:
+            self._is_chunked = True
         else:
-            self._is_chunked = self._is_1_1
-            if self._is_1_1:
-                headers["Transfer-Encoding"] = "chunked"
-            else:
-                self.keep_alive = False  # the end of the connection is the end of the body
+            self.keep_alive = False  # the end of the connection is the end of the body
 
-    def _choose_connection(self, status: int, headers: HTTPHeaders) -> None:
+    def _choose_connection(self, status: int, own: str | None) -> str | None:
+        """Decide whether the connection stays open; return the header. `own` is the handler's."""
         if status == 101:
             self.keep_alive = True
-        elif "Connection" in headers and "close" in headers["Connection"].lower():
+            return own
+        if own and "close" in own.lower():
             self.keep_alive = False
-        elif not self.keep_alive or self._channel.closes_after_response:
+            return own
+        if not self.keep_alive or self._channel.closes_after_response:
             self.keep_alive = False
-            headers["Connection"] = "close"
-        elif not self._is_1_1:
-            headers["Connection"] = "Keep-Alive"
+            return "close"
+        return own if self._is_1_1 else "Keep-Alive"
 
     def _frame(self, chunk: bytes) -> bytes:
         if self._unsent is not None:
