@@ -62,7 +62,7 @@ bench: .venv/picture ## compare with other servers (needs wrk, Nginx; NAME=... f
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(NAME)
 
 bench-check: .venv/installed ## check that a request takes no more instructions than in the last release (needs Valgrind)
-	@$(BIN)/python -m benchmarks.regression
+	@$(BIN)/python -m benchmarks.regression $(if $(RENEW),--renew)
 
 clean: ## delete everything that was installed or generated
 	rm -rf .venv build .pytest_cache .ruff_cache

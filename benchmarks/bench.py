@@ -41,11 +41,9 @@ class Progress:
             self._shown = text
 
     def clear(self) -> None:
+        """Leave the line empty, for something else."""
         self.show("")
         self.show("")
-        self._shown = ""
-        if sys.stderr.isatty():
-            print("\r", end="", file=sys.stderr, flush=True)
 
 
 @dataclass

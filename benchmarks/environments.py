@@ -1,7 +1,7 @@
 """What is measured, installed: baked projects, and an environment for each server.
 
-Everything is below `build/bench/`. An environment is installed once, and again when its
-requirements change.
+Everything is below `build/bench/`, or the folder that BENCH_FOLDER names. An environment is
+installed once, and again when its requirements change.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "build/bench"
+FOLDER = Path(os.environ.get("BENCH_FOLDER", ROOT / "build/bench"))
 REQUIREMENTS = Path(__file__).with_name("requirements")
 SERVICE = "service"
 """The environment of the service; its requirements are those of the baked project."""

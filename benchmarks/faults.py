@@ -77,8 +77,8 @@ def during_load(server: Running, event: Callable[[], object]) -> Load:
     return load
 
 
-def _seconds(values: list[float | None]) -> str:
-    """Write the longest of some times."""
+def longest(values: list[float | None]) -> str:
+    """Write the longest of some times; None is longer than all others."""
     if None in values:
         return f"not within {PATIENCE:.0f} s"
     return f"{max(value for value in values if value is not None):.1f} s"
@@ -109,7 +109,7 @@ def kills(bench: Bench, server: Running) -> tuple[str, str]:
         victim = worker_pid(server)
         os.kill(victim, signal.SIGKILL)
         seconds.append(seconds_until(lambda pid=victim: responds_with_two_workers(server, pid)))  # type: ignore[misc]
-    return f"{failed} of {requests:,}", _seconds(seconds)
+    return f"{failed} of {requests:,}", longest(seconds)
 
 
 def block(server: Running) -> str:
@@ -117,7 +117,7 @@ def block(server: Running) -> str:
     before = set(tree(server.pid))
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.sendall(b"GET /block HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        return _seconds(
+        return longest(
             [seconds_until(lambda: not before <= set(filter(is_alive, tree(server.pid))))]
         )
 
@@ -143,7 +143,7 @@ def orphans(server: Running) -> str:
     left = tree(server.pid)[1:]
     server.process.kill()
     server.process.wait()
-    return _seconds([seconds_until(lambda: not any(map(is_alive, left)))])
+    return longest([seconds_until(lambda: not any(map(is_alive, left)))])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-RATIO = "×"  # noqa: RUF001
+RATIO = "×"
 """The unit of what is divided by the same figure of something else."""
 
 

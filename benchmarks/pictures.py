@@ -29,7 +29,10 @@ def draw(series: dict[str, Any], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xticks(series["x"], [f"{x:,}" for x in series["x"]])
     axes.minorticks_off()
-    axes.set_ylim(bottom=0)
+    if series["log_y"]:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     for spine in axes.spines.values():
         spine.set_visible(False)

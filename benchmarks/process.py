@@ -14,8 +14,8 @@ from pathlib import Path
 from .environments import FOLDER, SERVICE, BenchmarkError, environment
 from .servers import PEERS, Server
 
-START_TIMEOUT = 60.0
-"""Seconds that a server may take until its first response."""
+START_TIMEOUT = 120.0
+"""Seconds that a server may take until its first response, under Callgrind on a busy machine."""
 STOP_TIMEOUT = 10.0
 """Seconds that a server may take to stop before it is killed."""
 POLL_INTERVAL = 0.002
@@ -143,10 +143,13 @@ def wait_until_it_responds(
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """Stop a process gracefully, and kill what is left of its group."""
-    if process.poll() is None:
-        process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(STOP_TIMEOUT)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        if process.poll() is None:
+            process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_TIMEOUT)
+    finally:
+        # Also if somebody presses Ctrl-C once more.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

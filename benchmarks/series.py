@@ -25,6 +25,8 @@ class Series:
     x: Sequence[int]
     measure: Callable[[Bench, int], dict[str, list[float]]]
     """Returns the values at a point, by the titles of the servers."""
+    log_y: bool = False
+    """Whether the values differ so much that only a logarithmic axis shows all of them."""
 
 
 def run(bench: Bench, series: Series) -> dict[str, Any]:
@@ -39,6 +41,7 @@ def run(bench: Bench, series: Series) -> dict[str, Any]:
         "title": series.title,
         "x_label": series.x_label,
         "y_label": series.y_label,
+        "log_y": series.log_y,
         "x": list(series.x),
         "lines": lines,
     }
@@ -133,6 +136,7 @@ SERIES = [
         PER_CPU_SECOND,
         [1_000, 100_000, 1_000_000],
         by_size,
+        log_y=True,
     ),
     Series(
         "by-routes",

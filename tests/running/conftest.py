@@ -18,6 +18,7 @@ collect_ignore = ["feature"]  # tests of a project
 
 UNDER_LOAD = {
     "test_alerts",
+    "test_bench",
     "test_drain",
     "test_hostile",
     "test_logs",
