@@ -5,16 +5,16 @@ PYTHON ?= python3
 BIN = .venv/bin
 RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime
 # With the configuration named, or ruff would read the one of the project, which is a template.
-PYTHON_CODE = --config pyproject.toml hooks tests docs '$(RUNTIME)'
+PYTHON_CODE = --config pyproject.toml benchmarks hooks tests docs '$(RUNTIME)'
 # Byte code beside the sources would be copied into projects.
-quick test check format runtime picture: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
+quick test check format runtime picture bench bench-check: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check format runtime picture clean
+.PHONY: help demo quick test check format runtime picture bench bench-check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build/.venv/cookiecutter ## generate a project with the default answers in build/ and start it
 	@rm -rf build/tornado-service
@@ -34,7 +34,7 @@ quick: check .venv/installed ## check that every combination of answers gives a 
 test: quick ## run all tests, the quick ones first
 	@rm -f .coverage .coverage.*
 	@$(PYTEST) --numprocesses=2 --cov --cov-report=term tests/runtime
-	@for room in admin http logs metrics process tracing workers; do \
+	@for room in admin http http1 logs metrics process tracing workers; do \
 		$(BIN)/coverage report --include="*/runtime/$$room/*" >/dev/null || \
 			{ echo "The tests cover too little of the room $$room."; exit 1; }; \
 	done
@@ -57,6 +57,12 @@ runtime: .venv/installed ## renew the checksums of the runtime and the picture o
 
 picture: .venv/picture ## draw docs/dashboard.png from real data (needs Prometheus)
 	@$(BIN)/python -m docs.draw_dashboard
+
+bench: .venv/picture ## compare with other servers (needs wrk, Nginx; NAME=... for one row, QUICK=1 to try)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(NAME)
+
+bench-check: .venv/installed ## check that a request takes no more instructions than in the last release (needs Valgrind)
+	@$(BIN)/python -m benchmarks.regression
 
 clean: ## delete everything that was installed or generated
 	rm -rf .venv build .pytest_cache .ruff_cache

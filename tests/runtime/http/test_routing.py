@@ -88,3 +88,27 @@ async def test_handler_of_tornado_serves_files_under_a_route(
     async with serving(app(route)) as client:
         assert (await client.get("/files/a.txt")).body == b"hello"
     assert [line["http.route"] for line in access_lines(log_records)] == ["/files/{path*}"]
+
+
+@pytest.mark.parametrize(
+    ("routes", "expected"),
+    [
+        (["/a", "/{x}"], "/a"),
+        (["/{x}", "/a"], "/{x}"),
+        (["/{x*}", "/a"], "/{x*}"),
+        (["/a", "/a"], "/a"),
+        (["/b/{x}", "/a"], "/a"),
+    ],
+)
+async def test_route_with_a_placeholder_is_not_overtaken(routes: list[str], expected: str) -> None:
+    numbered = [Route(path, ShowArguments, number=number) for number, path in enumerate(routes)]
+    async with serving(app(*numbered)) as client:
+        response = await client.get("/a")
+    assert response_json(response) == {"number": routes.index(expected)}
+
+
+async def test_handlers_of_a_host_come_first() -> None:
+    application = app(Route("/", ShowArguments, number=0))
+    application.add_handlers("127.0.0.1", [Route("/", ShowArguments, number=1)])
+    async with serving(application) as client:
+        assert response_json(await client.get("/")) == {"number": 1}

@@ -29,7 +29,7 @@ from .access_log import log_access
 from .forwarded import TrustedProxies
 from .handler import CLIENT_CLOSED_REQUEST, Handler
 from .headers import DEFAULT_HEADERS
-from .hooks import RequestHooks, call_each
+from .hooks import RequestHooks, call_each, overriding
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
@@ -78,14 +78,24 @@ class Application(web.Application):
         self.resources = Resources()
         self.declared_resources = tuple(resources)
         """What is opened before the process is ready."""
-        self.hooks: Sequence[RequestHooks] = ()
-        """Called for each request."""
+        self.hooks = ()
         self.connections = Connections()
         self._access_level = access_level
         self._proxies = TrustedProxies(settings.trusted_proxies)
         # Multipart is off: its parser has a history of vulnerabilities. Tornado has one setting
         # for the whole process.
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
+
+    @property
+    def hooks(self) -> Sequence[RequestHooks]:
+        """What is called for each request."""
+        return self._hooks
+
+    @hooks.setter
+    def hooks(self, hooks: Sequence[RequestHooks]) -> None:
+        self._hooks = hooks
+        self._started_hooks = overriding(hooks, "request_started")
+        self._finished_hooks = overriding(hooks, "request_finished")
 
     def create_server(self) -> HTTPServer:
         """Return a server for this application. Call it in the event loop."""
@@ -102,7 +112,7 @@ class Application(web.Application):
         self._proxies.apply(request)
         request.identify()
         delegate = self._find_handler(request)
-        call_each(self.hooks, "request_started", request)
+        call_each(self._started_hooks, request)
         return delegate
 
     def _find_handler(self, request: Request) -> HTTPMessageDelegate:
@@ -126,7 +136,7 @@ class Application(web.Application):
             super().log_request(handler)
         else:
             log_access(handler, self._access_level)
-        call_each(self.hooks, "request_finished", handler)
+        call_each(self._finished_hooks, handler)
 
 
 # Does nothing: a connection may close before the headers of a request have arrived.

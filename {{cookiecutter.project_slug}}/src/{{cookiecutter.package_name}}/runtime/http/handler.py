@@ -14,7 +14,7 @@ from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
 from ..settings import Settings
-from .hooks import RequestHooks, call_each
+from .hooks import RequestHooks, call_each, overriding
 from .problem import Problem
 from .request import Request
 from .resources import Resources
@@ -77,8 +77,7 @@ class Handler(RequestHandler):
         self._headers["Content-Type"] = "application/json"
         self.set_default_headers()
         self._write_buffer = []
-        self._status_code = HTTPStatus.OK.value
-        self._reason = responses[HTTPStatus.OK]
+        self._status_code, self._reason = 200, "OK"
 
     def reply(self, body: object = None, status: int = 200) -> None:
         """Respond with `body` as JSON, or without a body: ``self.reply(status=204)``.
@@ -149,7 +148,7 @@ class Handler(RequestHandler):
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
-            call_each(self._hooks, "request_failed", self, value)
+            call_each(overriding(self._hooks, "request_failed"), self, value)
 
     def _implemented_methods(self) -> list[str]:
         return [

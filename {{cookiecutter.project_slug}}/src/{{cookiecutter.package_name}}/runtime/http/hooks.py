@@ -1,13 +1,14 @@
 """The hooks that an application calls for each request."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from tornado.web import RequestHandler
 
 from .request import Request
 
+Hook = Callable[..., None]
 HookName = Literal["request_started", "request_finished", "request_failed"]
 
 logger = logging.getLogger(__name__)
@@ -42,10 +43,16 @@ class RequestHooks:
         """
 
 
-def call_each(hooks: Iterable[RequestHooks], name: HookName, *arguments: object) -> None:
-    """Call a hook of each extension. What one raises is logged: it must not break the request."""
-    for observer in hooks:
+def overriding(observers: Iterable[RequestHooks], name: HookName) -> list[Hook]:
+    """Return a hook of each extension that has one of its own."""
+    default = getattr(RequestHooks, name)
+    return [getattr(one, name) for one in observers if getattr(type(one), name) is not default]
+
+
+def call_each(hooks: Iterable[Hook], *arguments: object) -> None:
+    """Call the hooks. What one raises is logged: it must not break the request."""
+    for hook in hooks:
         try:
-            getattr(observer, name)(*arguments)
+            hook(*arguments)
         except Exception:
-            logger.exception("%s.%s failed", type(observer).__name__, name)
+            logger.exception("%s failed", hook.__qualname__)

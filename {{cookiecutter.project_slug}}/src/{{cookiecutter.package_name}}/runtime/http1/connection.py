@@ -60,6 +60,10 @@ class Phase(Enum):
     CLOSED = auto()
 
 
+# In Python 3.11 looking up a member in its class takes as long as a call.
+HEAD, BODY, RESPONSE, DISCARDING, CLOSED = Phase
+
+
 @runtime_checkable
 class RefusingDelegate(Protocol):
     """A delegate that can respond to a request whose body cannot be read."""
@@ -136,7 +140,7 @@ class Connection(asyncio.Protocol):
         self._parameters = parameters
         self._closes_after_response = closes_after_response
         self._transport: asyncio.Transport
-        self._phase = Phase.HEAD
+        self._phase = HEAD
         self._buffer = b""
         """What has arrived and is not yet used."""
         self._skipped_line = False
@@ -165,14 +169,14 @@ class Connection(asyncio.Protocol):
         self._parameters.connections.open.add(self)
 
     def data_received(self, data: bytes) -> None:
-        is_unwanted = self._phase is Phase.RESPONSE and not self._body.is_complete
-        if self._phase not in (Phase.DISCARDING, Phase.CLOSED) and not is_unwanted:
+        is_unwanted = self._phase is RESPONSE and not self._body.is_complete
+        if self._phase not in (DISCARDING, CLOSED) and not is_unwanted:
             self._buffer = self._buffer + data if self._buffer else data
             self._process()
 
     def eof_received(self) -> bool:
         self.has_eof = True
-        if self._phase is Phase.RESPONSE and self._exchange:
+        if self._phase is RESPONSE and self._exchange:
             # Has it left, or only no more to ask? That cannot be told apart. The handler is told,
             # and its response is sent, if it comes before the deadline.
             self.deadline = self._parameters.loop.time() + self._parameters.idle_timeout
@@ -183,11 +187,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         exchange, phase = self._exchange, self._phase
         context, delegate = self._context, self._delegate
-        self._phase, self._buffer = Phase.CLOSED, b""
+        self._phase, self._buffer = CLOSED, b""
         self._forget_request()
         connections = self._parameters.connections
         connections.open.discard(self)
-        if phase is not Phase.RESPONSE or not exchange or exchange.is_finished:
+        if phase is not RESPONSE or not exchange or exchange.is_finished:
             # Otherwise its handler still works: it is in flight until the handler has ended.
             connections.in_flight.discard(self)
         self._is_sending = False
@@ -197,7 +201,7 @@ class Connection(asyncio.Protocol):
                 future.exception()  # whether anybody looks is not our business
         self._waiting = []
         if exchange and not exchange.is_finished:
-            is_responding = phase is Phase.RESPONSE
+            is_responding = phase is RESPONSE
             _notify(
                 context, exchange.notify_close if is_responding else delegate.on_connection_close
             )
@@ -218,7 +222,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_closed(self) -> bool:
-        return self._phase is Phase.CLOSED or self._transport.is_closing()
+        return self._phase is CLOSED or self._transport.is_closing()
 
     @property
     def default_headers(self) -> DefaultHeaders:
@@ -267,7 +271,7 @@ class Connection(asyncio.Protocol):
             return closed_stream()
         fd = self._transport.get_extra_info("socket").fileno()
         stream = DetachedStream(fd, self._buffer)
-        self._phase, self._buffer = Phase.CLOSED, b""
+        self._phase, self._buffer = CLOSED, b""
         self._forget_request()
         self._parameters.connections.closed(self)
         self._transport.abort()  # closes its own descriptor only
@@ -277,7 +281,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close, and abort the request in flight."""
-        if self._phase is Phase.RESPONSE or self._is_sending:
+        if self._phase is RESPONSE or self._is_sending:
             self.abort()
         else:
             self._transport.close()
@@ -286,7 +290,7 @@ class Connection(asyncio.Protocol):
         """Close if the client has waited too long. `now` is the time of the event loop."""
         if now < self.deadline or self._pending:
             return
-        if self._phase is Phase.BODY and self._exchange:
+        if self._phase is BODY and self._exchange:
             seconds = self._exchange.body_timeout
             self._refuse(RequestError(408, f"The body did not arrive within {seconds:g} s."))
         else:
@@ -319,9 +323,9 @@ class Connection(asyncio.Protocol):
             done, self._pending = self._pending, None
             self.deadline += self._parameters.loop.time() - self._pending_since
             done.result()  # raises what the delegate has raised
-        if self._phase is Phase.HEAD:
+        if self._phase is HEAD:
             return bool(self._buffer) and self._read_head()
-        return self._phase is Phase.BODY and self._read_body()
+        return self._phase is BODY and self._read_body()
 
     def _read_head(self) -> bool:
         data = self._buffer
@@ -351,7 +355,7 @@ class Connection(asyncio.Protocol):
         self._delegate = parameters.delegate.start_request(self, exchange)
         received = self._context.run(self._delegate.headers_received, head.start_line, head.headers)
         if self._exchange is exchange:  # otherwise it is finished already
-            self._phase = Phase.BODY
+            self._phase = BODY
             self.deadline = parameters.loop.time() + exchange.body_timeout
             if received is not None:
                 self._wait_for(received)
@@ -362,7 +366,7 @@ class Connection(asyncio.Protocol):
             return False  # the response is finished
         _check_size(body, exchange)
         if body.is_complete:
-            self._phase = Phase.RESPONSE
+            self._phase = RESPONSE
             self.deadline = math.inf
             self._context.run(self._delegate.finish)
             return True
@@ -394,14 +398,14 @@ class Connection(asyncio.Protocol):
             future.result()
 
     def _on_ready(self, future: "Future[None]") -> None:
-        if self._pending is future and self._phase is not Phase.CLOSED:
+        if self._pending is future and self._phase is not CLOSED:
             self._process()
         elif not future.cancelled():
             future.exception()  # the connection has closed meanwhile
 
     def _set_reading(self) -> None:
         """Read only if there is room: while somebody else is waited for, the client has to wait."""
-        is_full = self._phase is Phase.RESPONSE and len(self._buffer) > MAX_READ_AHEAD
+        is_full = self._phase is RESPONSE and len(self._buffer) > MAX_READ_AHEAD
         wants_more = not self._pending and not is_full
         if wants_more != self._is_reading and not self.is_closed and not self.has_eof:
             self._is_reading = wants_more
@@ -420,7 +424,7 @@ class Connection(asyncio.Protocol):
         if not exchange.keep_alive:
             self._close(discard=not is_complete)
             return
-        self._phase = Phase.HEAD
+        self._phase = HEAD
         self.deadline = self._parameters.loop.time() + self._parameters.idle_timeout
         if self._buffer or self.has_eof:
             # Not now: this is the context, and the stack, of a handler.
@@ -443,8 +447,8 @@ class Connection(asyncio.Protocol):
             self._refuse_without_handler(error)
         elif exchange.headers_sent:
             self.abort()
-        elif self._phase is Phase.BODY and isinstance(self._delegate, RefusingDelegate):
-            self._phase = Phase.RESPONSE
+        elif self._phase is BODY and isinstance(self._delegate, RefusingDelegate):
+            self._phase = RESPONSE
             exchange.keep_alive = False
             self._context.copy().run(self._delegate.refuse, error)
         else:
@@ -464,26 +468,26 @@ class Connection(asyncio.Protocol):
         """Close after everything has been sent; first discard the rest of what the client sends."""
         self._buffer, self._pending = b"", None
         if discard and not self.has_eof:
-            self._phase = Phase.DISCARDING
+            self._phase = DISCARDING
             self.deadline = self._parameters.loop.time() + DISCARD_TIMEOUT
             with suppress(OSError):  # the client has reset the connection
                 self._transport.write_eof()
             self._set_reading()
         else:
-            self._phase = Phase.CLOSED
+            self._phase = CLOSED
             self._transport.close()
 
     def _handle_eof(self) -> None:
         """Close unless a response is on its way."""
-        if self._phase is Phase.BODY:
+        if self._phase is BODY:
             self._tell_delegate_of_close()
             self.abort()
-        elif self._phase in (Phase.HEAD, Phase.DISCARDING):
+        elif self._phase in (HEAD, DISCARDING):
             self._transport.close()
 
     def _tell_delegate_of_close(self) -> None:
         context, delegate = self._context, self._delegate
-        self._phase = Phase.CLOSED
+        self._phase = CLOSED
         self._forget_request()
         _notify(context, delegate.on_connection_close)
 

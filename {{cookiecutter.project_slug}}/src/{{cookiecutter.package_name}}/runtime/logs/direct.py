@@ -25,8 +25,14 @@ def log_fields(
     output = _only_output(logger)
     if output:
         handler, formatter = output
-        name = logging.getLevelName(level)
-        line = formatter.line(time.time(), name, logger.name, message % arguments, fields)
+        line = formatter.line(
+            created=time.time(),
+            level=logging.getLevelName(level),
+            logger=logger.name,
+            pid=handler.pid,
+            message=message % arguments,
+            fields=fields,
+        )
         handler.write_line(line + b"\n", is_urgent=level >= logging.WARNING)
     else:
         logger.log(level, message, *arguments, extra=fields)
@@ -45,7 +51,8 @@ def _only_output(logger: logging.Logger) -> tuple[BufferedHandler, JsonFormatter
         isinstance(handler, BufferedHandler)
         and type(formatter) is JsonFormatter
         and logger.parent is logging.root
-        and all(isinstance(own, RedactionFilter) for own in handler.filters)
+        and len(handler.filters) == 1
+        and type(handler.filters[0]) is RedactionFilter
     ):
         return handler, formatter
     return None

@@ -5,7 +5,6 @@ The names of the fields are OpenTelemetry's. Whatever is passed as ``extra=`` be
 """
 
 import logging
-import os
 import re
 import textwrap
 import traceback
@@ -34,8 +33,9 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, worker: int | None = 0) -> None:
         super().__init__()
         self._worker = worker
-        self._second, self._prefix = 0, _format_second(0)
-        """The last timestamp down to the second; formatting it takes as long as all the rest."""
+        self._last_time = self._last_second = -1
+        self._prefix = self._last_timestamp = ""
+        """The last timestamp down to the second, and as a whole: busy processes repeat them."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = _extra(record)
@@ -45,10 +45,25 @@ class JsonFormatter(logging.Formatter):
             fields["exception.message"] = str(error)
             fields["exception.stacktrace"] = "".join(traceback.format_exception(error))
         message = _message(record)
-        return self.line(record.created, record.levelname, record.name, message, fields).decode()
+        line = self.line(
+            created=record.created,
+            level=record.levelname,
+            logger=record.name,
+            pid=record.process,
+            message=message,
+            fields=fields,
+        )
+        return line.decode()
 
     def line(
-        self, created: float, level: str, logger: str, message: str, fields: dict[str, Any]
+        self,
+        *,
+        created: float,
+        level: str,
+        logger: str,
+        pid: int | None,
+        message: str,
+        fields: dict[str, Any],
     ) -> bytes:
         """Return a record as a line, without the line end.
 
@@ -61,7 +76,7 @@ class JsonFormatter(logging.Formatter):
             "logger": logger,
             "message": message,
             "request_id": fields["request_id"] if "request_id" in fields else request_id.get(),
-            "pid": os.getpid(),
+            "pid": pid,
             "worker": self._worker,
         }
         entry: dict[str, Any] = {**standard, **current_fields(), **fields, **standard}
@@ -72,10 +87,14 @@ class JsonFormatter(logging.Formatter):
             return orjson.dumps({name: _json_safe(value) for name, value in entry.items()})
 
     def _timestamp(self, created: float) -> str:
-        second = int(created)
-        if second != self._second:
-            self._second, self._prefix = second, _format_second(second)
-        return f"{self._prefix}.{int(created % 1 * 1000):03}Z"
+        milliseconds = int(created * 1000)
+        if milliseconds != self._last_time:
+            self._last_time = milliseconds
+            second, rest = divmod(milliseconds, 1000)
+            if second != self._last_second:
+                self._last_second, self._prefix = second, _format_second(second)
+            self._last_timestamp = f"{self._prefix}.{rest:03}Z"
+        return self._last_timestamp
 
 
 class TextFormatter(logging.Formatter):
@@ -145,7 +164,8 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _timestamp(record: logging.LogRecord) -> str:
-    return f"{_format_second(int(record.created))}.{int(record.created % 1 * 1000):03}Z"
+    second, rest = divmod(int(record.created * 1000), 1000)
+    return f"{_format_second(second)}.{rest:03}Z"
 
 
 def _format_second(second: int) -> str:
