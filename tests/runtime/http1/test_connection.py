@@ -1,15 +1,26 @@
 """Connections: requests on them, limits, time-outs, and what is rejected."""
 
 import asyncio
+import re
 import socket
+from collections import Counter
 from http import HTTPStatus
 
+import pytest
+from runtime.http.application import Application
+from runtime.http.handler import Handler
+from runtime.http.routing import Route
+from runtime.http1.connection import MAX_READ_AHEAD
+from runtime.http1.exchange import Exchange
+from runtime.logs.context import request_id
 from runtime.settings import Settings
 from runtime.testing import Client, Record, serving, wait_until
+from tornado.httputil import HTTPHeaders, ResponseStartLine
 
 from ..support.access import access_lines
 from ..support.connections import RawConnection
 from ..support.sample_app import make_app
+from ..support.transports import RecordingApplication, connect
 
 REQUEST = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
 
@@ -147,3 +158,265 @@ async def test_connection_for_one_request_asks_the_client_to_connect_anew(client
     writer.close()
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\nConnection: close\r\n" in head
+
+
+class Gate:
+    """Lets the requests at `/slow` go on, and records what happens to them."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+        self.arrived = Counter[str]()
+        self.told = Counter[str]()
+        """How often the handlers were told that the client has closed."""
+
+
+class Waits(Handler):
+    """Responds with its name as soon as the test lets it."""
+
+    def initialize(self, gate: Gate) -> None:
+        self.gate = gate
+
+    async def get(self, name: str) -> None:
+        self.gate.arrived[name] += 1
+        await self.gate.opened.wait()
+        self.reply({"name": name, "id": request_id.get()})
+
+    def on_connection_close(self) -> None:
+        self.gate.told[self.path_kwargs["name"]] += 1
+
+
+class Quick(Handler):
+    def get(self, name: str) -> None:
+        self.reply({"name": name, "id": request_id.get()})
+
+
+def gated_app(
+    gate: Gate, settings: Settings | None = None, waits: type[Waits] = Waits
+) -> Application:
+    return Application(
+        settings or Settings(),
+        [Route("/slow/{name}", waits, gate=gate), Route("/quick/{name}", Quick)],
+    )
+
+
+def requests(*paths: str, lines: str = "") -> str:
+    return "".join(f"GET {path} HTTP/1.1\r\nHost: a\r\n{lines}\r\n" for path in paths)
+
+
+def names(responses: bytes) -> list[str]:
+    """Return the names in several responses."""
+    return re.findall(r'"name":"(\w+)"', responses.decode())
+
+
+async def test_pipelined_request_waits_for_the_one_before() -> None:
+    gate = Gate()
+    async with serving(gated_app(gate)) as client, RawConnection(client.port) as connection:
+        connection.send(requests("/slow/a", "/quick/b", "/slow/c"))
+        await wait_until(lambda: gate.arrived)
+        other = await client.get("/quick/other")  # several turns of the event loop
+        assert other.code == HTTPStatus.OK
+        assert gate.arrived == {"a": 1}
+        gate.opened.set()
+        assert [(await connection.response()).json()["name"] for _ in range(3)] == list("abc")
+
+
+async def test_response_comes_before_the_refusal_of_what_follows() -> None:
+    gate = Gate()
+    async with serving(gated_app(gate)) as client, RawConnection(client.port) as connection:
+        connection.send(requests("/slow/a") + "nonsense\r\n\r\n" + requests("/quick/b"))
+        await wait_until(lambda: gate.arrived)
+        gate.opened.set()
+        assert (await connection.response()).json()["name"] == "a"
+        assert re.findall(rb"HTTP/1.1 \d+", await connection.read_to_end()) == [b"HTTP/1.1 400"]
+
+
+async def test_empty_line_before_a_request_is_ignored(client: Client) -> None:
+    async with RawConnection(client.port) as connection:
+        for _ in range(2):
+            connection.send(f"\r\n{REQUEST}")
+            assert (await connection.response()).status == HTTPStatus.OK
+        connection.send(f"\r\n\r\n{REQUEST}")
+        assert (await connection.read_to_end()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_reading_stops_while_requests_enough_have_been_read() -> None:
+    application = RecordingApplication()
+    transport, _ = connect(application)
+    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    count = MAX_READ_AHEAD // len(request) + 2
+    for sent in range(count):
+        assert not transport.is_paused
+        transport.feed(request)
+        assert len(application.requests) == 1, sent
+    assert transport.is_paused
+    for position in range(count):
+        await wait_until(lambda: len(application.requests) == position + 1)  # noqa: B023
+        respond(application.requests[position].exchange)
+    assert transport.sent.count(b"HTTP/1.1 204 ") == count
+    assert not transport.is_paused
+
+
+def respond(exchange: Exchange) -> None:
+    exchange.write_headers(ResponseStartLine("", 204, "No Content"), HTTPHeaders())
+    exchange.finish()
+
+
+@pytest.mark.parametrize("paths", [["/quick/a"], ["/quick/a", "/quick/b", "/quick/c"]])
+async def test_client_that_has_no_more_to_ask_gets_its_responses(
+    paths: list[str], client: Client
+) -> None:
+    async with serving(gated_app(Gate())) as client, RawConnection(client.port) as connection:
+        connection.send(requests(*paths))
+        connection.send_eof()
+        assert names(await connection.read_to_end()) == [path[-1] for path in paths]
+        await wait_until(lambda: not client.app.connections.open)
+
+
+async def test_slow_handler_of_a_client_that_has_no_more_to_ask_is_told_and_heard(
+    log_records: list[Record],
+) -> None:
+    gate = Gate()
+    async with serving(gated_app(gate)) as client, RawConnection(client.port) as connection:
+        connection.send(requests("/slow/a", "/slow/b", "/quick/c"))
+        await wait_until(lambda: gate.arrived)
+        connection.send_eof()
+        await wait_until(lambda: gate.told)
+        assert client.app.connections.in_flight
+        gate.opened.set()
+        assert names(await connection.read_to_end()) == ["a", "b", "c"]
+        await wait_until(lambda: not client.app.connections.open)
+        assert not client.app.connections.in_flight
+    assert gate.told == {"a": 1}
+    assert access_lines(log_records)[0]["http.response.status_code"] == 499
+
+
+async def test_slow_handler_of_a_client_that_has_closed_has_the_idle_timeout() -> None:
+    gate = Gate()
+    async with (
+        serving(gated_app(gate, Settings(idle_timeout=0.05))) as client,
+        RawConnection(client.port) as connection,
+    ):
+        connection.send(requests("/slow/a"))
+        await wait_until(lambda: gate.arrived)
+        connection.send_eof()
+        assert await connection.read_to_end() == b""
+        await wait_until(lambda: not client.app.connections.open)
+        assert client.app.connections.in_flight  # until the handler has ended
+        gate.opened.set()
+        await wait_until(lambda: not client.app.connections.in_flight)
+
+
+async def test_slow_handler_has_any_time_while_its_client_waits() -> None:
+    gate = Gate()
+    settings = Settings(idle_timeout=0.05, body_timeout=0.05)
+    async with (
+        serving(gated_app(gate, settings)) as client,
+        RawConnection(client.port) as connection,
+        RawConnection(client.port) as idle,
+    ):
+        connection.send(requests("/slow/a"))
+        await wait_until(lambda: gate.arrived)
+        for _ in range(2):  # the sweeps are over that would have closed it
+            await idle.read_to_end()
+            await idle.__aenter__()
+        gate.opened.set()
+        assert (await connection.response()).json()["name"] == "a"
+
+
+async def test_client_that_has_gone_is_told_and_logged(log_records: list[Record]) -> None:
+    gate = Gate()
+    async with serving(gated_app(gate)) as client, RawConnection(client.port) as connection:
+        connection.send(requests("/slow/a", "/slow/b"))
+        await wait_until(lambda: gate.arrived)
+        connection.abort()
+        await wait_until(lambda: gate.told)
+        await wait_until(lambda: not client.app.connections.open)
+        assert client.app.connections.in_flight
+        gate.opened.set()
+        await wait_until(lambda: not client.app.connections.in_flight)
+    assert gate.arrived == gate.told == {"a": 1}
+    assert [line["message"] for line in access_lines(log_records)] == ["GET /slow/a 499"]
+
+
+class Fails(Waits):
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_error_of_a_handler_that_is_told_is_logged(
+    leaves: bool, log_records: list[Record]
+) -> None:
+    gate = Gate()
+    async with (
+        serving(gated_app(gate, waits=Fails)) as client,
+        RawConnection(client.port) as connection,
+    ):
+        connection.send(requests("/slow/a", lines="X-Request-ID: 17\r\n"))
+        await wait_until(lambda: gate.arrived)
+        if leaves:
+            connection.abort()
+        else:
+            connection.send_eof()
+        await wait_until(lambda: gate.told)
+        gate.opened.set()
+        if not leaves:
+            assert names(await connection.read_to_end()) == ["a"]
+        await wait_until(lambda: access_lines(log_records))
+        await wait_until(lambda: not client.app.connections.open)
+        assert not client.app.connections.in_flight
+    [error] = [record for record in log_records if record["level"] == "error"]
+    assert "ZeroDivisionError" in error["exception.stacktrace"]
+    assert error["request_id"] == "17"
+
+
+async def test_ids_never_get_to_another_request(log_records: list[Record]) -> None:
+    gate = Gate()
+    async with serving(gated_app(gate)) as client:
+        connections = [RawConnection(client.port) for _ in range(3)]
+        for number, connection in enumerate(connections):
+            await connection.__aenter__()
+            connection.send(
+                requests("/slow/a", lines=f"X-Request-ID: {number}a\r\n")
+                + requests("/quick/b")
+                + requests("/quick/c", lines=f"X-Request-ID: {number}c\r\n")
+                + "nonsense\r\n\r\n"
+            )
+        await wait_until(lambda: gate.arrived["a"] == 3)
+        gate.opened.set()
+        seen = set()
+        for number, connection in enumerate(connections):
+            first, second, third = [await connection.response() for _ in range(3)]
+            for response in first, second, third:
+                assert response.json()["id"] == response.headers["X-Request-ID"]
+            assert (first.json()["id"], third.json()["id"]) == (f"{number}a", f"{number}c")
+            assert (await connection.response()).status == HTTPStatus.BAD_REQUEST
+            seen.add(second.json()["id"])
+            await connection.__aexit__()
+    ids = [record["request_id"] for record in log_records if record["logger"] != "asyncio"]
+    assert len(seen) == 3
+    assert Counter(ids).keys() >= {"0a", "0c", "1a", "1c", "2a", "2c", *seen}
+    assert set(Counter(ids).values()) == {1}
+
+
+async def test_connection_of_http_1_0_is_reused_if_the_client_asks_for_it(client: Client) -> None:
+    old = REQUEST.replace("1.1", "1.0")
+    async with RawConnection(client.port) as connection:
+        for _ in range(2):
+            connection.send(old.replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n"))
+            assert (await connection.response()).headers["Connection"] == "Keep-Alive"
+        connection.send(old)
+        assert (await connection.response()).headers["Connection"] == "close"
+        assert await connection.read_to_end() == b""
+
+
+async def test_head_that_takes_too_long_is_not_waited_for() -> None:
+    async with (
+        serving(make_app(Settings(idle_timeout=0.05))) as client,
+        RawConnection(client.port) as connection,
+    ):
+        await connection.get("/")
+        connection.send("GET / HTTP/1.1\r\n")
+        assert await connection.read_to_end() == b""
+        await wait_until(lambda: not client.app.connections.open)

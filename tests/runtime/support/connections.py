@@ -40,8 +40,8 @@ class RawConnection:
         self._writer.close()
         await asyncio.gather(self._writer.wait_closed(), return_exceptions=True)
 
-    def send(self, text: str) -> None:
-        self._writer.write(text.encode())
+    def send(self, data: str | bytes) -> None:
+        self._writer.write(data.encode() if isinstance(data, str) else data)
 
     def send_get(self, path: str = "/", **headers: str) -> None:
         """Send a GET request without waiting for the response."""
@@ -56,6 +56,11 @@ class RawConnection:
             headers = HTTPHeaders(dict(parse_headers(BytesIO(lines))))
             body = await self._reader.readexactly(int(headers.get("Content-Length", "0")))
         return RawResponse(int(start.split()[1]), headers, body)
+
+    async def read_until(self, end: bytes) -> bytes:
+        """Return what arrives up to `end`, with it."""
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            return await self._reader.readuntil(end)
 
     async def get(self, path: str = "/", **headers: str) -> RawResponse:
         self.send_get(path, **headers)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import math
 from asyncio import Future
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from enum import Enum, auto
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
             # Has it left, or only no more to ask? That cannot be told apart. The handler is told,
             # and its response is sent, if it comes before the deadline.
             self.deadline = self._parameters.loop.time() + self._parameters.idle_timeout
-            self._context.copy().run(self._exchange.notify_close)
+            _notify(self._context, self._exchange.notify_close)
         self._process()
         return True  # keeps the other direction open
 
@@ -202,8 +202,8 @@ class Connection(asyncio.Protocol):
         self._waiting = []
         if exchange and not exchange.is_finished:
             is_responding = phase is RESPONSE
-            context.copy().run(
-                exchange.notify_close if is_responding else delegate.on_connection_close
+            _notify(
+                context, exchange.notify_close if is_responding else delegate.on_connection_close
             )
 
     def pause_writing(self) -> None:
@@ -486,10 +486,19 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _tell_delegate_of_close(self) -> None:
-        context, delegate = self._context.copy(), self._delegate
+        context, delegate = self._context, self._delegate
         self._phase = CLOSED
         self._forget_request()
-        context.run(delegate.on_connection_close)
+        _notify(context, delegate.on_connection_close)
+
+
+def _notify(context: Context, on_connection_close: Callable[[], None]) -> None:
+    """Tell a handler that its client has left; what it does then must not harm the connection."""
+    context = context.copy()  # it may be entered at the moment
+    try:
+        context.run(on_connection_close)
+    except Exception:
+        context.run(logger.exception, "on_connection_close failed")
 
 
 def _check_size(body: Body, exchange: Exchange) -> None:
