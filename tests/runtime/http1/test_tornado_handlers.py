@@ -1,6 +1,7 @@
 """What handlers that were written for Tornado's own server use of a connection."""
 
 import asyncio
+from http import HTTPStatus
 
 from runtime import Application, Route, Settings
 from runtime.testing import serving, wait_until
@@ -13,6 +14,23 @@ POST = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n"
 
 def make_app(handler: type[RequestHandler], **settings: float) -> Application:
     return Application(Settings(**settings), [Route("/", handler)])
+
+
+async def test_timeout_of_a_body_that_is_set_in_prepare_counts() -> None:
+    @stream_request_body
+    class Impatient(RequestHandler):
+        def prepare(self) -> None:
+            self.request.connection.set_body_timeout(0.1)
+
+        def data_received(self, chunk: bytes) -> None:
+            pass
+
+    app = make_app(Impatient, body_timeout=3600)
+    async with serving(app) as client, RawConnection(client.port) as connection:
+        connection.send(POST.format(1))
+        response = await connection.response()
+    assert response.status == HTTPStatus.REQUEST_TIMEOUT
+    assert response.json()["detail"] == "The body did not arrive within 0.1 s."
 
 
 async def test_streaming_handler_gets_pieces_of_64_kb() -> None:

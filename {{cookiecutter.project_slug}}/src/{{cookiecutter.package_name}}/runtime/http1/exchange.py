@@ -43,6 +43,9 @@ class Peer:
 class Channel(Protocol):
     """The side of a connection that an exchange uses."""
 
+    deadline: float
+    """When the client has waited too long, on the clock of the event loop."""
+
     @property
     def peer(self) -> Peer:
         """Where the request comes from."""
@@ -127,6 +130,8 @@ class Exchange(HTTPConnection):
 
     def set_body_timeout(self, timeout: float) -> None:
         """Set the time that the body of this request may take, in seconds."""
+        if not self.is_finished:
+            self._channel.deadline += timeout - self.body_timeout
         self.body_timeout = timeout
 
     def notify_close(self) -> None:
