@@ -3,8 +3,11 @@
 import asyncio
 from http import HTTPStatus
 
+import pytest
 from runtime import Application, Route, Settings
 from runtime.testing import serving, wait_until
+from tornado.httputil import HTTPOutputError
+from tornado.iostream import StreamClosedError
 from tornado.web import RequestHandler, stream_request_body
 
 from ..support.connections import RawConnection
@@ -14,6 +17,59 @@ POST = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n"
 
 def make_app(handler: type[RequestHandler], **settings: float) -> Application:
     return Application(Settings(**settings), [Route("/", handler)])
+
+
+@pytest.mark.parametrize("leave", [RawConnection.abort, RawConnection.send_eof])
+async def test_stream_tells_that_the_client_has_left(leave) -> None:
+    class Events(RequestHandler):
+        async def get(self) -> None:
+            stream = self.request.connection.stream
+            assert not stream.closed()
+            began.set()
+            await wait_until(stream.closed)
+            ended.set()
+
+    began, ended = asyncio.Event(), asyncio.Event()
+    async with serving(make_app(Events)) as client, RawConnection(client.port) as connection:
+        connection.send_get()
+        await began.wait()
+        leave(connection)
+        await ended.wait()
+
+
+async def test_stream_closes_the_connection() -> None:
+    class Closing(RequestHandler):
+        async def get(self) -> None:
+            stream = self.request.connection.stream
+            stream.close()
+            assert stream.closed()
+            with pytest.raises(StreamClosedError):
+                await stream.write(b"too late")
+            ended.set()
+
+    ended = asyncio.Event()
+    async with serving(make_app(Closing)) as client, RawConnection(client.port) as connection:
+        connection.send_get()
+        assert await connection.read_to_end() == b""
+        await ended.wait()
+
+
+async def test_stream_sends_an_informational_response() -> None:
+    class Hints(RequestHandler):
+        async def get(self) -> None:
+            stream = self.request.connection.stream
+            streams.append(stream)
+            await stream.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
+            self.write("hello")
+
+    streams = []
+    async with serving(make_app(Hints)) as client, RawConnection(client.port) as connection:
+        connection.send_get()
+        hints = await connection.response()
+        assert (hints.status, hints.headers["Link"]) == (HTTPStatus.EARLY_HINTS, "</a.css>")
+        assert (await connection.response()).body == b"hello"
+        with pytest.raises(HTTPOutputError, match="already ended"):
+            streams[0].write(b"too late")
 
 
 async def test_timeout_of_a_body_that_is_set_in_prepare_counts() -> None:

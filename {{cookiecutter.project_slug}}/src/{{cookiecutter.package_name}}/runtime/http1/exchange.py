@@ -79,6 +79,33 @@ class Channel(Protocol):
         """Hand the socket over to another protocol."""
 
 
+class ExchangeStream:
+    """What ``request.connection.stream`` is to code that was written for Tornado's own server.
+
+    Such code, server-sent events for example, asks it whether the client has left.
+    """
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: "Exchange") -> None:
+        self._exchange = exchange
+
+    def closed(self) -> bool:
+        """Return whether the client has left."""
+        return self._exchange.client_left or self._exchange.is_closed
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        self._exchange.abort()
+
+    def write(self, data: bytes) -> "Future[None]":
+        """Send a part of the body; or before the response, data as it is. Raises `HTTPOutputError`.
+
+        So an informational response can be sent, such as ``103 Early Hints``.
+        """
+        return self._exchange.write(data)
+
+
 class Exchange(HTTPConnection):
     """Writes the response to one request, with the framing that the request allows.
 
@@ -114,6 +141,11 @@ class Exchange(HTTPConnection):
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more: the connection has closed, or is a WebSocket."""
         return self._channel.is_closed
+
+    @property
+    def stream(self) -> ExchangeStream:
+        """The connection, as in Tornado's own server."""
+        return ExchangeStream(self)
 
     @property
     def is_draining(self) -> bool:
