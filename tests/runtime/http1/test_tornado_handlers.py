@@ -112,3 +112,14 @@ async def test_streaming_handler_gets_pieces_of_64_kb() -> None:
         assert (await connection.response()).body == b"done"
     assert sum(Upload.sizes) == 200_000
     assert max(Upload.sizes) == 64 * 1024
+
+
+async def test_content_length_of_a_response_that_is_no_number_closes() -> None:
+    class Faulty(RequestHandler):
+        def get(self) -> None:
+            self.set_header("Content-Length", "+5")
+            self.write("hello")
+
+    async with serving(make_app(Faulty)) as client, RawConnection(client.port) as connection:
+        connection.send_get()
+        assert await connection.read_to_end() == b""

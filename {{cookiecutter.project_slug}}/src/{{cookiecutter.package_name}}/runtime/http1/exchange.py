@@ -182,27 +182,18 @@ class Exchange(HTTPConnection):
     ) -> "Future[None]":
         """Send status, headers and the beginning of the body.
 
-        Raises `ValueError` for headers that contain a CR or LF, and `HTTPOutputError` for more
-        bytes than Content-Length says, or a second response.
+        Raises `ValueError`, and closes, if a header contains a CR or LF, is not Latin-1, or if the
+        Content-Length is no number; `HTTPOutputError` for more bytes than it says, or a second
+        response.
         """
         if self.headers_sent:
             raise HTTPOutputError("the response has already begun")
-        _, status, reason = cast(ResponseStartLine, start_line)
         self.headers_sent = True
-        self._choose_framing(status, headers)
-        self._choose_connection(status, headers)
-        lines = [f"HTTP/1.1 {status} {reason}\r\n"]
-        lines += [
-            f"{name}: {value}\r\n"
-            for name, value in headers.get_all()
-            if name not in REPLACED_HEADERS
-        ]
-        if self.request_id:
-            lines.append(f"X-Request-ID: {self.request_id}\r\n")
-        text = "".join(lines)
-        if not len(lines) == text.count("\r") == text.count("\n"):
-            raise ValueError("CR or LF in a response header")
-        head = f"{text}{self._channel.default_headers.lines(headers)}\r\n".encode("latin-1")
+        try:
+            head = self._head(cast(ResponseStartLine, start_line), headers)
+        except ValueError:
+            self.abort()  # handlers of Tornado cannot respond otherwise any more
+            raise
         return self._channel.send(head, self._frame(chunk) if chunk else b"")
 
     def write(self, chunk: bytes) -> "Future[None]":
@@ -215,7 +206,7 @@ class Exchange(HTTPConnection):
         """End the response. Raises `HTTPOutputError` if Content-Length has announced more."""
         if self._unsent and not self._channel.is_closed:
             self.abort()
-            raise HTTPOutputError(f"{self._unsent} bytes less than Content-Length")
+            raise HTTPOutputError(f"Tried to write {self._unsent} bytes less than Content-Length")
         if self._is_chunked:
             self._channel.send(LAST_CHUNK)
         if self._channel.is_closed and not self._is_aborted:
@@ -233,11 +224,32 @@ class Exchange(HTTPConnection):
         """Hand the socket over to another protocol, such as WebSockets."""
         return self._channel.detach()
 
+    def _head(self, start_line: ResponseStartLine, headers: HTTPHeaders) -> bytes:
+        """Return the head of the response. Raises `ValueError`."""
+        _, status, reason = start_line
+        self._choose_framing(status, headers)
+        self._choose_connection(status, headers)
+        lines = [f"HTTP/1.1 {status} {reason}\r\n"]
+        lines += [
+            f"{name}: {value}\r\n"
+            for name, value in headers.get_all()
+            if name not in REPLACED_HEADERS
+        ]
+        if self.request_id:
+            lines.append(f"X-Request-ID: {self.request_id}\r\n")
+        text = "".join(lines)
+        if not len(lines) == text.count("\r") == text.count("\n"):
+            raise ValueError("CR or LF in a response header")
+        return f"{text}{self._channel.default_headers.lines(headers)}\r\n".encode("latin-1")
+
     def _choose_framing(self, status: int, headers: HTTPHeaders) -> None:
         if self._method == "HEAD" or status == 304:
             self._unsent = 0  # the headers describe the body that is left out
         elif "Content-Length" in headers:
-            self._unsent = int(headers["Content-Length"])
+            length = headers["Content-Length"]
+            if not (length.isascii() and length.isdigit()):
+                raise ValueError("Content-Length of a response is no number of bytes")
+            self._unsent = int(length)
         elif status >= 200 and status not in NO_BODY_STATUSES:
             self._is_chunked = self._is_1_1
             if self._is_1_1:
@@ -263,7 +275,7 @@ class Exchange(HTTPConnection):
             self._unsent -= len(chunk)
             if self._unsent < 0:
                 self.abort()
-                raise HTTPOutputError("more bytes than Content-Length")
+                raise HTTPOutputError("Tried to write more data than Content-Length")
         if self._is_chunked and chunk:
             return b"%x\r\n%b\r\n" % (len(chunk), chunk)
         return chunk
