@@ -8,6 +8,8 @@ from typing import Protocol
 
 from .errors import RequestError
 
+MAX_PIECE_SIZE = 64 * 1024
+"""Bytes of a body that are passed on at once; as in Tornado."""
 MAX_SIZE_LINE = 256
 """Bytes of the line before a chunk: its size, and extensions, which are ignored."""
 MAX_OVERHEAD = 16 * 1024
@@ -39,11 +41,11 @@ class Body(Protocol):
     """Bytes of the body, as far as the client has said how many will come."""
     is_complete: bool
 
-    def decode(self, data: bytes) -> tuple[bytes, bytes]:
+    def decode(self, data: bytes, max_size: int = MAX_PIECE_SIZE) -> tuple[bytes, bytes]:
         """Return a piece of the body, and the rest of `data`. Raises `RequestError`.
 
-        The rest belongs to the next request if the body is complete; otherwise it is the beginning
-        of something that is not here yet. Call again with it and with what comes next.
+        The rest belongs to the next request if the body is complete. Otherwise call again with it:
+        at once if the piece has `max_size` bytes, and together with what comes next if it has less.
         """
 
 
@@ -56,8 +58,8 @@ class FixedBody:
         self.size = self._remaining = length
         self.is_complete = length == 0
 
-    def decode(self, data: bytes) -> tuple[bytes, bytes]:
-        piece = data[: self._remaining]
+    def decode(self, data: bytes, max_size: int = MAX_PIECE_SIZE) -> tuple[bytes, bytes]:
+        piece = data[: min(self._remaining, max_size)]
         self._remaining -= len(piece)
         self.is_complete = self._remaining == 0
         return piece, data[len(piece) :]
@@ -76,12 +78,18 @@ class ChunkedBody:
         self._in_trailers = False
         self._overhead = 0
 
-    def decode(self, data: bytes) -> tuple[bytes, bytes]:
+    def decode(self, data: bytes, max_size: int = MAX_PIECE_SIZE) -> tuple[bytes, bytes]:
         pieces: list[bytes] = []
         position = 0
-        while not self.is_complete:
-            if self._remaining:
-                end = self._read_chunk(data, position, pieces)
+        while max_size and not self.is_complete:
+            if self._remaining > 2:
+                piece = data[position : position + min(self._remaining - 2, max_size)]
+                pieces.append(piece)
+                self._remaining -= len(piece)
+                max_size -= len(piece)
+                end = position + len(piece)
+            elif self._remaining:
+                end = self._read_chunk_end(data, position)
             elif self._in_trailers:
                 end = self._read_trailer(data, position)
             else:
@@ -107,13 +115,7 @@ class ChunkedBody:
             self._in_trailers = True
         return end
 
-    def _read_chunk(self, data: bytes, start: int, pieces: list[bytes]) -> int:
-        if self._remaining > 2:
-            piece = data[start : start + self._remaining - 2]
-            if piece:
-                pieces.append(piece)
-            self._remaining -= len(piece)
-            return start + len(piece)
+    def _read_chunk_end(self, data: bytes, start: int) -> int:
         ending = data[start : start + 2]
         if not b"\r\n".startswith(ending):
             raise RequestError(400, "A chunk is longer than its size says.")

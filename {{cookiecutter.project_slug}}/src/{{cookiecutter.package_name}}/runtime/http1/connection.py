@@ -21,7 +21,7 @@ from typing import Protocol, cast, runtime_checkable
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.iostream import IOStream, StreamClosedError
 
-from .body import Body, FixedBody
+from .body import MAX_PIECE_SIZE, Body, FixedBody
 from .connections import Connections
 from .defaults import DefaultHeaders
 from .detached import DetachedStream, closed_stream
@@ -91,6 +91,7 @@ class Parameters:
         self.idle_timeout = idle_timeout
         self.body_timeout = body_timeout
         self.max_body_size = max_body_size
+        self.max_piece_size = MAX_PIECE_SIZE
         self.draining = False
         """Whether each response closes its connection."""
         self.loop = asyncio.get_running_loop()
@@ -307,7 +308,8 @@ class Connection(asyncio.Protocol):
             self._refuse(error)
         except HTTPInputError:
             # Of Tornado; its message may repeat what the client has sent.
-            self._refuse(RequestError(400, "The target or a header is malformed."))
+            part = "target or a header" if self._phase is Phase.HEAD else "body"
+            self._refuse(RequestError(400, f"The {part} is malformed."))
         except Exception:
             self._context.copy().run(logger.exception, "request failed")
             self._refuse(RequestError(500, "The cause is in the log of the service."))
@@ -373,7 +375,7 @@ class Connection(asyncio.Protocol):
         if not self._buffer:
             self._send_continue()
             return False
-        piece, self._buffer = body.decode(self._buffer)
+        piece, self._buffer = body.decode(self._buffer, self._parameters.max_piece_size)
         _check_size(body, exchange)
         if piece:
             received = self._context.run(self._delegate.data_received, piece)

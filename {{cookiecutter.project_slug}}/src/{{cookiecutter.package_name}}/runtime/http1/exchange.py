@@ -43,6 +43,9 @@ class Peer:
 class Channel(Protocol):
     """The side of a connection that an exchange uses."""
 
+    deadline: float
+    """When the client has waited too long, on the clock of the event loop."""
+
     @property
     def peer(self) -> Peer:
         """Where the request comes from."""
@@ -74,6 +77,33 @@ class Channel(Protocol):
 
     def detach(self) -> IOStream:
         """Hand the socket over to another protocol."""
+
+
+class ExchangeStream:
+    """What ``request.connection.stream`` is to code that was written for Tornado's own server.
+
+    Such code, server-sent events for example, asks it whether the client has left.
+    """
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: "Exchange") -> None:
+        self._exchange = exchange
+
+    def closed(self) -> bool:
+        """Return whether the client has left."""
+        return self._exchange.client_left or self._exchange.is_closed
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        self._exchange.abort()
+
+    def write(self, data: bytes) -> "Future[None]":
+        """Send a part of the body; or before the response, data as it is. Raises `HTTPOutputError`.
+
+        So an informational response can be sent, such as ``103 Early Hints``.
+        """
+        return self._exchange.write(data)
 
 
 class Exchange(HTTPConnection):
@@ -113,6 +143,11 @@ class Exchange(HTTPConnection):
         return self._channel.is_closed
 
     @property
+    def stream(self) -> ExchangeStream:
+        """The connection, as in Tornado's own server."""
+        return ExchangeStream(self)
+
+    @property
     def is_draining(self) -> bool:
         """Whether the service drains: this is the last request of its connection."""
         return self._channel.is_draining
@@ -127,6 +162,8 @@ class Exchange(HTTPConnection):
 
     def set_body_timeout(self, timeout: float) -> None:
         """Set the time that the body of this request may take, in seconds."""
+        if not self.is_finished:
+            self._channel.deadline += timeout - self.body_timeout
         self.body_timeout = timeout
 
     def notify_close(self) -> None:
@@ -145,28 +182,18 @@ class Exchange(HTTPConnection):
     ) -> "Future[None]":
         """Send status, headers and the beginning of the body.
 
-        Raises `ValueError` for headers that contain a CR or LF, and `HTTPOutputError` for more
-        bytes than Content-Length says, or a second response.
+        Raises `ValueError`, and closes, if a header contains a CR or LF, is not Latin-1, or if the
+        Content-Length is no number; `HTTPOutputError` for more bytes than it says, or a second
+        response.
         """
         if self.headers_sent:
             raise HTTPOutputError("the response has already begun")
-        _, status, reason = cast(ResponseStartLine, start_line)
         self.headers_sent = True
-        pairs = list(headers.get_all())
-        fields = dict(pairs)
-        lines = [f"HTTP/1.1 {status} {reason}\r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in pairs if name not in OWN_HEADERS]
-        self._choose_framing(status, fields.get("Content-Length"))
-        if self._is_chunked:
-            lines.append("Transfer-Encoding: chunked\r\n")
-        if connection := self._choose_connection(status, fields.get("Connection")):
-            lines.append(f"Connection: {connection}\r\n")
-        if self.request_id:
-            lines.append(f"X-Request-ID: {self.request_id}\r\n")
-        text = "".join(lines)
-        if not len(lines) == text.count("\r") == text.count("\n"):
-            raise ValueError("CR or LF in a response header")
-        head = f"{text}{self._channel.default_headers.lines(fields)}\r\n".encode("latin-1")
+        try:
+            head = self._head(cast(ResponseStartLine, start_line), headers)
+        except ValueError:
+            self.abort()  # handlers of Tornado cannot respond otherwise any more
+            raise
         return self._channel.send(head, self._frame(chunk) if chunk else b"")
 
     def write(self, chunk: bytes) -> "Future[None]":
@@ -179,7 +206,7 @@ class Exchange(HTTPConnection):
         """End the response. Raises `HTTPOutputError` if Content-Length has announced more."""
         if self._unsent and not self._channel.is_closed:
             self.abort()
-            raise HTTPOutputError(f"{self._unsent} bytes less than Content-Length")
+            raise HTTPOutputError(f"Tried to write {self._unsent} bytes less than Content-Length")
         if self._is_chunked:
             self._channel.send(LAST_CHUNK)
         if self._channel.is_closed and not self._is_aborted:
@@ -197,10 +224,31 @@ class Exchange(HTTPConnection):
         """Hand the socket over to another protocol, such as WebSockets."""
         return self._channel.detach()
 
+    def _head(self, start_line: ResponseStartLine, headers: HTTPHeaders) -> bytes:
+        """Return the head of the response. Raises `ValueError`."""
+        _, status, reason = start_line
+        pairs = list(headers.get_all())
+        fields = dict(pairs)
+        lines = [f"HTTP/1.1 {status} {reason}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in pairs if name not in OWN_HEADERS]
+        self._choose_framing(status, fields.get("Content-Length"))
+        if self._is_chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        if connection := self._choose_connection(status, fields.get("Connection")):
+            lines.append(f"Connection: {connection}\r\n")
+        if self.request_id:
+            lines.append(f"X-Request-ID: {self.request_id}\r\n")
+        text = "".join(lines)
+        if not len(lines) == text.count("\r") == text.count("\n"):
+            raise ValueError("CR or LF in a response header")
+        return f"{text}{self._channel.default_headers.lines(fields)}\r\n".encode("latin-1")
+
     def _choose_framing(self, status: int, content_length: str | None) -> None:
         if self._method == "HEAD" or status < 200 or status in NO_BODY_STATUSES:
             self._unsent = 0  # the headers describe the body that is left out, if any
         elif content_length is not None:
+            if not (content_length.isascii() and content_length.isdigit()):
+                raise ValueError("Content-Length of a response is no number of bytes")
             self._unsent = int(content_length)
         elif self._is_1_1:
             self._is_chunked = True
@@ -224,7 +272,7 @@ class Exchange(HTTPConnection):
         if self._unsent is not None:
             if len(chunk) > self._unsent:
                 self.abort()
-                raise HTTPOutputError("more bytes than Content-Length")
+                raise HTTPOutputError("Tried to write more data than Content-Length")
             self._unsent -= len(chunk)
         self.body_size += len(chunk)
         if self._is_chunked and chunk:
