@@ -6,6 +6,7 @@ from typing import cast
 
 from tornado.web import RequestHandler
 
+from ..logs import direct
 from .request import Request
 
 access = logging.getLogger("access")
@@ -27,22 +28,17 @@ def log_access(
     if not access.isEnabledFor(level):
         return
     request = cast(Request, handler.request)
-    access.log(
-        level,
-        "%s %s %d",
-        request.method,
-        request.path,
-        status,
-        extra={
-            "request_id": request.id,
-            "http.request.method": request.method,
-            "url.path": request.path,
-            "http.route": request.route,
-            "http.response.status_code": status,
-            "http.response.body.size": request.response_size,
-            "client.address": request.remote_ip,
-            "user_agent.original": request.headers.get("User-Agent"),
-            "duration_ms": round(1000 * (time.perf_counter() - request.start_time), 3),
-            **(extra or {}),
-        },
-    )
+    fields = {
+        "request_id": request.id,
+        "http.request.method": request.method,
+        "url.path": request.path,
+        "http.route": request.route,
+        "http.response.status_code": status,
+        "http.response.body.size": request.response_size,
+        "client.address": request.remote_ip,
+        "user_agent.original": request.headers.get("User-Agent"),
+        "duration_ms": round(1000 * (time.perf_counter() - request.start_time), 3),
+    }
+    if extra:
+        fields |= extra
+    direct.log(access, level, "%s %s %d", (request.method, request.path, status), fields)

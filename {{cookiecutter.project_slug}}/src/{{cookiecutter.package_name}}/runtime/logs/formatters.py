@@ -9,12 +9,13 @@ import re
 import textwrap
 import traceback
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from ..settings import Settings
-from .context import request_id
+from .context import add_context
 
 ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 """Control characters and line ends, escaped: for terminals, and so that a record is one line."""
@@ -35,28 +36,47 @@ class JsonFormatter(logging.Formatter):
         self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
-        extra = _extra(record)
-        standard = {
-            "timestamp": _timestamp(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": _message(record),
-            "request_id": extra.get("request_id", request_id.get()),
-            "pid": record.process,
-            "worker": self._worker,
-        }
-        # `extra` comes after the standard fields and cannot replace them.
-        entry: dict[str, Any] = standard | extra | standard
+        fields = _fields(record)
         if record.exc_info and record.exc_info[1]:
             error = record.exc_info[1]
-            entry["exception.type"] = type(error).__qualname__
-            entry["exception.message"] = str(error)
-            entry["exception.stacktrace"] = "".join(traceback.format_exception(error))
+            fields["exception.type"] = type(error).__qualname__
+            fields["exception.message"] = str(error)
+            fields["exception.stacktrace"] = "".join(traceback.format_exception(error))
+        line = self.line(
+            record.created, record.levelname, record.name, record.process, _message(record), fields
+        )
+        return line.decode()
+
+    def line(
+        self,
+        created: float,
+        level: str,
+        logger: str,
+        pid: int | None,
+        message: str,
+        fields: dict[str, Any],
+    ) -> bytes:
+        """Return the line of a record, without a line end. `fields` include those of its context.
+
+        The one place that knows the schema: `direct.log` has no record to format.
+        """
+        standard = {
+            "timestamp": timestamp(created),
+            "level": level.lower(),
+            "logger": logger,
+            "message": message,
+            "request_id": fields.get("request_id"),
+            "pid": pid,
+            "worker": self._worker,
+        }
+        # The fields come after the standard ones and cannot replace them.
+        entry = standard | fields
+        entry |= standard
         try:
-            return orjson.dumps(entry, default=str).decode()
+            return orjson.dumps(entry, default=str)
         except orjson.JSONEncodeError:
             # Lone surrogates, integers over 64 bits: the slow path, so that no record is lost.
-            return orjson.dumps({name: _json_safe(value) for name, value in entry.items()}).decode()
+            return orjson.dumps({name: _json_safe(value) for name, value in entry.items()})
 
 
 class TextFormatter(logging.Formatter):
@@ -65,15 +85,13 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = _message(record).translate(ESCAPES)
         source = f"{record.name}[{record.process}]"
-        line = f"{_timestamp(record)} {record.levelname:<7} {source}: {message}"
+        line = f"{timestamp(record.created)} {record.levelname:<7} {source}: {message}"
+        fields = _fields(record)
         # Dotted (OpenTelemetry) fields only repeat the message.
-        fields = {name: value for name, value in _extra(record).items() if "." not in name}
-        if current := request_id.get():
-            fields.setdefault("request_id", current)
-        line += "".join(f" {name}={value!r}" for name, value in fields.items())
+        line += "".join(f" {name}={value!r}" for name, value in fields.items() if "." not in name)
         if record.exc_info:
             line += _indented(self.formatException(record.exc_info))
-        for name, value in _extra(record).items():
+        for name, value in fields.items():
             if name.endswith(".stacktrace"):
                 line += _indented(str(value))
         return line
@@ -96,6 +114,18 @@ def configure(settings: Settings, handler: logging.Handler, worker: int | None =
     handler.addFilter(RedactionFilter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def timestamp(seconds: float) -> str:
+    """Format the time of a record: RFC 3339, UTC, milliseconds."""
+    # Half a microsecond more, because 0.123 s may be 122.9999 ms as a float.
+    milliseconds = int(seconds * 1000 + 0.0005)
+    return f"{_date_and_time(milliseconds // 1000)}.{milliseconds % 1000:03}Z"
+
+
+@lru_cache(maxsize=1)
+def _date_and_time(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _json_safe(value: Any) -> Any:
@@ -124,9 +154,8 @@ def _message(record: logging.LogRecord) -> str:
         return f"{record.msg} {record.args!r}"
 
 
-def _timestamp(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
-
-
-def _extra(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what was passed as ``extra=``, then what the context adds."""
+    fields = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+    add_context(fields)
+    return fields

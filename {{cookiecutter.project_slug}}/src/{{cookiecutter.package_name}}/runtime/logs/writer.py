@@ -15,8 +15,15 @@ BUFFER_LIMIT = 32 * 1024 * 1024
 """Bytes that may be buffered."""
 PIPE_BUF = getattr(select, "PIPE_BUF", 512)
 """Bytes. Writes up to this size are atomic on a pipe: a killed process leaves no partial line."""
-BATCH_DELAY = 0.02
-"""Seconds to collect lines, so that many are written at once."""
+BATCH_DELAY = 0.1
+"""Seconds to collect lines, so that many are written at once: waking up costs more than a line.
+
+They are lost if the process is killed.
+"""
+URGENT_DELAY = 0.02
+"""Seconds to collect lines once there is a warning or an error, or `URGENT_SIZE` is reached."""
+URGENT_SIZE = 1024 * 1024
+"""Bytes to buffer before writing becomes urgent."""
 RETRY_DELAY = 0.5
 """Seconds between attempts to write."""
 FLUSH_TIMEOUT = 1.0
@@ -31,7 +38,8 @@ class BufferedHandler(logging.Handler):
         super().__init__()
         self._path = path
         # Not the handler's own lock: `logging.shutdown` holds that while it waits in `close`.
-        self._buffer_lock = threading.Lock()
+        # Reentrant, because garbage collection can happen in between, and log something.
+        self._buffer_lock = threading.RLock()
         self._lines: list[bytes] = []
         self._size = 0
         self._dropped = 0
@@ -41,7 +49,11 @@ class BufferedHandler(logging.Handler):
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         except Exception:
             self.handleError(record)
-            return
+        else:
+            self.add(line, record.levelno)
+
+    def add(self, line: bytes, level: int) -> None:
+        """Buffer the line of a record, line end included."""
         with self._buffer_lock:
             if self._size + len(line) > BUFFER_LIMIT:
                 self._dropped += 1
@@ -75,25 +87,34 @@ class ThreadedHandler(BufferedHandler):
         self._lock = lock or nullcontext()
         self._fd = 1 if path is None else open_log(path)
         self._wakeup = threading.Event()
+        self._urgent = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        super().emit(record)
-        self._wakeup.set()
+    def add(self, line: bytes, level: int) -> None:
+        super().add(line, level)
+        # The thread clears an event before it takes the lines. If it is still set now, the thread
+        # is going to take this line as well, which is in the buffer already.
+        if (level >= logging.WARNING or self._size > URGENT_SIZE) and not self._urgent.is_set():
+            self._urgent.set()
+        if not self._wakeup.is_set():
+            self._wakeup.set()
 
     def close(self) -> None:
         """Flush, for at most `FLUSH_TIMEOUT` seconds."""
         super().close()
         self._closing.set()
+        self._urgent.set()
         self._wakeup.set()
         self._thread.join(FLUSH_TIMEOUT)
 
     def _run(self) -> None:
         while not self._closing.is_set() or self._lines:
             self._wakeup.wait()
-            self._closing.wait(BATCH_DELAY)
+            if self._urgent.wait(BATCH_DELAY):
+                self._closing.wait(URGENT_DELAY)
+            self._urgent.clear()
             self._wakeup.clear()
             self._write(self.pop_all())
 

@@ -32,7 +32,7 @@ from tornado.web import RequestHandler
 from ..errors import StartupError
 from ..extensions import Extension, ServiceInfo
 from ..http.request import UNMATCHED_ROUTE, Request
-from ..logs.context import request_id
+from ..logs.context import field_source, request_id
 from ..settings import ENV_FILE, Settings
 from .client import instrumented_client, set_error, traceparent
 from .exporter import BoundedSpanProcessor
@@ -83,7 +83,7 @@ class Tracing(Extension):
         # For the application's own spans. OpenTelemetry keeps the first provider of a process.
         set_tracer_provider(provider)
         self._tracer = provider.get_tracer(service.name, service.version)
-        with _trace_ids_in_logs(), instrumented_client(self._tracer):
+        with field_source(_trace_ids), instrumented_client(self._tracer):
             try:
                 yield
             finally:
@@ -117,18 +117,6 @@ class Tracing(Extension):
         if status >= 500:
             set_error(span, str(status))
         span.end()
-
-
-class TraceContextFilter(logging.Filter):
-    """Adds trace_id and span_id to the log records of a request."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        context = get_current_span().get_span_context()
-        # Between two requests on a connection, the span of the first is still current.
-        if context.is_valid and request_id.get():
-            record.__dict__.setdefault("trace_id", format_trace_id(context.trace_id))
-            record.__dict__.setdefault("span_id", format_span_id(context.span_id))
-        return True
 
 
 @contextmanager
@@ -182,14 +170,13 @@ def _request_attributes(request: Request) -> dict[str, str]:
     return attributes
 
 
-@contextmanager
-def _trace_ids_in_logs() -> Iterator[None]:
-    # A filter rather than a record factory: with that, `extra={"trace_id": ...}` would raise.
-    trace_context, handlers = TraceContextFilter(), tuple(logging.getLogger().handlers)
-    for handler in handlers:
-        handler.addFilter(trace_context)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            handler.removeFilter(trace_context)
+def _trace_ids() -> dict[str, str]:
+    """Return the fields trace_id and span_id for a log record of a request."""
+    context = get_current_span().get_span_context()
+    # Between two requests on a connection, the span of the first is still current.
+    if not context.is_valid or not request_id.get():
+        return {}
+    return {
+        "trace_id": format_trace_id(context.trace_id),
+        "span_id": format_span_id(context.span_id),
+    }
