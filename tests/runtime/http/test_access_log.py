@@ -1,16 +1,22 @@
 """One line for each request: what it contains, and what it must not contain."""
 
+import json
 import logging
+import re
+from types import SimpleNamespace
 
 import pytest
+from runtime.http import access_log
 from runtime.http.application import Application
 from runtime.http.handler import Handler
 from runtime.http.problem import Problem
 from runtime.http.routing import Route
+from runtime.logs import direct
 from runtime.settings import Settings
-from runtime.testing import Client, Record, serving
+from runtime.testing import Client, Record, serving, wait_until
 
 from ..support.access import access_lines
+from ..support.logs import configured_log
 from ..support.sample_app import make_app
 
 
@@ -96,3 +102,60 @@ async def test_queries_stay_out_of_the_log(client: Client, log_records: list[Rec
     await client.post("/items?token=hunter2", b"a=%ff", Content_Type="multipart/form-data")
     assert len(access_lines(log_records)) == 5
     assert "hunter2" not in str(log_records)
+
+
+class Silence(logging.Filter):
+    """A filter as an owner adds it: no lines for the root."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.__dict__["url.path"] != "/"
+
+
+async def test_lines_can_be_silenced_and_heard_again(client: Client) -> None:
+    silence, access = Silence(), logging.getLogger("access")
+    with configured_log() as log:
+        await client.get("/")
+        assert len(log.pop_lines()) == 1
+        access.addFilter(silence)
+        await client.get("/")
+        assert log.pop_lines() == []
+        access.removeFilter(silence)
+        await client.get("/")
+        assert len(log.pop_lines()) == 1
+
+
+async def test_lines_of_a_process_are_those_that_logging_makes(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log_twice(
+        logger: logging.Logger,
+        level: int,
+        message: str,
+        args: tuple[object, ...],
+        fields: dict[str, object],
+    ) -> None:
+        direct.log(logger, level, message, args, dict(fields))
+        logger.log(level, message, *args, extra=fields)
+
+    requests = [
+        {"method": "GET", "path": "/items/cup?token=hunter2"},
+        {"method": "HEAD", "path": "/items/cup"},
+        {"method": "GET", "path": "/nowhere", "User_Agent": "check/1.7"},
+        {"method": "GET", "path": "/items/" + 10_000 * "%E2%82%AC", "User_Agent": "\xff\xa0é"},
+        {"method": "BREW", "path": "/items", "User_Agent": ""},
+        {"method": "GET", "path": "/fail"},
+    ]
+    monkeypatch.setattr(access_log, "direct", SimpleNamespace(log=log_twice))
+    with configured_log() as log:
+        for request in requests:
+            await client.fetch(**request)
+        async with client.websocket("/socket"):
+            pass
+        await wait_until(lambda: not client.app.connections.websockets)
+        lines = [line for line in log.pop_lines() if '"logger":"access"' in line]
+    assert len(lines) == 2 * len(requests) + 4
+    without_time = [re.sub(r'"timestamp":"[^"]+"', "", line) for line in lines]
+    assert without_time[::2] == without_time[1::2]
+    assert '"websocket.close_code":' in lines[-1]
+    levels = {json.loads(line)["level"] for line in lines}
+    assert levels == {"info", "error"}

@@ -1,148 +1,315 @@
-"""The short way of an access line: the same line as the long way, whenever nobody else looks."""
+"""What is logged past `logging` is the same, and only where nobody can tell the difference."""
 
+import importlib
+import itertools
 import json
 import logging
-from typing import Any
+import os
+import time
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from runtime.logs import direct
-from runtime.logs.context import added_fields
-from runtime.logs.direct import log_fields
-from runtime.logs.formatters import configure
-from runtime.logs.writer import BufferedHandler
-from runtime.settings import Settings
+from runtime.logs.context import field_source, request_id
+from runtime.logs.formatters import TextFormatter
 
-FIELDS = {"request_id": "7", "http.route": "/items/{name}", "duration_ms": 0.25}
+from ..support.logs import MemoryHandler, configured_log
 
-logger = logging.getLogger("access-test")
+access = logging.getLogger("access")
 
-
-class Refuses(logging.Filter):
-    """A filter of an owner."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "secret" not in record.getMessage()
-
-
-class Collects(logging.Handler):
-    """A handler of an owner."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+ODD_TEXTS = [
+    "",
+    "check/1.7",
+    "\udcff\ud800",
+    '"\\\x00\x1b\x7f\u2028',
+    "\U0001f600 é ÿ",
+    "x" * 100_000,
+    "%s %d {}",
+    None,
+]
 
 
-@pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which way each record takes that has not been logged yet."""
-    taken: list[str] = []
-    real = direct._only_output
-
-    def choose(logger: logging.Logger) -> Any:
-        handler = real(logger)
-        taken.append("short" if handler else "long")
-        return handler
-
-    monkeypatch.setattr(direct, "_only_output", choose)
-    return taken
+@pytest.fixture(autouse=True)
+def _frozen_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Python takes the time of a record from one or the other.
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.25)
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_250_000_000)
 
 
-def only_handler(monkeypatch: pytest.MonkeyPatch, log_format: str = "json") -> BufferedHandler:
-    """Configure logging as a service does, in the test itself: pytest adds a handler before it."""
-    root, handler = logging.getLogger(), BufferedHandler()
-    monkeypatch.setattr(root, "handlers", root.handlers[:])
-    monkeypatch.setattr(root, "level", root.level)
-    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
-    configure(Settings(log_format=log_format), handler, 3)
-    monkeypatch.setattr(root, "handlers", [handler])
-    return handler
+def fields_of_a_request(**more: object) -> dict[str, Any]:
+    return {"request_id": "check-17", "url.path": "/items", "duration_ms": 0.25, **more}
 
 
-def written(handler: BufferedHandler) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in handler.pop_all().splitlines()]
+def log_both_ways(
+    handler: MemoryHandler, level: int, args: tuple[object, ...], fields: dict[str, Any]
+) -> tuple[str, str]:
+    """Return the line that is logged directly, and the one that `logging` makes of the same."""
+    direct.log(access, level, "%s %s %d", args, dict(fields))
+    assert handler.emitted == 0
+    access.log(level, "%s %s %d", *args, extra=fields)
+    handler.emitted = 0
+    ours, theirs = handler.pop_lines()
+    return ours, theirs
+
+
+def log_one() -> None:
+    direct.log(access, logging.INFO, "%s %s %d", ("GET", "/", 200), fields_of_a_request())
+
+
+@pytest.mark.parametrize("agent", ODD_TEXTS, ids=range(len(ODD_TEXTS)))
+def test_line_is_the_one_that_logging_makes(agent: str | None) -> None:
+    levels = logging.INFO, logging.ERROR, 35
+    statuses = 101, 200, 499, 500
+    paths = "/items/cup", "/" + str(agent), None
+    with configured_log() as handler:
+        for level, status, path in itertools.product(levels, statuses, paths):
+            fields = fields_of_a_request(
+                **{"url.path": path, "status": status, "user_agent.original": agent}
+            )
+            ours, theirs = log_both_ways(handler, level, ("GET", path, status), fields)
+            assert ours == theirs
+    line = json.loads(ours)
+    assert line["timestamp"] == "2023-11-14T22:13:20.250Z"
+    assert line["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize(
-    ("level", "arguments", "fields"),
-    [
-        (logging.INFO, ("GET", "/", 200), {}),
-        (logging.ERROR, ("BREW", "/" + "a" * 300, 599), {"user_agent.original": None}),
-        (logging.WARNING, ("GET", "/\u2028\x1b", 499), {"user_agent.original": "\xe9\u20ac"}),
-        (logging.INFO, ("GET", "/", 200), {"user_agent.original": "a\ud800b"}),
-        (logging.INFO, ("GET", "/", 101), {"websocket.close_code": 1001}),
-        (logging.INFO, ("GET", "/", 200), {"large": 2**70, "odd": {"a", "b"}, "object": object}),
-        (logging.INFO, ("GET", "/", 200), {"level": "forged", "pid": 0, "request_id": None}),
-    ],
+    "odd",
+    [2**70, 10**5000, float("nan"), b"\xff", object(), {1: 2}, {"a": "\ud800"}, [None]],
+    ids=range(8),
 )
-def test_both_ways_write_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-    ways: list[str],
-    level: int,
-    arguments: tuple[object, ...],
-    fields: dict[str, object],
+def test_line_with_any_value_is_the_one_that_logging_makes(odd: object) -> None:
+    with configured_log() as handler:
+        ours, theirs = log_both_ways(
+            handler, logging.INFO, ("GET", "/", 200), fields_of_a_request(odd=odd)
+        )
+    assert ours == theirs
+    assert '"odd":' in ours
+
+
+def test_fields_of_the_context_are_those_that_logging_adds() -> None:
+    with (
+        configured_log() as handler,
+        field_source(lambda: {"tenant": "acme", "duration_ms": 0}),
+    ):
+        ours, theirs = log_both_ways(
+            handler, logging.INFO, ("GET", "/", 200), fields_of_a_request()
+        )
+    assert ours == theirs
+    assert json.loads(ours).items() >= {"tenant": "acme", "duration_ms": 0.25}.items()
+
+
+def test_request_id_is_that_of_the_request_not_of_the_context() -> None:
+    token = request_id.set("another")
+    with configured_log() as handler:
+        ours, theirs = log_both_ways(
+            handler, logging.INFO, ("GET", "/", 200), fields_of_a_request()
+        )
+    request_id.reset(token)
+    assert ours == theirs
+    assert json.loads(ours)["request_id"] == "check-17"
+
+
+def test_renamed_level_is_used() -> None:
+    logging.addLevelName(logging.INFO, "NOTICE")
+    try:
+        with configured_log() as handler:
+            ours, theirs = log_both_ways(
+                handler, logging.INFO, ("GET", "/", 200), fields_of_a_request()
+            )
+    finally:
+        logging.addLevelName(logging.INFO, "INFO")
+    assert ours == theirs
+    assert json.loads(ours)["level"] == "notice"
+
+
+class Collector(logging.Handler):
+    """A handler as an owner adds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record)
+
+
+class Silence(logging.Filter):
+    """A filter as an owner adds it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "http.route" in record.__dict__
+
+
+class NumberedRecord(logging.LogRecord):
+    """A record as an owner's factory makes it: with one more field."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.number = 7
+
+
+class CountingLogger(logging.Logger):
+    def makeRecord(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = super().makeRecord(*args, **kwargs)
+        record.__dict__["number"] = 7
+        return record
+
+
+def logged_lines(handler: MemoryHandler) -> list[Any]:
+    return [json.loads(line) for line in handler.pop_lines()]
+
+
+def test_filter_of_the_logger_is_obeyed_as_long_as_it_is_there() -> None:
+    silence = Silence()
+    with configured_log() as handler:
+        log_one()
+        access.addFilter(silence)
+        log_one()
+        access.removeFilter(silence)
+        log_one()
+        assert (len(handler.pop_lines()), handler.emitted) == (2, 0)
+
+
+def test_filter_of_the_handler_is_obeyed() -> None:
+    with configured_log() as handler:
+        handler.addFilter(Silence())
+        log_one()
+        assert handler.pop_lines() == []
+
+
+@pytest.mark.parametrize("logger", [access, logging.getLogger()], ids=["access", "root"])
+def test_other_handler_gets_the_record(logger: logging.Logger) -> None:
+    other = Collector()
+    with configured_log() as handler:
+        logger.addHandler(other)
+        log_one()
+        logger.removeHandler(other)
+        assert len(handler.pop_lines()) == 1
+    [record] = other.seen
+    assert record.getMessage() == "GET / 200"
+    assert record.__dict__["url.path"] == "/items"
+    assert record.funcName == "log_one"
+
+
+def test_line_is_not_logged_without_propagation(monkeypatch: pytest.MonkeyPatch) -> None:
+    with configured_log() as handler:
+        monkeypatch.setattr(access, "propagate", False)
+        log_one()
+        assert handler.pop_lines() == []
+
+
+def test_level_of_the_handler_is_obeyed() -> None:
+    with configured_log() as handler:
+        handler.setLevel(logging.WARNING)
+        log_one()
+        assert handler.pop_lines() == []
+        direct.log(access, logging.WARNING, "%s", ("late",), {})
+        assert len(handler.pop_lines()) == 1
+
+
+def test_text_format_is_obeyed() -> None:
+    with configured_log("text") as handler:
+        log_one()
+        [line] = handler.pop_lines()
+    assert line.endswith(": GET / 200 request_id='check-17' duration_ms=0.25\n")
+
+
+def test_own_format_is_obeyed() -> None:
+    with configured_log() as handler:
+        handler.setFormatter(TextFormatter())
+        log_one()
+        [line] = handler.pop_lines()
+    assert line.endswith(": GET / 200 request_id='check-17' duration_ms=0.25\n")
+
+
+def test_own_handler_instead_of_ours_gets_the_record() -> None:
+    other = Collector()
+    with configured_log() as handler:
+        other.setFormatter(handler.formatter)
+        other.addFilter(handler.filters[0])
+        logging.getLogger().handlers[:] = [other]
+        log_one()
+        assert handler.pop_lines() == []
+    assert len(other.seen) == 1
+
+
+def test_record_factory_is_obeyed() -> None:
+    factory = logging.getLogRecordFactory()
+    with configured_log() as handler:
+        logging.setLogRecordFactory(NumberedRecord)
+        log_one()
+        logging.setLogRecordFactory(factory)
+        log_one()
+        assert [line.get("number") for line in logged_lines(handler)] == [7, None]
+        assert handler.emitted == 1
+
+
+@pytest.mark.parametrize("method", ["_log", "makeRecord", "handle", "callHandlers"])
+def test_method_that_a_library_replaces_is_called(
+    monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    handler = only_handler(monkeypatch)
-    with added_fields(lambda: {"trace_id": "4"}):
-        log_fields(logger, level, "%s %s %d", arguments, FIELDS | fields)
-        logger.log(level, "%s %s %d", *arguments, extra=FIELDS | fields)
-    short, long = written(handler)
-    assert ways == ["short"]
-    times = short.pop("timestamp"), long.pop("timestamp")
-    assert all(len(time) == len("2026-01-01T00:00:00.000Z") for time in times)
-    assert short["message"] == " ".join(map(str, arguments))
-    assert list(short.items()) == list(long.items())
+    original = cast(Callable[..., Any], getattr(logging.Logger, method))
+    calls = []
+
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args)
+        return original(*args, **kwargs)
+
+    with configured_log() as handler:
+        monkeypatch.setattr(logging.Logger, method, replacement)
+        log_one()
+        monkeypatch.undo()
+        assert len(handler.pop_lines()) == 1
+    assert len(calls) == 1
 
 
-def test_level_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    handler = only_handler(monkeypatch)
-    log_fields(logger, logging.DEBUG, "%s", ("hidden",), FIELDS)
-    assert written(handler) == []
+def test_method_that_was_replaced_before_the_start_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = logging.Logger.callHandlers
+    calls = []
+
+    def replacement(self: logging.Logger, record: logging.LogRecord) -> None:
+        calls.append(record)
+        original(self, record)
+
+    monkeypatch.setattr(logging.Logger, "callHandlers", replacement)
+    try:
+        importlib.reload(direct)
+        with configured_log() as handler:
+            log_one()
+            assert len(handler.pop_lines()) == 1
+    finally:
+        monkeypatch.undo()
+        importlib.reload(direct)
+    assert len(calls) == 1
 
 
-def test_own_filter_is_obeyed(monkeypatch: pytest.MonkeyPatch, ways: list[str]) -> None:
-    handler = only_handler(monkeypatch)
-    for place in logger, handler:
-        refuses = Refuses()
-        place.addFilter(refuses)
-        log_fields(logger, logging.INFO, "%s", ("a secret",), FIELDS)
-        log_fields(logger, logging.INFO, "%s", ("shown",), FIELDS)
-        place.removeFilter(refuses)
-        assert [record["message"] for record in written(handler)] == ["shown"]
-    assert ways == ["long"] * 4
+def test_class_of_the_logger_is_obeyed() -> None:
+    logger = CountingLogger("access")
+    logger.parent = logging.getLogger()
+    with configured_log() as handler:
+        direct.log(logger, logging.INFO, "%s", ("hello",), {})
+        assert [line["number"] for line in logged_lines(handler)] == [7]
 
 
-def test_own_handler_gets_the_record(monkeypatch: pytest.MonkeyPatch, ways: list[str]) -> None:
-    handler = only_handler(monkeypatch)
-    for place in logger, logging.getLogger():
-        collects = Collects()
-        place.addHandler(collects)
-        log_fields(logger, logging.INFO, "%s", ("shown",), FIELDS)
-        place.removeHandler(collects)
-        assert collects.messages == ["shown"]
-        assert [record["message"] for record in written(handler)] == ["shown"]
-    assert ways == ["long"] * 2
+def test_arguments_that_do_not_fit_are_logged_by_logging() -> None:
+    with configured_log() as handler:
+        direct.log(access, logging.INFO, "%d", ("x",), fields_of_a_request())
+        [line] = logged_lines(handler)
+    assert line["message"] == "%d ('x',)"
+    assert handler.emitted == 1
 
 
-def test_logger_that_does_not_propagate_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    handler = only_handler(monkeypatch)
-    monkeypatch.setattr(logger, "propagate", False)
-    monkeypatch.setattr(logging, "lastResort", None)
-    log_fields(logger, logging.INFO, "%s", ("hidden",), FIELDS)
-    assert written(handler) == []
+def test_context_that_fails_is_reported_and_stops_nobody(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> dict[str, object]:
+        raise RuntimeError("no context")
 
-
-def test_disabled_logger_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    handler = only_handler(monkeypatch)
-    monkeypatch.setattr(logger, "disabled", True)
-    log_fields(logger, logging.INFO, "%s", ("hidden",), FIELDS)
-    assert written(handler) == []
-
-
-def test_text_takes_the_long_way(monkeypatch: pytest.MonkeyPatch, ways: list[str]) -> None:
-    handler = only_handler(monkeypatch, "text")
-    log_fields(logger, logging.INFO, "%s", ("shown",), FIELDS)
-    assert b" shown" in handler.pop_all()
-    assert ways == ["long"]
+    with configured_log() as handler, field_source(fail):
+        log_one()
+        assert handler.pop_lines() == []
+    assert "no context" in capsys.readouterr().err

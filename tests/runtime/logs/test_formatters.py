@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import random
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ from typing import Any
 
 import pytest
 from runtime.logs import formatters
-from runtime.logs.context import request_id
-from runtime.logs.formatters import JsonFormatter, RedactionFilter, TextFormatter
+from runtime.logs.context import field_source, request_id
+from runtime.logs.formatters import JsonFormatter, RedactionFilter, TextFormatter, timestamp
 from runtime.logs.writer import ThreadedHandler
 from runtime.settings import Settings
 
@@ -71,6 +72,43 @@ def test_line_has_the_request_id() -> None:
 
 def test_text_line_outside_a_request_has_no_request_id() -> None:
     assert "request_id" not in as_text(record())
+
+
+@pytest.mark.usefixtures("check_17")
+def test_line_has_the_fields_of_every_source_last() -> None:
+    tenants = iter(["acme", "emca"])
+    with field_source(lambda: {"tenant": next(tenants)}), field_source(lambda: {"shard": 3}):
+        line = as_json(failed(ValueError(), order=17))
+        text = as_text(record(order=17))
+    assert list(line)[6:11] == ["worker", "order", "tenant", "shard", "exception.type"]
+    assert (line["request_id"], line["tenant"], line["shard"]) == ("check-17", "acme", 3)
+    assert text.endswith("hello order=17 request_id='check-17' tenant='emca' shard=3")
+
+
+@pytest.mark.usefixtures("check_17")
+def test_fields_of_the_record_win_over_those_of_the_context() -> None:
+    given = record(tenant="acme", request_id="mine")
+    with field_source(lambda: {"tenant": "other", "worker": 9, "request_id": "other"}):
+        line, text = as_json(given), as_text(given)
+    assert (line["tenant"], line["request_id"], line["worker"]) == ("acme", "mine", 0)
+    assert text.endswith("hello tenant='acme' request_id='mine' worker=9")
+
+
+def test_source_ends_with_its_context_manager() -> None:
+    with pytest.raises(RuntimeError), field_source(lambda: {"tenant": "acme"}):
+        raise RuntimeError
+    assert "tenant" not in as_json(record())
+
+
+def test_timestamp_is_that_of_datetime() -> None:
+    microseconds = [0, 999, 1000, 123_000, 999_999, 999_499, 1_700_000_000_123_000]
+    choose = random.Random(17)
+    microseconds += [choose.randrange(2 * 10**15) for _ in range(1000)]
+    microseconds += [choose.randrange(2 * 10**12) * 1000 for _ in range(1000)]
+    for number in microseconds:
+        seconds = number / 1e6
+        expected = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+        assert timestamp(seconds) == expected.replace("+00:00", "Z")
 
 
 def test_extra_fields_are_in_the_line() -> None:

@@ -1,4 +1,3 @@
-import logging
 import multiprocessing
 import os
 import signal
@@ -265,7 +264,7 @@ def test_lines_of_several_processes_do_not_mix() -> None:
 
         def write_line(name: str) -> None:
             writer = ThreadedHandler(None, lock)
-            writer.handle(logging.makeLogRecord({"msg": name * 3 * PIPE_BUF}))
+            log(writer, name * 3 * PIPE_BUF)
             writer.close()
 
         with forked(lambda: write_line("a")), forked(lambda: write_line("b")):

@@ -1,7 +1,9 @@
 import errno
+import itertools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +22,7 @@ Write = Callable[[int, bytes], int]
 @pytest.fixture(autouse=True)
 def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "BATCH_DELAY", 0.001)
+    monkeypatch.setattr(writer_module, "URGENT_DELAY", 0.001)
     monkeypatch.setattr(writer_module, "RETRY_DELAY", 0.001)
 
 
@@ -91,6 +94,86 @@ def test_close_flushes(path: Path) -> None:
     log(writer, *numbered(1000))
     writer.close()
     assert lines(path) == numbered(1000)
+
+
+@pytest.fixture
+def endless_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let lines that are not urgent wait for longer than any test."""
+    monkeypatch.setattr(writer_module, "BATCH_DELAY", 10 * WAIT_TIMEOUT)
+
+
+@pytest.mark.usefixtures("endless_batch")
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
+def test_warning_is_written_with_all_before_it(
+    writer: ThreadedHandler, path: Path, level: int
+) -> None:
+    for number in range(3):
+        log(writer, f"can wait {number}", f"can wait, too {number}")
+        log(writer, f"urgent {number}", level=level)
+        wait_for(lambda last=f"urgent {number}": lines(path)[-1:] == [last])
+    assert len(lines(path)) == 9
+
+
+@pytest.mark.usefixtures("endless_batch")
+def test_line_that_is_not_urgent_waits_for_others(writer: ThreadedHandler, path: Path) -> None:
+    log(writer, "urgent", level=logging.WARNING)
+    wait_for(lambda: lines(path))
+    log(writer, *numbered(100))
+    time.sleep(0.05)
+    assert lines(path) == ["urgent"]
+
+
+@pytest.mark.usefixtures("endless_batch")
+def test_many_lines_are_written_before_they_fill_the_buffer(
+    writer: ThreadedHandler, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "URGENT_SIZE", 50 * len("line 00\n"))
+    expected = [f"line {number:02}" for number in range(51)]
+    log(writer, *expected)
+    wait_for(lambda: lines(path) == expected)
+
+
+@pytest.mark.usefixtures("endless_batch")
+def test_close_does_not_wait_for_more_lines(path: Path) -> None:
+    writer = ThreadedHandler(path)
+    log(writer, "can wait")
+    writer.close()
+    assert lines(path) == ["can wait"]
+
+
+def test_line_that_comes_just_after_the_others_were_taken_is_written(
+    writer: ThreadedHandler, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = iter(["late 1", "late 2", "late 3"])
+
+    def pop_all() -> bytes:
+        batch = ThreadedHandler.pop_all(writer)
+        log(writer, *itertools.islice(late, 1))
+        return batch
+
+    monkeypatch.setattr(writer, "pop_all", pop_all)
+    log(writer, "first")
+    wait_for(lambda: lines(path) == ["first", "late 1", "late 2", "late 3"])
+
+
+class LoggingLine(bytes):
+    """A line that logs another while it is added, as garbage collection may."""
+
+    handler: logging.Handler
+
+    def __len__(self) -> int:
+        log(self.handler, "from within")
+        return super().__len__()
+
+
+def test_line_can_be_logged_while_another_is_added(writer: ThreadedHandler, path: Path) -> None:
+    line = LoggingLine(b"outer\n")
+    line.handler = writer
+    thread = threading.Thread(target=writer.add, args=(line, logging.INFO), daemon=True)
+    thread.start()
+    thread.join(WAIT_TIMEOUT)
+    assert not thread.is_alive()
+    wait_for(lambda: sorted(set(lines(path))) == ["from within", "outer"])
 
 
 def test_lone_surrogate_is_escaped(path: Path) -> None:

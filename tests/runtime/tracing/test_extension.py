@@ -1,17 +1,20 @@
 """The span of a request, and the trace ids in its log records."""
 
+import json
 import time
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from runtime.logs import context
+from runtime.logs.context import request_id
 from runtime.settings import Settings
 from runtime.testing import Record, serving, wait_until
 from runtime.tracing import Tracing
 from tornado.httpclient import AsyncHTTPClient
 
 from ..support.connections import RawConnection, close
+from ..support.logs import configured_log
 from ..support.spans import attributes, ids, only_span, parent, spans_by_name
 from .app import logger, make_app, scene
 from .conftest import Traced
@@ -305,10 +308,31 @@ async def test_log_record_can_have_its_own_ids(traced: Traced, log_records: list
     assert records_of(log_records, "orders")[0]["trace_id"] == "7"
 
 
-async def test_client_and_log_are_restored_at_the_end(traced: Traced) -> None:
+async def test_access_line_of_a_process_has_the_ids_last(
+    traced: Traced, exporter: InMemorySpanExporter
+) -> None:
+    with configured_log() as log:
+        async with traced() as client:
+            await client.get("/items/cup")
+        [line] = log.pop_lines()
+    assert log.emitted == 0
+    record = json.loads(line)
+    assert list(record)[-3:] == ["duration_ms", "trace_id", "span_id"]
+    assert logged_ids([record]) == [ids(only_span(exporter))]
+
+
+async def test_client_and_log_are_restored_at_the_end(
+    traced: Traced, log_records: list[Record]
+) -> None:
     before = AsyncHTTPClient.configured_class()
+    token = request_id.set("check-17")
     async with traced():
         assert AsyncHTTPClient.configured_class() is not before
-        assert context._sources
+        with trace.get_tracer("orders").start_as_current_span("own"):
+            logger.info("during")
     assert AsyncHTTPClient.configured_class() is before
-    assert not context._sources
+    with trace.get_tracer("orders").start_as_current_span("own"):
+        logger.info("afterwards")
+    request_id.reset(token)
+    during, afterwards = records_of(log_records, "orders")
+    assert during.keys() - afterwards.keys() == ID_FIELDS

@@ -6,7 +6,7 @@ from typing import cast
 
 from tornado.web import RequestHandler
 
-from ..logs.direct import log_fields
+from ..logs import direct
 from .request import Request
 
 access = logging.getLogger("access")
@@ -28,8 +28,7 @@ def log_access(
     if not access.isEnabledFor(level):
         return
     request = cast(Request, handler.request)
-    headers = request.headers
-    fields: dict[str, object] = {
+    fields = {
         "request_id": request.id,
         "http.request.method": request.method,
         "url.path": request.path,
@@ -37,9 +36,9 @@ def log_access(
         "http.response.status_code": status,
         "http.response.body.size": request.response_size,
         "client.address": request.remote_ip,
-        "user_agent.original": headers["User-Agent"] if "User-Agent" in headers else None,  # noqa: SIM401 - faster
+        "user_agent.original": request.headers.get("User-Agent"),
         "duration_ms": round(1000 * (time.perf_counter() - request.start_time), 3),
     }
     if extra:
         fields |= extra
-    log_fields(access, level, "%s %s %d", (request.method, request.path, status), fields)
+    direct.log(access, level, "%s %s %d", (request.method, request.path, status), fields)

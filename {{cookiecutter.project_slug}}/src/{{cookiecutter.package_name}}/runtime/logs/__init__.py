@@ -1,5 +1,5 @@
 """The log: what a record looks like, and how it is written without ever blocking the service.
 
 May import `settings`. Begin with `formatters.configure`; `writer` is for every process with an
-event loop, `shared` for several processes with one log.
+event loop, `shared` for several processes with one log, `direct` for the access line.
 """

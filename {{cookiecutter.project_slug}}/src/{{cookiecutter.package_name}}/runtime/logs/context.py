@@ -1,4 +1,4 @@
-"""What every record of a task carries: the id of its request, and what extensions add."""
+"""What a log record says about where it comes from: the current request, and its trace."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -7,15 +7,15 @@ from contextvars import ContextVar
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the current request, None outside of one. Every log record contains it."""
 
-FieldSource = Callable[[], Mapping[str, str]]
-"""Returns fields for a record of the current task."""
+FieldSource = Callable[[], Mapping[str, object]]
+"""Returns fields for a record that is being logged now, in the current context."""
 
 _sources: list[FieldSource] = []
 
 
 @contextmanager
-def added_fields(source: FieldSource) -> Iterator[None]:
-    """Add fields, such as trace ids, to every record of this process until the context ends."""
+def field_source(source: FieldSource) -> Iterator[None]:
+    """Within this context manager every log record has the fields of `source`, too."""
     _sources.append(source)
     try:
         yield
@@ -23,9 +23,11 @@ def added_fields(source: FieldSource) -> Iterator[None]:
         _sources.remove(source)
 
 
-def current_fields() -> dict[str, str]:
-    """Return what extensions add to a record of the current task."""
-    fields: dict[str, str] = {}
+def add_context(fields: dict[str, object]) -> None:
+    """Add the request id and the fields of all sources. Fields that are there already win."""
+    current = request_id.get()
+    if current is not None:
+        fields.setdefault("request_id", current)
     for source in _sources:
-        fields.update(source())
-    return fields
+        for name, value in source().items():
+            fields.setdefault(name, value)

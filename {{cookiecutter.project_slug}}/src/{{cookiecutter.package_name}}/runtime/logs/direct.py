@@ -1,58 +1,98 @@
-"""The short way of an access line into the log.
+"""Log without `logging`, where nobody can tell the difference.
 
-A record of `logging` passes filters, handlers and a formatter, which takes longer than everything
-else that the runtime does for a request. Where nobody could tell the difference, the line is
-formatted at once and handed to the writer.
+A `LogRecord`, and all that handles it, costs several times as much as the line that it becomes.
+That counts for the access line, for which every request pays.
 """
 
 import logging
+import os
 import time
+from types import FunctionType
+from typing import Any
 
+from .context import add_context
 from .formatters import JsonFormatter, RedactionFilter
 from .writer import BufferedHandler
 
 
-def log_fields(
+def log(
     logger: logging.Logger,
     level: int,
     message: str,
-    arguments: tuple[object, ...],
-    fields: dict[str, object],
+    args: tuple[object, ...],
+    fields: dict[str, Any],
 ) -> None:
-    """Log ``message % arguments`` with `fields`, which contain the ``request_id``."""
-    if not logger.isEnabledFor(level):
-        return
-    output = _only_output(logger)
-    if output:
-        handler, formatter = output
-        line = formatter.line(
-            created=time.time(),
-            level=logging.getLevelName(level),
-            logger=logger.name,
-            pid=handler.pid,
-            message=message % arguments,
-            fields=fields,
-        )
-        handler.write_line(line + b"\n", is_urgent=level >= logging.WARNING)
-    else:
-        logger.log(level, message, *arguments, extra=fields)
+    """Do what ``logger.log(level, message, *args, extra=fields)`` does, the short way if possible.
+
+    The level must be enabled for the logger.
+    """
+    if target := _only_target(logger, level):
+        handler, formatter = target
+        try:
+            line = _line(formatter, logger, level, message % args, fields)
+        except Exception:  # noqa: S110 - `logging` can report it
+            pass
+        else:
+            handler.add(line, level)
+            return
+    logger.log(level, message, *args, extra=fields, stacklevel=2)
 
 
-def _only_output(logger: logging.Logger) -> tuple[BufferedHandler, JsonFormatter] | None:
-    """Return the runtime's own handler if nothing else sees the records of a logger.
+def _line(
+    formatter: JsonFormatter,
+    logger: logging.Logger,
+    level: int,
+    message: str,
+    fields: dict[str, Any],
+) -> bytes:
+    add_context(fields)
+    level_name = logging.getLevelName(level)
+    return (
+        formatter.line(time.time(), level_name, logger.name, os.getpid(), message, fields) + b"\n"
+    )
 
-    It is looked up each time: an owner may add a filter or a handler at any moment.
+
+def _only_target(
+    logger: logging.Logger, level: int
+) -> tuple[BufferedHandler, JsonFormatter] | None:
+    """Return the runtime's handler and format if a record would go there and nowhere else.
+
+    Everything that an owner or a library may add is looked at each time: it can be added later.
     """
     handlers = logging.root.handlers
-    if len(handlers) != 1 or logger.handlers or logger.filters or not logger.propagate:
+    if (
+        len(handlers) != 1
+        or logger.handlers
+        or logger.filters
+        or not logger.propagate
+        or _methods(type(logger)) != _UNCHANGED
+        or logging.getLogRecordFactory() is not logging.LogRecord
+    ):
         return None
-    handler, formatter = handlers[0], handlers[0].formatter
+    [handler] = handlers
+    formatter = handler.formatter
     if (
         isinstance(handler, BufferedHandler)
         and type(formatter) is JsonFormatter
-        and logger.parent is logging.root
+        and level >= handler.level
         and len(handler.filters) == 1
+        # It only changes records of Tornado.
         and type(handler.filters[0]) is RedactionFilter
     ):
         return handler, formatter
     return None
+
+
+def _methods(logger: type[logging.Logger]) -> tuple[object, ...]:
+    """Return what a record passes through. Error trackers and tracers replace these."""
+    return logger._log, logger.makeRecord, logger.handle, logger.callHandlers
+
+
+def _is_from_logging(method: object) -> bool:
+    return type(method) is FunctionType and method.__globals__ is vars(logging)
+
+
+# None if they have been replaced before this module was imported.
+_UNCHANGED = _methods(logging.Logger)
+if not all(map(_is_from_logging, _UNCHANGED)):
+    _UNCHANGED = ()

@@ -16,10 +16,14 @@ BUFFER_LIMIT = 32 * 1024 * 1024
 PIPE_BUF = getattr(select, "PIPE_BUF", 512)
 """Bytes. Writes up to this size are atomic on a pipe: a killed process leaves no partial line."""
 BATCH_DELAY = 0.1
-"""Seconds to collect lines, so that many are written at once. Each write stops the event loop for a
-moment, and what is not written is lost if the process is killed."""
-BATCH_SIZE = 256 * 1024
-"""Bytes of lines that are written without waiting for more."""
+"""Seconds to collect lines, so that many are written at once: waking up costs more than a line.
+
+They are lost if the process is killed.
+"""
+URGENT_DELAY = 0.02
+"""Seconds to collect lines once there is a warning or an error, or `URGENT_SIZE` is reached."""
+URGENT_SIZE = 1024 * 1024
+"""Bytes to buffer before writing becomes urgent."""
 RETRY_DELAY = 0.5
 """Seconds between attempts to write."""
 FLUSH_TIMEOUT = 1.0
@@ -36,7 +40,8 @@ class BufferedHandler(logging.Handler):
         """The process that writes. Asking for it each time would be a system call for each line."""
         self._path = path
         # Not the handler's own lock: `logging.shutdown` holds that while it waits in `close`.
-        self._buffer_lock = threading.Lock()
+        # Reentrant, because garbage collection can happen in between, and log something.
+        self._buffer_lock = threading.RLock()
         self._lines: list[bytes] = []
         self._size = 0
         self._dropped = 0
@@ -46,11 +51,11 @@ class BufferedHandler(logging.Handler):
             line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
         except Exception:
             self.handleError(record)
-            return
-        self.write_line(line, is_urgent=(record.levelno or 0) >= logging.WARNING)
+        else:
+            self.add(line, record.levelno)
 
-    def write_line(self, line: bytes, *, is_urgent: bool) -> None:
-        """Buffer a formatted line, which ends in a line end, or count it as dropped."""
+    def add(self, line: bytes, level: int) -> None:
+        """Buffer the line of a record, line end included."""
         with self._buffer_lock:
             if self._size + len(line) > BUFFER_LIMIT:
                 self._dropped += 1
@@ -89,12 +94,12 @@ class ThreadedHandler(BufferedHandler):
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def write_line(self, line: bytes, *, is_urgent: bool) -> None:
-        super().write_line(line, is_urgent=is_urgent)
-        if is_urgent or self._size > BATCH_SIZE:
+    def add(self, line: bytes, level: int) -> None:
+        super().add(line, level)
+        # The thread clears an event before it takes the lines. If it is still set now, the thread
+        # is going to take this line as well, which is in the buffer already.
+        if (level >= logging.WARNING or self._size > URGENT_SIZE) and not self._urgent.is_set():
             self._urgent.set()
-        # The line is in the buffer: if the flag is set, the thread has yet to clear it, and takes
-        # the buffer after that. So the line is not forgotten.
         if not self._wakeup.is_set():
             self._wakeup.set()
 
@@ -109,7 +114,8 @@ class ThreadedHandler(BufferedHandler):
     def _run(self) -> None:
         while not self._closing.is_set() or self._lines:
             self._wakeup.wait()
-            self._urgent.wait(BATCH_DELAY)
+            if self._urgent.wait(BATCH_DELAY):
+                self._closing.wait(URGENT_DELAY)
             self._urgent.clear()
             self._wakeup.clear()
             self._write(self.pop_all())

@@ -32,7 +32,7 @@ from tornado.web import RequestHandler
 from ..errors import StartupError
 from ..extensions import Extension, ServiceInfo
 from ..http.request import UNMATCHED_ROUTE, Request
-from ..logs.context import added_fields, request_id
+from ..logs.context import field_source, request_id
 from ..settings import ENV_FILE, Settings
 from .client import instrumented_client, set_error, traceparent
 from .exporter import BoundedSpanProcessor
@@ -83,7 +83,7 @@ class Tracing(Extension):
         # For the application's own spans. OpenTelemetry keeps the first provider of a process.
         set_tracer_provider(provider)
         self._tracer = provider.get_tracer(service.name, service.version)
-        with added_fields(trace_ids), instrumented_client(self._tracer):
+        with field_source(_trace_ids), instrumented_client(self._tracer):
             try:
                 yield
             finally:
@@ -117,17 +117,6 @@ class Tracing(Extension):
         if status >= 500:
             set_error(span, str(status))
         span.end()
-
-
-def trace_ids() -> dict[str, str]:
-    """Return trace_id and span_id for a log record, if it is one of a request."""
-    context = get_current_span().get_span_context()
-    if not (context.is_valid and request_id.get()):
-        return {}
-    return {
-        "trace_id": format_trace_id(context.trace_id),
-        "span_id": format_span_id(context.span_id),
-    }
 
 
 @contextmanager
@@ -179,3 +168,15 @@ def _request_attributes(request: Request) -> dict[str, str]:
     if agent := request.headers.get("User-Agent"):
         attributes["user_agent.original"] = agent[:MAX_ATTRIBUTE_LENGTH]
     return attributes
+
+
+def _trace_ids() -> dict[str, str]:
+    """Return the fields trace_id and span_id for a log record of a request."""
+    context = get_current_span().get_span_context()
+    # Between two requests on a connection, the span of the first is still current.
+    if not context.is_valid or not request_id.get():
+        return {}
+    return {
+        "trace_id": format_trace_id(context.trace_id),
+        "span_id": format_span_id(context.span_id),
+    }
