@@ -99,8 +99,8 @@ DIFFERENCES = (
         "Unsupported Transfer-Encoding",
     ),
     Difference(
-        "A response has its framing from the server, so a Transfer-Encoding that a handler sets beside "
-        "a Content-Length never reaches the client (RFC 9112, 6.2).",
+        "The server frames a response: a Transfer-Encoding that a handler sets beside a "
+        "Content-Length is not sent (RFC 9112, 6.2).",
         {
             "simple_httpclient_test.ChunkedWithContentLengthTest"
             ".test_chunked_with_content_length": "HTTPStreamClosedError not raised"
