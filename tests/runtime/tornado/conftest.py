@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
+from tornado import httputil
 from tornado.httpserver import HTTPServer
 from tornado.log import app_log, gen_log
 
@@ -19,6 +20,8 @@ def _server_of_the_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let Tornado's tests use the server of the runtime, on uvloop."""
     for name, value in TIMEOUT.items():
         monkeypatch.setenv(name, value)
+    # An application of the runtime sets it for the whole process: it accepts no forms with files.
+    monkeypatch.setattr(httputil, "_DEFAULT_PARSE_BODY_CONFIG", httputil.ParseBodyConfig())
     policy = asyncio.get_event_loop_policy()
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
     HTTPServer.configure(RuntimeServer)
