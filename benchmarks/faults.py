@@ -81,7 +81,7 @@ def longest(values: list[float | None]) -> str:
     """Write the longest of some times; None is longer than all others."""
     if None in values:
         return f"not within {PATIENCE:.0f} s"
-    return f"{max(value for value in values if value is not None):.1f} s"
+    return f"{max(value for value in values if value is not None):.2g} s"
 
 
 def reloads(bench: Bench, server: Running) -> str:

@@ -320,6 +320,7 @@ def test_condition_that_never_holds_is_given_up(monkeypatch: pytest.MonkeyPatch)
 
 def test_longest_time_is_reported() -> None:
     assert faults.longest([0.25, 1.5, 0.5]) == "1.5 s"
+    assert faults.longest([0.05]) == "0.05 s"
     assert faults.longest([0.25, None]) == "not within 15 s"
 
 
