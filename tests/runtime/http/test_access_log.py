@@ -11,11 +11,13 @@ from runtime.http.application import Application
 from runtime.http.handler import Handler
 from runtime.http.problem import Problem
 from runtime.http.routing import Route
+from runtime.http.websocket import WebSocket
 from runtime.logs import direct
 from runtime.settings import Settings
 from runtime.testing import Client, Record, serving, wait_until
 
 from ..support.access import access_lines
+from ..support.connections import RawConnection
 from ..support.logs import configured_log
 from ..support.sample_app import make_app
 
@@ -125,7 +127,7 @@ async def test_lines_can_be_silenced_and_heard_again(client: Client) -> None:
 
 
 async def test_lines_of_a_process_are_those_that_logging_makes(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def log_twice(
         logger: logging.Logger,
@@ -137,25 +139,23 @@ async def test_lines_of_a_process_are_those_that_logging_makes(
         direct.log(logger, level, message, args, dict(fields))
         logger.log(level, message, *args, extra=fields)
 
-    requests = [
-        {"method": "GET", "path": "/items/cup?token=hunter2"},
-        {"method": "HEAD", "path": "/items/cup"},
-        {"method": "GET", "path": "/nowhere", "User_Agent": "check/1.7"},
-        {"method": "GET", "path": "/items/" + 10_000 * "%E2%82%AC", "User_Agent": "\xff\xa0é"},
-        {"method": "BREW", "path": "/items", "User_Agent": ""},
-        {"method": "GET", "path": "/fail"},
-    ]
+    app = Application(Settings(), [Route("/socket", WebSocket), Route("/{status}", Fails)])
     monkeypatch.setattr(access_log, "direct", SimpleNamespace(log=log_twice))
     with configured_log() as log:
-        for request in requests:
-            await client.fetch(**request)
-        async with client.websocket("/socket"):
-            pass
-        await wait_until(lambda: not client.app.connections.websockets)
+        async with serving(app) as client, RawConnection(client.port) as connection:
+            for path in "/404?token=hunter2", "/499", "/500", f"/{1_000 * '%E2%82%AC'}", "/a/b":
+                await connection.get(path, User_Agent="\xff é \U0001f600")
+            for method in "HEAD", "BREW":
+                await client.fetch(method, "/404", User_Agent="")
+            connection.send_get("/404")
+            await connection.response()
+            async with client.websocket("/socket"):
+                pass
+            await wait_until(lambda: not client.app.connections.websockets)
         lines = [line for line in log.pop_lines() if '"logger":"access"' in line]
-    assert len(lines) == 2 * len(requests) + 4
     without_time = [re.sub(r'"timestamp":"[^"]+"', "", line) for line in lines]
     assert without_time[::2] == without_time[1::2]
-    assert '"websocket.close_code":' in lines[-1]
-    levels = {json.loads(line)["level"] for line in lines}
-    assert levels == {"info", "error"}
+    records = [json.loads(line) for line in lines[::2]]
+    statuses = [record["http.response.status_code"] for record in records]
+    assert statuses == [404, 499, 500, 500, 404, 404, 405, 404, 101, 101]
+    assert "websocket.close_code" in records[-1]

@@ -28,6 +28,7 @@ def log_access(
     if not access.isEnabledFor(level):
         return
     request = cast(Request, handler.request)
+    headers = request.headers
     fields = {
         "request_id": request.id,
         "http.request.method": request.method,
@@ -36,7 +37,8 @@ def log_access(
         "http.response.status_code": status,
         "http.response.body.size": request.response_size,
         "client.address": request.remote_ip,
-        "user_agent.original": request.headers.get("User-Agent"),
+        # `get` raises and catches an exception if there is none.
+        "user_agent.original": headers["User-Agent"] if "User-Agent" in headers else None,  # noqa: SIM401
         "duration_ms": round(1000 * (time.perf_counter() - request.start_time), 3),
     }
     if extra:

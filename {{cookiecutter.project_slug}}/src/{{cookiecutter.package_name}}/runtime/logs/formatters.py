@@ -34,9 +34,6 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, worker: int | None = 0) -> None:
         super().__init__()
         self._worker = worker
-        self._last_time = self._last_second = -1
-        self._prefix = self._last_timestamp = ""
-        """The last timestamp down to the second, and as a whole: busy processes repeat them."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = _fields(record)
