@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections import Counter
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 
 import pytest
@@ -262,9 +263,7 @@ def respond(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("paths", [["/quick/a"], ["/quick/a", "/quick/b", "/quick/c"]])
-async def test_client_that_has_no_more_to_ask_gets_its_responses(
-    paths: list[str], client: Client
-) -> None:
+async def test_client_that_has_no_more_to_ask_gets_its_responses(paths: list[str]) -> None:
     async with serving(gated_app(Gate())) as client, RawConnection(client.port) as connection:
         connection.send(requests(*paths))
         connection.send_eof()
@@ -312,13 +311,12 @@ async def test_slow_handler_has_any_time_while_its_client_waits() -> None:
     async with (
         serving(gated_app(gate, settings)) as client,
         RawConnection(client.port) as connection,
-        RawConnection(client.port) as idle,
     ):
         connection.send(requests("/slow/a"))
         await wait_until(lambda: gate.arrived)
-        for _ in range(2):  # the sweeps are over that would have closed it
-            await idle.read_to_end()
-            await idle.__aenter__()
+        for _ in range(2):
+            async with RawConnection(client.port) as idle:
+                await idle.read_to_end()  # so its time would be over, too
         gate.opened.set()
         assert (await connection.response()).json()["name"] == "a"
 
@@ -373,10 +371,11 @@ async def test_error_of_a_handler_that_is_told_is_logged(
 
 async def test_ids_never_get_to_another_request(log_records: list[Record]) -> None:
     gate = Gate()
-    async with serving(gated_app(gate)) as client:
-        connections = [RawConnection(client.port) for _ in range(3)]
+    async with serving(gated_app(gate)) as client, AsyncExitStack() as stack:
+        connections = [
+            await stack.enter_async_context(RawConnection(client.port)) for _ in range(3)
+        ]
         for number, connection in enumerate(connections):
-            await connection.__aenter__()
             connection.send(
                 requests("/slow/a", lines=f"X-Request-ID: {number}a\r\n")
                 + requests("/quick/b")
@@ -393,7 +392,6 @@ async def test_ids_never_get_to_another_request(log_records: list[Record]) -> No
             assert (first.json()["id"], third.json()["id"]) == (f"{number}a", f"{number}c")
             assert (await connection.response()).status == HTTPStatus.BAD_REQUEST
             seen.add(second.json()["id"])
-            await connection.__aexit__()
     ids = [record["request_id"] for record in log_records if record["logger"] != "asyncio"]
     assert len(seen) == 3
     assert Counter(ids).keys() >= {"0a", "0c", "1a", "1c", "2a", "2c", *seen}

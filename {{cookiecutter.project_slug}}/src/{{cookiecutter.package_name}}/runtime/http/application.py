@@ -178,7 +178,6 @@ class RequestDelegate(HTTPMessageDelegate):
 
     def refuse(self, error: RequestError) -> None:
         """Respond to a request whose body cannot be read, or is too large or too slow."""
-        self._delegate.on_connection_close()  # a handler that streams gets no more
         self._delegate = self._application.get_handler_delegate(
             self._request, Refused, {"error": error}
         )

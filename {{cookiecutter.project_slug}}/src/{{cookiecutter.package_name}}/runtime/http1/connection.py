@@ -69,7 +69,7 @@ class RefusingDelegate(Protocol):
     """A delegate that can respond to a request whose body cannot be read."""
 
     def refuse(self, error: RequestError) -> None:
-        """Respond with an error, through the exchange of the request."""
+        """Respond with an error, through the exchange; called after `on_connection_close`."""
 
 
 class Parameters:
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         self, parameters: Parameters, peer: Peer, *, closes_after_response: bool = False
     ) -> None:
         self.peer = peer
-        self.deadline = parameters.loop.time() + parameters.idle_timeout
+        self.deadline = math.inf
         """When the client has waited too long, on the clock of the event loop."""
         self.has_eof = False
         self._parameters = parameters
@@ -168,6 +168,7 @@ class Connection(asyncio.Protocol):
         # So pause_writing and resume_writing say exactly whether something is unsent.
         self._transport.set_write_buffer_limits(0)
         self._parameters.connections.open.add(self)
+        self.deadline = self._parameters.loop.time() + self._parameters.idle_timeout
 
     def data_received(self, data: bytes) -> None:
         is_unwanted = self._phase is RESPONSE and not self._body.is_complete
@@ -231,7 +232,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def closes_after_response(self) -> bool:
-        return self._closes_after_response or self._parameters.draining
+        return (
+            self._closes_after_response
+            or self._parameters.draining
+            or not self._body.is_complete  # an early response: the rest will not be read
+        )
 
     @property
     def is_draining(self) -> bool:
@@ -258,8 +263,9 @@ class Connection(asyncio.Protocol):
             # The connection has closed. Only now has the handler ended, too.
             self._parameters.connections.in_flight.discard(self)
             return
-        if not self._body.is_complete:
-            exchange.keep_alive = False  # the rest of the body is not wanted
+        if not self._body.is_complete:  # the rest of it is not wanted
+            exchange.keep_alive = False
+            self._phase, self.deadline = RESPONSE, math.inf
         if not self._is_sending:
             self._end_exchange(exchange)
 
@@ -310,7 +316,7 @@ class Connection(asyncio.Protocol):
             # Of Tornado; its message may repeat what the client has sent.
             part = "target or a header" if self._phase is Phase.HEAD else "body"
             self._refuse(RequestError(400, f"The {part} is malformed."))
-        except Exception:
+        except (Exception, asyncio.CancelledError):
             self._context.copy().run(logger.exception, "request failed")
             self._refuse(RequestError(500, "The cause is in the log of the service."))
         if self.has_eof and not self._pending:
@@ -351,7 +357,7 @@ class Connection(asyncio.Protocol):
         parameters.connections.in_flight.add(self)
         self._exchange = exchange
         self._body = head.body
-        self._expects_continue = head.expects_continue
+        self._expects_continue = head.expects_continue and not self._buffer
         self._skipped_line = False
         self._context = parameters.context.copy()
         self._delegate = parameters.delegate.start_request(self, exchange)
@@ -375,8 +381,10 @@ class Connection(asyncio.Protocol):
         if not self._buffer:
             self._send_continue()
             return False
-        piece, self._buffer = body.decode(self._buffer, self._parameters.max_piece_size)
-        _check_size(body, exchange)
+        try:
+            piece, self._buffer = body.decode(self._buffer, self._parameters.max_piece_size)
+        finally:  # too large comes before malformed, however the data was split
+            _check_size(body, exchange)
         if piece:
             received = self._context.run(self._delegate.data_received, piece)
             if received is not None:
@@ -450,8 +458,9 @@ class Connection(asyncio.Protocol):
         elif exchange.headers_sent:
             self.abort()
         elif self._phase is BODY and isinstance(self._delegate, RefusingDelegate):
-            self._phase = RESPONSE
+            self._phase, self.deadline = RESPONSE, math.inf
             exchange.keep_alive = False
+            _notify(self._context, self._delegate.on_connection_close)
             self._context.copy().run(self._delegate.refuse, error)
         else:
             self._forget_request()

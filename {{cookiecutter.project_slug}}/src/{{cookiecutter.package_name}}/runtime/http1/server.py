@@ -149,12 +149,12 @@ class HTTPServer:
     def _sweep(self) -> None:
         """Close the connections of slow clients. One timer for all costs less than one for each."""
         self._sweeper = None
+        if self._connections.open:
+            self._sweeper = self._loop.call_later(self._sweep_interval, self._sweep)
         now = self._loop.time()
         for connection in tuple(self._connections.open):
             if isinstance(connection, Connection):
                 connection.check_deadline(now)
-        if self._connections.open:
-            self._sweeper = self._loop.call_later(self._sweep_interval, self._sweep)
 
 
 def _remote_ip(connection: socket.socket, address: Any) -> str:

@@ -1,0 +1,237 @@
+"""The server: accepting, slow clients, and how everything is closed."""
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from runtime.http.application import Application
+from runtime.http.handler import Handler
+from runtime.http.routing import Route
+from runtime.http1.server import LINGER, HTTPServer
+from runtime.settings import Settings
+from runtime.testing import Record, serving, wait_until
+from tornado.netutil import bind_sockets, bind_unix_socket
+
+from ..support.access import access_lines
+from ..support.connections import RawConnection
+from ..support.sample_app import make_app
+
+SIZE = 20_000_000
+"""Bytes of a response that no buffer of the operating system holds."""
+
+
+class Waits(Handler):
+    """Responds as soon as the test lets it; records whether it was told that the client left."""
+
+    def initialize(self, arrived: asyncio.Event, released: asyncio.Event) -> None:
+        self.arrived, self.released = arrived, released
+
+    async def get(self) -> None:
+        self.arrived.set()
+        await self.released.wait()
+        self.reply({"waited": True})
+
+
+class Large(Handler):
+    def get(self) -> None:
+        self.finish(SIZE * b"a")
+
+
+class Gate:
+    """An application with a slow handler, which waits for `released`."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.arrived, self.released = asyncio.Event(), asyncio.Event()
+        self.app = Application(
+            settings or Settings(),
+            [
+                Route("/slow", Waits, arrived=self.arrived, released=self.released),
+                Route("/large", Large),
+            ],
+        )
+
+
+def errors(records: list[Record]) -> list[Record]:
+    return [record for record in records if record["level"] == "error"]
+
+
+@asynccontextmanager
+async def listening(app: Application) -> AsyncIterator[tuple[HTTPServer, socket.socket]]:
+    """A server, and a socket that listens, on which it does not accept."""
+    server = app.create_server()
+    [listener] = bind_sockets(0, "127.0.0.1")
+    with listener:
+        yield server, listener
+        await server.close_all_connections()
+
+
+# Accepting
+
+
+@pytest.mark.parametrize("request_", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_client_that_has_gone_before_it_is_accepted_leaves_nothing(
+    request_: bytes, log_records: list[Record]
+) -> None:
+    app = make_app(Settings())
+    async with listening(app) as (server, listener):
+        with socket.create_connection(listener.getsockname()) as gone:
+            gone.sendall(request_)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await wait_until(lambda: accept(server, listener))
+        await wait_until(lambda: not app.connections.open)
+        assert not app.connections.in_flight
+    assert errors(log_records) == []
+
+
+def accept(server: HTTPServer, listener: socket.socket) -> bool:
+    try:
+        server.accept(*listener.accept())
+    except BlockingIOError:
+        return False
+    return True
+
+
+async def test_socket_that_the_event_loop_does_not_take_is_closed() -> None:
+    app = make_app(Settings())
+    server = app.create_server()
+    connection = socket.socket(type=socket.SOCK_DGRAM)  # neither loop serves it
+    server.accept(connection, ("127.0.0.1", 0))
+    assert app.connections.open
+    await wait_until(lambda: not app.connections.open)
+    assert connection.fileno() == -1
+    await server.close_all_connections()
+
+
+async def test_client_of_a_unix_socket_has_an_address(
+    tmp_path: Path, log_records: list[Record]
+) -> None:
+    server = make_app(Settings()).create_server()
+    server.add_sockets([bind_unix_socket(str(tmp_path / "socket"))])
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    server.stop()
+    await server.close_all_connections()
+    assert [line["client.address"] for line in access_lines(log_records)] == ["0.0.0.0"]
+
+
+# Slow clients
+
+
+async def test_idle_connections_are_closed_again_and_again() -> None:
+    async with serving(make_app(Settings(idle_timeout=0.05))) as client:
+        for _ in range(2):  # the search for them ends when none is open, and begins anew
+            async with RawConnection(client.port) as first, RawConnection(client.port) as second:
+                await first.get("/")
+                assert await first.read_to_end() == b""
+                assert await second.read_to_end() == b""
+            await wait_until(lambda: not client.app.connections.open)
+
+
+async def test_blocked_event_loop_does_not_close_what_it_has_not_read() -> None:
+    app = make_app(Settings(idle_timeout=0.02))
+    async with listening(app) as (server, listener):
+        with socket.create_connection(listener.getsockname()):
+            await wait_until(lambda: accept(server, listener))
+            # Longer than the time-out, before the loop has begun to serve it.
+            time.sleep(0.05)  # noqa: ASYNC251
+            await asyncio.sleep(0)
+            assert app.connections.open
+            await wait_until(lambda: not app.connections.open)
+
+
+# Draining
+
+
+async def test_drain_serves_the_queued_connections() -> None:
+    app = make_app(Settings())
+    async with listening(app) as (server, listener):
+        port = listener.getsockname()[1]
+        async with (
+            RawConnection(port) as early,
+            RawConnection(port) as late,
+            RawConnection(port) as silent,
+        ):
+            early.send_get("/")
+            drain = asyncio.create_task(server.drain([listener]))
+            await wait_until(lambda: app.connections.open)
+            late.send_get("/")  # it could not know
+            for connection in early, late:
+                response = await connection.response()
+                assert (response.status, response.headers["Connection"]) == (200, "close")
+                assert await connection.read_to_end() == b""
+            assert await silent.read_to_end() == b""
+            await drain
+        assert not app.connections.open
+
+
+async def test_drain_waits_for_requests_in_flight() -> None:
+    gate = Gate()
+    async with serving(gate.app) as client, RawConnection(client.port) as connection:
+        connection.send_get("/slow")
+        await gate.arrived.wait()
+        drain = asyncio.create_task(client.server.drain([]))
+        done, _ = await asyncio.wait([drain], timeout=LINGER + 0.2)
+        assert not done
+        gate.released.set()
+        response = await connection.response()
+        assert (response.status, response.headers["Connection"]) == (200, "close")
+        await drain
+
+
+async def test_drain_waits_for_a_handler_whose_client_has_left(log_records: list[Record]) -> None:
+    gate = Gate()
+    async with serving(gate.app) as client, RawConnection(client.port) as connection:
+        connection.send_get("/slow")
+        await gate.arrived.wait()
+        connection.abort()
+        await wait_until(lambda: not client.app.connections.open)
+        drain = asyncio.create_task(client.server.drain([]))
+        done, _ = await asyncio.wait([drain], timeout=LINGER + 0.2)
+        assert not done
+        gate.released.set()
+        await drain
+    assert [line["message"] for line in access_lines(log_records)] == ["GET /slow 499"]
+
+
+async def test_drain_without_connections_ends_at_once() -> None:
+    server = make_app(Settings()).create_server()
+    begin = time.monotonic()
+    await server.drain([])
+    assert time.monotonic() - begin < LINGER
+
+
+# Closing
+
+
+async def test_closing_aborts_everything(log_records: list[Record]) -> None:
+    gate = Gate()
+    async with (
+        serving(gate.app) as client,
+        RawConnection(client.port) as idle,
+        RawConnection(client.port) as in_flight,
+        RawConnection(client.port) as sending,
+        RawConnection(client.port) as receiving,
+    ):
+        in_flight.send_get("/slow")
+        await gate.arrived.wait()
+        sending.send_get("/large")
+        await sending.read_until(b"\r\n\r\n")
+        receiving.send("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na")
+        await wait_until(lambda: len(client.app.connections.in_flight) == 3)
+        client.server.stop()
+        await client.server.close_all_connections()
+        assert not client.app.connections.open
+        assert await idle.read_to_end() == b""
+        assert await receiving.read_to_end() == b""
+        assert await in_flight.read_to_end() == b""
+        assert 0 < len(await sending.read_to_end()) < SIZE
+        gate.released.set()
+        await wait_until(lambda: not client.app.connections.in_flight)
+    assert errors(log_records) == []
