@@ -243,7 +243,7 @@ async def test_empty_line_before_a_request_is_ignored(client: Client) -> None:
 async def test_reading_stops_while_requests_enough_have_been_read() -> None:
     application = RecordingApplication()
     transport, _ = connect(application)
-    request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    request = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (2000 * b"a")
     count = MAX_READ_AHEAD // len(request) + 2
     for sent in range(count):
         assert not transport.is_paused

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from runtime.logs import direct
 from runtime.logs.context import field_source, request_id
-from runtime.logs.formatters import TextFormatter
+from runtime.logs.formatters import JsonFormatter
 
 from ..support.logs import MemoryHandler, configured_log
 
@@ -172,8 +172,11 @@ def test_filter_of_the_logger_is_obeyed_as_long_as_it_is_there() -> None:
         assert (len(handler.pop_lines()), handler.emitted) == (2, 0)
 
 
-def test_filter_of_the_handler_is_obeyed() -> None:
+@pytest.mark.parametrize("instead", [False, True])
+def test_filter_of_the_handler_is_obeyed(instead: bool) -> None:
     with configured_log() as handler:
+        if instead:
+            handler.filters.clear()
         handler.addFilter(Silence())
         log_one()
         assert handler.pop_lines() == []
@@ -216,12 +219,17 @@ def test_text_format_is_obeyed() -> None:
     assert line.endswith(": GET / 200 request_id='check-17' duration_ms=0.25\n")
 
 
+class Shouting(JsonFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).upper()
+
+
 def test_own_format_is_obeyed() -> None:
     with configured_log() as handler:
-        handler.setFormatter(TextFormatter())
+        handler.setFormatter(Shouting())
         log_one()
         [line] = handler.pop_lines()
-    assert line.endswith(": GET / 200 request_id='check-17' duration_ms=0.25\n")
+    assert '"MESSAGE":"GET / 200"' in line
 
 
 def test_own_handler_instead_of_ours_gets_the_record() -> None:
