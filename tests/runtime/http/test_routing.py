@@ -1,6 +1,7 @@
 """Path templates, and the arguments of handlers."""
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 from runtime.http.application import Application
@@ -8,6 +9,7 @@ from runtime.http.handler import Handler
 from runtime.http.routing import Route
 from runtime.settings import Settings
 from runtime.testing import Record, response_json, serving
+from tornado.routing import PathMatches, Rule
 from tornado.web import StaticFileHandler
 
 from ..support.access import access_lines
@@ -98,6 +100,9 @@ async def test_handler_of_tornado_serves_files_under_a_route(
         (["/{x*}", "/a"], "/{x*}"),
         (["/a", "/a"], "/a"),
         (["/b/{x}", "/a"], "/a"),
+        (["/a{x}", "/a"], "/a"),
+        (["/a{x*}", "/a{y}", "/a"], "/a{x*}"),
+        (["/b", "/a/{x}", "/{x}", "/a"], "/{x}"),
     ],
 )
 async def test_route_with_a_placeholder_is_not_overtaken(routes: list[str], expected: str) -> None:
@@ -112,3 +117,19 @@ async def test_handlers_of_a_host_come_first() -> None:
     application.add_handlers("127.0.0.1", [Route("/", ShowArguments, number=1)])
     async with serving(application) as client:
         assert response_json(await client.get("/")) == {"number": 1}
+
+
+async def test_rule_of_tornado_may_stand_between_routes() -> None:
+    rule = Rule(PathMatches("/a.*"), ShowArguments, {"number": 1})
+    routes = [Route("/b", ShowArguments, number=0), rule, Route("/{x*}", ShowArguments, number=2)]
+    async with serving(Application(Settings(), cast(list[Route], routes))) as client:
+        found = [response_json(await client.get(path)) for path in ("/b", "/ab", "/c/d")]
+    assert found == [{"number": 0}, {"number": 1}, {"number": 2}]
+
+
+async def test_route_is_found_among_many(log_records: list[Record]) -> None:
+    routes = [Route(f"/r{number}/{{x}}", ShowSegments) for number in range(200)]
+    async with serving(app(*routes)) as client:
+        assert response_json(await client.get("/r199/1")) == {"x": "1"}
+        assert (await client.get("/r200/1")).code == 404
+    assert [line["http.route"] for line in access_lines(log_records)] == ["/r199/{x}", "none"]

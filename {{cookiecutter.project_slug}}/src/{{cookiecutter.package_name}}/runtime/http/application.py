@@ -33,7 +33,7 @@ from .hooks import RequestHooks, call_each, overriding
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
-from .routing import Route, static_routes
+from .routing import Route, RouteTable
 
 WEBSOCKET_PING_INTERVAL = 30
 """Seconds between two pings of an open WebSocket; without a pong it is closed."""
@@ -73,7 +73,7 @@ class Application(web.Application):
             "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
         }
         super().__init__(list(routes), **(defaults | tornado_settings))
-        self._static_routes = static_routes(routes)
+        self._route_table = RouteTable(routes)
         self.config = settings
         self.resources = Resources()
         self.declared_resources = tuple(resources)
@@ -116,15 +116,15 @@ class Application(web.Application):
         return delegate
 
     def _find_handler(self, request: Request) -> HTTPMessageDelegate:
-        route = self._static_routes.get(request.path)
-        if not route:
+        found = self._route_table.find(request)
+        if not found:
             return cast(HTTPMessageDelegate, self.find_handler(request))
-        request.route = request.path
-        return self.get_handler_delegate(request, route.target, route.target_kwargs)
+        route, arguments = found
+        return self.get_handler_delegate(request, route.target, route.target_kwargs, **arguments)
 
     def add_handlers(self, host_pattern: str, host_handlers: Any) -> None:
         """Add handlers for a host, which come before the others."""
-        self._static_routes = {}
+        self._route_table = RouteTable(())
         super().add_handlers(host_pattern, host_handlers)
 
     def log_request(self, handler: web.RequestHandler) -> None:

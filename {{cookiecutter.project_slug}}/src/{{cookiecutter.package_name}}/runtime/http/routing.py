@@ -37,30 +37,56 @@ class PathTemplate(PathMatches):
     def __init__(self, template: str) -> None:
         super().__init__(_PLACEHOLDER.sub(_placeholder_regex, re.escape(template)))
         self.template = template
-        self.is_static = not _PLACEHOLDER.search(re.escape(template))
-        """Whether it matches one path only, which is the template."""
+        self._is_static = not _PLACEHOLDER.search(re.escape(template))
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        match = super().match(request)
+        if self._is_static:
+            match: dict[str, Any] | None = {} if request.path == self.template else None
+        else:
+            match = super().match(request)
         if match is not None:
             cast(Request, request).route = self.template
         return match
 
+    @property
+    def first_segment(self) -> str | None:
+        """What every path that matches begins with, up to the second slash; None if that varies."""
+        segment = _first_segment(self.template)
+        return None if "{" in segment else segment
 
-def static_routes(routes: Sequence[Rule]) -> dict[str, Rule]:
-    """Return the routes that can be found by their paths, because no route before them matches."""
-    found: dict[str, Rule] = {}
-    others: list[PathTemplate] = []
-    for route in routes:
-        template = route.matcher
-        if not isinstance(template, PathTemplate):
-            break  # it may match anything
-        path = template.template
-        if not template.is_static:
-            others.append(template)
-        elif not any(other.regex.match(path) for other in others):
-            found.setdefault(path, route)
-    return found
+
+class RouteTable:
+    """Finds the route of a path: the first one that matches, among those that can match.
+
+    Tornado tries one route after the other, which takes long if there are hundreds.
+    """
+
+    def __init__(self, routes: Sequence[Rule]) -> None:
+        self._by_segment: dict[str, list[Rule]] = {}
+        self._others: list[Rule] = []
+        """The routes whose first segment varies."""
+        for route in routes:
+            if not isinstance(route.matcher, PathTemplate):
+                break  # it may match anything; Tornado finds it and what comes behind it
+            segment = route.matcher.first_segment
+            if segment is None:
+                self._others.append(route)
+                for candidates in self._by_segment.values():
+                    candidates.append(route)
+            else:
+                self._by_segment.setdefault(segment, self._others.copy()).append(route)
+
+    def find(self, request: Request) -> tuple[Rule, dict[str, Any]] | None:
+        """Return the route, and the arguments that its template gives; None if none matches."""
+        for route in self._by_segment.get(_first_segment(request.path), self._others):
+            arguments = route.matcher.match(request)
+            if arguments is not None:
+                return route, arguments
+        return None
+
+
+def _first_segment(path: str) -> str:
+    return path[1:].partition("/")[0]
 
 
 def _placeholder_regex(placeholder: re.Match[str]) -> str:
