@@ -5,7 +5,6 @@ That counts for the access line, for which every request pays.
 """
 
 import logging
-import os
 import time
 from types import FunctionType
 from typing import Any
@@ -29,7 +28,7 @@ def log(
     if target := _only_target(logger, level):
         handler, formatter = target
         try:
-            line = _line(formatter, logger, level, message % args, fields)
+            line = _line(formatter, handler.pid, logger, level, message % args, fields)
         except Exception:  # noqa: S110 - `logging` can report it
             pass
         else:
@@ -40,6 +39,7 @@ def log(
 
 def _line(
     formatter: JsonFormatter,
+    pid: int,
     logger: logging.Logger,
     level: int,
     message: str,
@@ -47,9 +47,7 @@ def _line(
 ) -> bytes:
     add_context(fields)
     level_name = logging.getLevelName(level)
-    return (
-        formatter.line(time.time(), level_name, logger.name, os.getpid(), message, fields) + b"\n"
-    )
+    return formatter.line(time.time(), level_name, logger.name, pid, message, fields) + b"\n"
 
 
 def _only_target(

@@ -73,7 +73,6 @@ class NonBlockingHandler(BufferedHandler):
         self._lock = lock
         self._pending = b""
         self._mid_line = False
-        self._pid = os.getpid()
         if path:
             os.close(open_log(path))  # fail now if it cannot be opened
 
@@ -90,7 +89,7 @@ class NonBlockingHandler(BufferedHandler):
 
     def try_flush(self) -> bool:
         """Write what can be written without blocking. Return whether that was everything."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             return True  # a forked child has a copy of the parent's lines
         # New lines are taken only when the pending ones are written, so that BUFFER_LIMIT applies.
         self._pending = self._pending or self.pop_all()

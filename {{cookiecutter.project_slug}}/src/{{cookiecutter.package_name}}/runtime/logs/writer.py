@@ -36,6 +36,8 @@ class BufferedHandler(logging.Handler):
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
+        self.pid = os.getpid()
+        """The process that writes. To ask for it would be a system call for each access line."""
         self._path = path
         # Not the handler's own lock: `logging.shutdown` holds that while it waits in `close`.
         # Reentrant, because garbage collection can happen in between, and log something.
