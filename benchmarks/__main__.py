@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import cpu, faults, nginx, pictures, reload, series, startup, toolchain
+from . import cpu, faults, nginx, pictures, readme, reload, series, startup, toolchain
 from .bench import Bench, Effort
 from .environments import FOLDER, BenchmarkError, needs
 from .figures import Figure, Row
@@ -125,8 +125,12 @@ def main() -> int:
         prepare()
         # What is measured quickly is no figure for anybody.
         folder = FOLDER / "results" if arguments.quick else RESULTS
-        effort = Effort.quick() if arguments.quick else Effort()
-        return 0 if run(Bench(effort), names, folder) or arguments.quick else 1
+        if arguments.quick:
+            run(Bench(Effort.quick()), names, folder)
+            return 0
+        kept = run(Bench(Effort()), names, folder)
+        readme.update(ROWS.values(), load_results(folder / "figures.json"))
+        return 0 if kept else 1
     except BenchmarkError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

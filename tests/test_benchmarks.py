@@ -21,6 +21,7 @@ from benchmarks import (
     measure,
     nginx,
     process,
+    readme,
     regression,
     report,
     series,
@@ -47,6 +48,29 @@ def bench() -> Bench:
 
 
 # Figures
+
+
+def test_figures_of_the_readme_are_those_measured_last() -> None:
+    results = report.load_results(__main__.RESULTS / "figures.json")
+    assert results.keys() >= set(__main__.ROWS) - __main__.ONLY_BY_NAME
+    [found] = readme.TABLE.finditer(readme.README.read_text("utf-8"))
+    assert found[0] == found[1] + readme.table(__main__.ROWS.values(), results) + found[2]
+
+
+def test_table_of_the_readme_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("a\n<!-- make bench writes this table -->\nold\n<!-- end -->\nb\n")
+    row = Row("speed", "time of this / of that", RATIO, 0.5)
+    readme.update([row, Row("other", "never measured", "s")], {"speed": {"median": 0.456}}, path)
+    assert path.read_text().splitlines() == [
+        "a",
+        "<!-- make bench writes this table -->",
+        "| measured side by side | median | must be |",
+        "|---|---|---|",
+        "| time of this / of that | 0.46× | ≤ 0.50× |",
+        "<!-- end -->",
+        "b",
+    ]
 
 
 def test_ratios_are_taken_round_by_round() -> None:
