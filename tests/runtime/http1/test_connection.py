@@ -121,6 +121,19 @@ async def test_headers_are_limited_to_16_kib(client: Client) -> None:
         assert b" 200 " not in await connection.read_to_end()
 
 
+@pytest.mark.parametrize(("line", "status"), [("A: b\n", 400), ("A: b", 431), ("A b", 431)])
+async def test_head_that_is_too_large_is_refused_wherever_it_is_split(
+    line: str, status: int
+) -> None:
+    start = f"GET / HTTP/1.1\r\nHost: a\r\n{line}"
+    data = f"{start}\r\nC: {16 * 1024 * 'd'}\r\n\r\n".encode()
+    for place in 10, len(start), len(start) + 1, 16384, 16385, len(data) - 1, len(data):
+        transport, _ = connect(RecordingApplication())
+        transport.feed(data[:place])
+        transport.feed(data[place:])
+        assert transport.sent.startswith(f"HTTP/1.1 {status} ".encode()), place
+
+
 async def test_idle_connection_is_closed_after_idle_timeout() -> None:
     async with (
         serving(make_app(Settings(idle_timeout=0.05))) as client,

@@ -227,6 +227,16 @@ def test_incomplete_head_that_is_too_large_is_refused() -> None:
     assert caught.value.status == 431
 
 
+@pytest.mark.parametrize(("place", "status"), [(0, 400), (16383, 400), (16384, 431)])
+def test_reason_does_not_depend_on_how_much_of_a_head_is_there(place: int, status: int) -> None:
+    data = place * b"a" + b"\n" + 20_000 * b"a"
+    for end in place + 1, 16385, len(data):
+        if status == 400 or end > 16384:
+            with pytest.raises(RequestError) as caught:
+                check_incomplete(data[:end])
+            assert caught.value.status == status
+
+
 def test_reason_repeats_nothing_of_the_request() -> None:
     for bad in (
         GOOD.replace("GET /", "GET /secret #"),

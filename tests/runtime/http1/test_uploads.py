@@ -81,13 +81,14 @@ def errors(records: list[Record]) -> list[Record]:
 
 
 async def refused(connection: RawConnection, status: int) -> RawResponse:
-    """Read a problem with this status, and then the end of the connection."""
+    """Read a problem with this status, and then the end of the connection; close it, too."""
     response = await connection.response()
     assert response.status == status
     assert response.headers["Content-Type"] == "application/problem+json"
     assert response.headers["Connection"] == "close"
     assert response.json()["request_id"] == response.headers["X-Request-ID"]
     assert await connection.read_to_end() == b""
+    connection.send_eof()
     return response
 
 

@@ -27,7 +27,7 @@ from .defaults import DefaultHeaders
 from .detached import DetachedStream, closed_stream
 from .errors import RequestError
 from .exchange import Exchange, Peer
-from .head import HEAD_END, MAX_HEAD_SIZE, Head, check_incomplete, head_too_large, parse_head
+from .head import HEAD_END, MAX_HEAD_SIZE, Head, check_incomplete, parse_head
 from .refusal import refusal
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -342,11 +342,9 @@ class Connection(asyncio.Protocol):
             self._skipped_line = True
             data = self._buffer = data[2:]
         end = data.find(HEAD_END) + len(HEAD_END)
-        if end < len(HEAD_END):
+        if end < len(HEAD_END) or end > MAX_HEAD_SIZE:
             check_incomplete(data)
             return False
-        if end > MAX_HEAD_SIZE:
-            raise head_too_large()
         self._buffer = data[end:]
         self._begin(parse_head(data[:end]))
         return True

@@ -94,27 +94,25 @@ def _parse_fields(text: str) -> tuple[HTTPHeaders, dict[str, str]]:
 
 
 def check_incomplete(data: bytes) -> None:
-    """Check the beginning of a head, of which more will come. Raises `RequestError`.
+    """Check the beginning of a head, of which more will come, or too much. Raises `RequestError`.
 
     So a client that ends its lines in a bare line feed, and waits, is told at once.
     """
-    if len(data) > MAX_HEAD_SIZE:
-        raise head_too_large()
     if data.startswith(b"\r\n"):
         raise RequestError(400, MALFORMED_REQUEST_LINE)
-    pairs = data.count(b"\r\n")
-    if data.count(b"\n") != pairs or data.count(b"\r") - data.endswith(b"\r") != pairs:
+    first = data[:MAX_HEAD_SIZE]  # so the reason does not depend on how the head was split
+    pairs = first.count(b"\r\n")
+    if first.count(b"\n") != pairs or first.count(b"\r") - first.endswith(b"\r") != pairs:
         raise RequestError(400, BARE_LINE_END)
-
-
-def head_too_large() -> RequestError:
-    """Return the error of a head that is larger than `MAX_HEAD_SIZE`."""
-    return RequestError(431, f"Request line and headers may have at most {MAX_HEAD_SIZE} bytes.")
+    if len(data) > MAX_HEAD_SIZE:
+        raise RequestError(431, f"Request line and headers may have at most {MAX_HEAD_SIZE} bytes.")
 
 
 def _explain(text: str) -> str:
     """Say what is wrong with a head, without repeating it."""
     lines = text.split("\r\n")
+    if not lines[0]:
+        return MALFORMED_REQUEST_LINE
     if "\n" in "".join(lines) or "\r" in "".join(lines):
         return BARE_LINE_END
     if not _REQUEST_LINE.fullmatch(f"{lines[0]}\r\n"):
