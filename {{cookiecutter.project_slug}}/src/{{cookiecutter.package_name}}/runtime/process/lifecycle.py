@@ -26,6 +26,7 @@ from ..extensions import Extension, ServiceInfo
 from ..http.application import Application
 from ..settings import Settings
 from ..status import HEARTBEAT_INTERVAL, State, StateReporter, WorkerStatus
+from .exiting import exit_now
 from .lag import Lag
 from .sockets import listen
 
@@ -184,7 +185,7 @@ class Lifecycle:
             len(self._connections.websockets),
         )
         logging.shutdown()
-        os._exit(exit_code)
+        exit_now(exit_code)
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

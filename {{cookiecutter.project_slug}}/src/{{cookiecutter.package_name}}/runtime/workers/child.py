@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import SettingsError, StartupError
+from ..process.exiting import exit_now
 from ..status import ADMIN_SLOT
 from .scoreboard import Row
 from .signals import SignalQueue
@@ -186,7 +187,7 @@ def _run_and_exit(run: Callable[[], None], channel: socket.socket) -> NoReturn:
     finally:
         with suppress(Exception):
             sys.stdout.flush()
-        os._exit(code)
+        exit_now(code)
 
 
 def reap() -> Iterator[tuple[int, int]]:
