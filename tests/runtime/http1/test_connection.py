@@ -5,6 +5,7 @@ import re
 import socket
 from collections import Counter
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from http import HTTPStatus
 
 import pytest
@@ -409,6 +410,34 @@ async def test_ids_never_get_to_another_request(log_records: list[Record]) -> No
     assert len(seen) == 3
     assert Counter(ids).keys() >= {"0a", "0c", "1a", "1c", "2a", "2c", *seen}
     assert set(Counter(ids).values()) == {1}
+
+
+LEAK = ContextVar("LEAK", default="nothing")
+
+
+class Leaks(Handler):
+    """Sets a context variable wherever it can, and responds with what it was before."""
+
+    def initialize(self) -> None:
+        self.before = LEAK.get()
+        LEAK.set("initialize")
+
+    async def get(self) -> None:
+        LEAK.set("get")
+        await asyncio.sleep(0)
+        self.reply(self.before)
+        LEAK.set("get, after the response")
+
+
+async def test_context_variables_never_get_to_another_request() -> None:
+    request = requests("/")
+    async with serving(Application(Settings(), [Route("/", Leaks)])) as client:
+        for _ in range(2):
+            async with RawConnection(client.port) as connection:
+                for pipelined in request, 3 * request, request:
+                    connection.send(pipelined)
+                    for _ in range(pipelined.count("GET")):
+                        assert (await connection.response()).json() == "nothing"
 
 
 async def test_connection_of_http_1_0_is_reused_if_the_client_asks_for_it(client: Client) -> None:

@@ -87,6 +87,14 @@ async def test_framing(
     assert transport.is_closing() or is_served(transport)
 
 
+async def test_body_without_length_ends_with_the_connection_in_http_1_0() -> None:
+    exchange, transport = begin("GET", "1.0", "keep-alive")
+    write_head(exchange, body=b"ab")
+    exchange.finish()
+    assert split(transport.sent) == (["HTTP/1.1 200 Reason", "Connection: close"], b"ab")
+    assert transport.is_closing()
+
+
 async def test_body_is_chunked_as_it_is_written() -> None:
     exchange, transport = begin()
     write_head(exchange, body=b"ab")

@@ -134,7 +134,9 @@ async def test_idle_connections_are_closed_again_and_again() -> None:
             await wait_until(lambda: not client.app.connections.open)
 
 
-async def test_blocked_event_loop_does_not_close_what_it_has_not_read() -> None:
+async def test_blocked_event_loop_does_not_close_what_it_has_not_read(
+    log_records: list[Record],
+) -> None:
     app = make_app(Settings(idle_timeout=0.02))
     async with listening(app) as (server, listener):
         with socket.create_connection(listener.getsockname()):
@@ -144,6 +146,7 @@ async def test_blocked_event_loop_does_not_close_what_it_has_not_read() -> None:
             await asyncio.sleep(0)
             assert app.connections.open
             await wait_until(lambda: not app.connections.open)
+    assert errors(log_records) == []
 
 
 # Draining

@@ -160,6 +160,15 @@ async def test_continue_is_not_sent_behind_a_response() -> None:
         await refused(connection, 401)
 
 
+async def test_continue_is_not_sent_behind_the_head_of_a_response() -> None:
+    transport, _ = connect(app(prepare=lambda handler: handler.flush()))
+    transport.feed(head(3, "Expect: 100-continue").encode())
+    await wait_until(lambda: b" 200 " in transport.sent)
+    transport.feed(b"abc")
+    await wait_until(lambda: transport.sent.endswith(b"0\r\n\r\n"))
+    assert CONTINUE not in transport.sent
+
+
 async def test_continue_waits_until_a_handler_wants_the_body() -> None:
     prepared, released = asyncio.Event(), asyncio.Event()
 
@@ -246,10 +255,11 @@ async def test_nothing_of_the_body_gets_to_a_handler_that_has_responded() -> Non
     transport.block()  # so the response is not sent at once
     transport.feed(head(500).encode())
     await wait_until(lambda: b" 200 " in transport.sent)
-    for piece in 250, 250, 10:
+    for piece in 250, 250, 100_000, 10:
         transport.feed(piece * b"b")
         await asyncio.sleep(0)
     assert not transport.is_closing()
+    assert not transport.is_paused  # nobody waits for it
     transport.unblock()
     await wait_until(lambda: transport.has_written_eof)
     assert received == []
@@ -406,6 +416,29 @@ async def test_malformed_body_is_refused_and_its_handler_told(log_records: list[
     assert handlers[0].is_closed
     [line] = access_lines(log_records)
     assert (line["http.route"], line["http.response.status_code"]) == ("/", 400)
+    assert errors(log_records) == []
+
+
+async def test_malformed_body_behind_the_head_of_a_response_closes(
+    log_records: list[Record],
+) -> None:
+    handlers: list[Streams] = []
+
+    def prepare(handler: Streams) -> Awaitable[None]:
+        handlers.append(handler)
+        return handler.flush()
+
+    async with (
+        serving(app(prepare=prepare)) as client,
+        RawConnection(client.port) as connection,
+    ):
+        connection.send(head(None))
+        await connection.read_until(b"\r\n\r\n")
+        connection.send("nonsense\r\n")
+        assert await connection.read_to_end() == b""  # neither an end nor another response
+        await wait_until(lambda: not client.app.connections.open)
+        assert not client.app.connections.in_flight
+    assert handlers[0].is_closed
     assert errors(log_records) == []
 
 

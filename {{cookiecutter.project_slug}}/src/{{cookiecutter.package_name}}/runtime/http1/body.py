@@ -152,8 +152,4 @@ def _line(data: bytes, start: int, detail: str, limit: int = MAX_SIZE_LINE) -> t
     line = data[start : end or None]
     if len(line) > limit or b"\r" in line[:-2] or (end and not line.endswith(b"\r\n")):
         raise RequestError(400, detail)
-    if not end:
-        if line[-2:-1] == b"\r":
-            raise RequestError(400, detail)
-        return b"", start
-    return line, end
+    return (line, end) if end else (b"", start)
