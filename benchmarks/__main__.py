@@ -110,6 +110,8 @@ def prepare() -> None:
     def leave(signum: int, frame: object) -> NoReturn:
         raise SystemExit(128 + signum)
 
+    # A shell may have started this in the background, with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Like Ctrl-C: whatever was started is stopped.
     signal.signal(signal.SIGTERM, leave)
 

@@ -88,7 +88,7 @@ def test_counters_are_exact_whatever_happens_to_workers(run: Starter, project: P
     with prometheus(project, run.folder, service) as watching:
         with Load(service.port, [*MIX, "/nowhere"]) as load:
             for number in range(1, 7):
-                until(lambda: load.answered >= 1_500 * number, "requests")  # noqa: B023
+                until(lambda: load.answered >= 3_000 * number, "requests")  # noqa: B023
                 if number % 2:
                     slot = number // 2
                     victim = service.processes()[slot]
@@ -98,7 +98,7 @@ def test_counters_are_exact_whatever_happens_to_workers(run: Starter, project: P
                 else:
                     reload(service)
                 until(lambda: {*service.workers(3)} <= {*load.by_pid}, "an answer of each worker")
-            until(lambda: load.answered >= 10_000, "10,000 requests")
+            until(lambda: load.answered >= 20_000, "20,000 requests")
         watching.wait_for_scrape()
         counted = watching.value(f"sum({REQUESTS})")
         restarts = watching.query("worker_restarts_total")
