@@ -39,7 +39,7 @@ import json, sys
 from tests.running.harness import until
 from tests.running.load import Load
 
-with Load(int(sys.argv[1]), ["/greetings/Ada"]) as load:
+with Load(int(sys.argv[1]), ["/greetings/Ada"], pause=0.02) as load:
     until(lambda: load.answered > 100, "answers")
     print(flush=True)
     sys.stdin.read()
