@@ -60,7 +60,7 @@ def test_rows_are_printed_and_kept(tmp_path: Path) -> None:
         assert 0.1 < median < 10
         assert len(results[name]["values"]) == 2
         assert re.search(rf"^{name} .* {median:.2f}× ", output, re.M), output
-    assert processes_of(tmp_path) == []
+    until(lambda: not processes_of(tmp_path), "the end of all processes")
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -71,4 +71,4 @@ def test_interrupted_run_leaves_no_process(tmp_path: Path, signum: int, code: in
         process.send_signal(signum)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == code, output
-    assert processes_of(tmp_path) == []
+    until(lambda: not processes_of(tmp_path), "the end of all processes")
