@@ -186,25 +186,20 @@ def test_dev_restarts_at_a_change(
     assert greeting() == '{"message":"Hello, Ada!"}'
     text = model.read_text()
 
-    def save(changed: str, expected: str) -> None:
-        def served() -> bool:
+    def save(changed: str, is_seen: Callable[[], bool]) -> None:
+        def saved() -> bool:
             # Again and again: what is saved before Tornado first looks goes unseen.
             model.write_text(changed)
             time.sleep(2)
-            return greeting() == f'{{"message":"{expected}, Ada!"}}'
+            return is_seen()
 
-        until(served, f"{expected!r} is served")
+        until(saved, f"{changed!r} is seen")
 
-    save(text.replace('"Hello"', '"Good evening"'), "Good evening")
-
+    evening = text.replace('"Hello"', '"Good evening"')
+    save(evening, lambda: greeting() == '{"message":"Good evening, Ada!"}')
     # A mistake is shown, and mending it is enough.
-    def shown() -> bool:
-        model.write_text("this is no Python\n")
-        time.sleep(2)
-        return "SyntaxError" in dev.seen
-
-    until(shown, "the mistake on the terminal")
-    save(text, "Hello")
+    save("this is no Python\n", lambda: "SyntaxError" in dev.seen)
+    save(text, lambda: greeting() == '{"message":"Hello, Ada!"}')
     dev.press("\x03")
     dev.wait()
     assert not is_open(port)

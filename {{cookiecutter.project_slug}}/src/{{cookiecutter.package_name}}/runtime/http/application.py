@@ -130,7 +130,7 @@ class Application(web.Application):
     def log_request(self, handler: web.RequestHandler) -> None:
         """Tornado calls this once for each response."""
         if cast(Request, handler.request).exchange.client_left:
-            # Whether it has heard the response, nobody knows.
+            # Whether the response has arrived is unknown.
             handler.set_status(*CLIENT_CLOSED_REQUEST)
         if "log_function" in self.settings:
             super().log_request(handler)

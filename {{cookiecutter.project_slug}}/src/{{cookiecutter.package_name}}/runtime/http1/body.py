@@ -7,6 +7,7 @@ import re
 from typing import Protocol
 
 from .errors import RequestError
+from .grammar import TOKEN, VALUE
 
 MAX_PIECE_SIZE = 64 * 1024
 """Bytes of a body that are passed on at once; as in Tornado."""
@@ -16,8 +17,8 @@ MAX_OVERHEAD = 16 * 1024
 """Bytes of all extensions of a body, and of all its trailer fields."""
 
 # Source: RFC 9112, 7.1.
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?)\r\n")
-_TRAILER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[\t\x20-\x7e\x80-\xff]*+\r\n")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;%b)?)\r\n" % VALUE.encode())
+_TRAILER_LINE = re.compile(rf"({TOKEN}):{VALUE}\r\n".encode())
 # Source: RFC 9110, 6.5.1. Some programs would use them, others not, and so understand a request
 # differently.
 _FORBIDDEN_TRAILERS = {

@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol):
         for future in self._waiting:
             if not future.done():
                 future.set_exception(StreamClosedError(real_error=error))
-                future.exception()  # whether anybody looks is not our business
+                future.exception()  # otherwise asyncio logs it if no handler awaits it
         self._waiting = []
         if exchange and not exchange.is_finished:
             is_responding = phase is RESPONSE
@@ -314,7 +314,7 @@ class Connection(asyncio.Protocol):
             self._refuse(error)
         except HTTPInputError:
             # Of Tornado; its message may repeat what the client has sent.
-            part = "target or a header" if self._phase is Phase.HEAD else "body"
+            part = "target or a header" if self._phase is HEAD else "body"
             self._refuse(RequestError(400, f"The {part} is malformed."))
         except (Exception, asyncio.CancelledError):
             self._context.copy().run(logger.exception, "request failed")
@@ -412,7 +412,7 @@ class Connection(asyncio.Protocol):
             future.exception()  # the connection has closed meanwhile
 
     def _set_reading(self) -> None:
-        """Read only if there is room: while somebody else is waited for, the client has to wait."""
+        """Read only if there is room: while the handler is busy, the client has to wait."""
         is_full = self._phase is RESPONSE and len(self._buffer) > MAX_READ_AHEAD
         wants_more = not self._pending and not is_full
         if wants_more != self._is_reading and not self.is_closed and not self.has_eof:
@@ -489,16 +489,9 @@ class Connection(asyncio.Protocol):
     def _handle_eof(self) -> None:
         """Close unless a response is on its way."""
         if self._phase is BODY:
-            self._tell_delegate_of_close()
-            self.abort()
+            self.abort()  # then `connection_lost` tells the delegate
         elif self._phase in (HEAD, DISCARDING):
             self._transport.close()
-
-    def _tell_delegate_of_close(self) -> None:
-        context, delegate = self._context, self._delegate
-        self._phase = CLOSED
-        self._forget_request()
-        _notify(context, delegate.on_connection_close)
 
 
 def _notify(context: Context, on_connection_close: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ NO_BODY_STATUSES = frozenset((204, 304))
 """Statuses of responses without a body, beside those below 200."""
 LAST_CHUNK = b"0\r\n\r\n"
 OWN_HEADERS = frozenset(("Connection", "Server", "Transfer-Encoding", "X-Request-Id"))
-"""Headers that the exchange writes itself, or leaves out: what serves is nobody's business."""
+"""Headers that the exchange writes itself, or leaves out: clients need not know the server."""
 
 
 class Peer:

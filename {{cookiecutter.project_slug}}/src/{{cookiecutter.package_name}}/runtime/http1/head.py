@@ -17,6 +17,7 @@ from tornado.httputil import HTTPHeaders, RequestStartLine
 
 from .body import Body, ChunkedBody, FixedBody
 from .errors import RequestError
+from .grammar import TOKEN, VALUE
 
 MAX_HEAD_SIZE = 16 * 1024
 """Bytes of a request line and its header fields."""
@@ -27,11 +28,10 @@ HEAD_END = b"\r\n\r\n"
 BARE_LINE_END = "Lines end in CR LF, and contain no other CR or LF."
 MALFORMED_REQUEST_LINE = "The request line is malformed: method, target and HTTP/1.1 or HTTP/1.0."
 
-# Source: RFC 9110 and 9112. Values are Latin-1; no control characters but the tab.
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # noqa: S105 - the name in the RFC
-_FIELD = rf"{_TOKEN}:[\t\x20-\x7e\x80-\xff]*+\r\n"
-_HEAD = re.compile(rf"({_TOKEN}) ([!-~]++) HTTP/1\.([01])\r\n((?:{_FIELD})*+)\r\n")
-_REQUEST_LINE = re.compile(rf"{_TOKEN} [!-~]++ HTTP/1\.[01]\r\n")
+# Source: RFC 9110 and 9112.
+_FIELD = rf"{TOKEN}:{VALUE}\r\n"
+_HEAD = re.compile(rf"({TOKEN}) ([!-~]++) HTTP/1\.([01])\r\n((?:{_FIELD})*+)\r\n")
+_REQUEST_LINE = re.compile(rf"{TOKEN} [!-~]++ HTTP/1\.[01]\r\n")
 # A path, perhaps with a query (RFC 3986), or the asterisk of OPTIONS.
 _CHARACTER = r"(?:[!$&-;=@-Z\[\]_a-z~|^{}]|%[0-9A-Fa-f]{2})"
 _QUERY = rf"(?:\?(?:\?|{_CHARACTER})*+)?"

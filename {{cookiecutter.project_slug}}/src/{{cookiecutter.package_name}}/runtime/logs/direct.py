@@ -1,4 +1,4 @@
-"""Log without `logging`, where nobody can tell the difference.
+"""Log without `logging`, where that makes no difference.
 
 A `LogRecord`, and all that handles it, costs several times as much as the line that it becomes.
 That counts for the access line, for which every request pays.

@@ -9,5 +9,5 @@ _first = threading.Lock()
 
 def exit_now(code: int) -> NoReturn:
     """Exit with a code. If two threads do it at the same time, the first one decides."""
-    _first.acquire()  # and never released: whoever comes later waits for the end
+    _first.acquire()  # never released: a later thread waits for the end
     os._exit(code)
