@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.logs import formatters
@@ -53,7 +53,11 @@ def log(handler: logging.Handler, *messages: str, level: int = logging.INFO) -> 
 
 def lines(*paths: Path) -> list[str]:
     """Return the lines of files; those that do not exist have none."""
-    return [line for path in paths if path.exists() for line in path.read_text().splitlines()]
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):  # it may be renamed at any time
+            found += path.read_text().splitlines()
+    return found
 
 
 def numbered(count: int) -> list[str]:
