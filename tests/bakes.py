@@ -58,10 +58,15 @@ def label(answers: Answers) -> str:
     return ",".join(f"{key}={value}" for key, value in named.items()) or "default"
 
 
-def one_at_a_time() -> list[Answers]:
-    """List the default, and every other choice of every question from there."""
-    others = [{key: value} for key, values in choices().items() for value in values[1:]]
-    return [{}, *others]
+def every_value() -> list[Answers]:
+    """List a few combinations in which every choice of every question occurs: the default first."""
+    found: list[Answers] = [{} for _ in range(max(map(len, choices().values())))]
+    for position, (key, values) in enumerate(choices().items()):
+        # Questions with two choices alternate at two speeds: they meet in all four ways.
+        pace = 1 + position % 2 if len(values) == 2 else 1
+        for number, answers in enumerate(found):
+            answers[key] = values[number // pace % len(values)]
+    return found
 
 
 @functools.cache

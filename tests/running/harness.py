@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -150,34 +149,6 @@ def parse(data: bytes) -> Answer:
     pairs = (line.split(": ", 1) for line in lines)
     headers = {name.lower(): value for name, value in pairs}
     return Answer(int(first.split()[1]), headers, body)
-
-
-def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [found.getsockname()[1] for found in sockets]
-
-
-def free_ports_in_a_row(count: int) -> int:
-    """Find the first of some ports in a row that nobody uses.
-
-    Not one of those that the system gives to clients, which come and go by the thousand here.
-    """
-
-    def find() -> int | None:
-        first = random.randrange(10_000, 32_000 - count)
-        with contextlib.ExitStack() as stack:
-            try:
-                for port in range(first, first + count):
-                    stack.enter_context(socket.create_server(("", port)))
-            except OSError:
-                return None
-        return first
-
-    return until(find, f"{count} free ports in a row")
 
 
 def is_open(port: int) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..ports import free_ports
 from ..tools import needs
 from .harness import (
     FAULTS,
@@ -24,7 +25,6 @@ from .harness import (
     Service,
     Starter,
     children,
-    free_ports_in_a_row,
     is_open,
     parse,
     read_to_end,
@@ -295,7 +295,7 @@ def front(
     script.write_text("\n".join([FAULTS.read_text(), MORE, *lines, ""]))
     given = production(project)
     servers = int(given.get("APP_WORKERS", 1))
-    port = free_ports_in_a_row(servers + 2)
+    port = free_ports(servers + 2)[0]
     ports = {"APP_PORT": port, "APP_ADMIN_PORT": 0}
     service = run.faulty(script, **{**given, **ports, **settings})
     if servers > 1:

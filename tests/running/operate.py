@@ -5,12 +5,13 @@ import os
 import signal
 import socket
 
-from .harness import FAULTS, Service, Starter, free_ports_in_a_row, request, until
+from ..ports import free_ports
+from .harness import FAULTS, Service, Starter, request, until
 
 
 def start_on_ports(run: Starter, workers: int = 2, **settings: object) -> Service:
     """Start workers, all ready, with a port for each."""
-    ports = {"APP_PORT": free_ports_in_a_row(workers), "APP_PORT_PER_WORKER": workers > 1}
+    ports = {"APP_PORT": free_ports(workers)[0], "APP_PORT_PER_WORKER": workers > 1}
     service = run.faulty(FAULTS, APP_WORKERS=workers, QUIET=1, **ports, **settings)
     if workers > 1:
         service.workers(workers)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..ports import free_port
 from ..tools import needs
-from .harness import Service, free_ports, until
+from .harness import Service, until
 
 INTERVAL = "500ms"
 """Between two scrapes, and between two looks at the rules, instead of the project's."""
@@ -111,7 +112,7 @@ def prometheus(project: Path, folder: Path, *services: Service) -> Iterator[Prom
     tool = needs("prometheus")
     home = folder / "prometheus"
     home.mkdir()
-    [port] = free_ports(1)
+    port = free_port()
     targets = ", ".join(f"127.0.0.1:{service.admin_port}" for service in services)
     configuration, rules = home / "prometheus.yml", home / f"{project.name}.rules.yml"
     deployed = project / "deploy/prometheus"

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ..ports import free_port, free_ports
 from ..tools import AS_ROOT, needs
-from .harness import Answer, children, free_ports, is_open, parse, read_to_end, request, until
+from .harness import Answer, children, is_open, parse, read_to_end, request, until
 
 # Debian 12 has the Python that the Dockerfile asks for by default.
 BASE, SUITE, PYTHON = "docker.io/library/python:3.11-slim", "bookworm", "3.11"
@@ -262,7 +263,7 @@ def test_health_is_what_the_service_says(start: Start, engine: Engine, image: st
     container = start(image)
     assert engine.podman("healthcheck", "run", container.name, check=False).returncode == 0
     # Nobody listens where this one asks.
-    (port,) = free_ports(1)
+    port = free_port()
     command = ["env", f"APP_ADMIN_PORT={port}", "tornado-service", "healthcheck"]
     assert container.execute(*command).returncode == 1
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from ..bakes import TEMPLATE
+from ..ports import free_ports
 from ..tools import PLACES, needs
-from .harness import free_ports, is_open, until
+from .harness import is_open, until
 
 
 class Terminal:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from ..bakes import ALL_OFF, ALL_ON, AWKWARD, label, one_at_a_time
+from ..bakes import ALL_OFF, ALL_ON, AWKWARD, every_value
 from .environments import install, locked, succeed
 from .harness import starter
 
 EXECUTED = [
-    *(pytest.param(answers, id=label(answers)) for answers in one_at_a_time()),
+    *(pytest.param(answers, id=f"mix-{number}") for number, answers in enumerate(every_value())),
     # The awkward answers ride on everything on, so that they land wherever answers can.
     pytest.param({**ALL_ON, **AWKWARD}, id="all-on-awkward"),
     pytest.param(ALL_OFF, id="all-off"),

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from ..bakes import TEMPLATE
 from ..commands import Command, commands
+from ..ports import free_ports
 from ..tools import needs
-from .harness import free_ports, is_open, until
+from .harness import is_open, until
 
 SERVES = ("make run", "make dev", "make demo")
 MINUTES = 60.0

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from ..ports import free_port
 from ..tools import needs
-from .harness import FAULTS, PATIENCE, Starter, children, free_ports, get, is_open, until
+from .harness import FAULTS, PATIENCE, Starter, children, get, is_open, until
 
 BOTH = pytest.mark.parametrize("workers", [1, 2])
 
@@ -357,7 +358,7 @@ def restart(
 
 
 def test_the_first_connection_starts_the_service(run: Starter) -> None:
-    [port] = free_ports(1)
+    port = free_port()
     names = ("APP_WORKERS", "APP_PORT", "APP_ADMIN_PORT", "PYTHONPATH")
     service = run.spawn(
         wrapper=(

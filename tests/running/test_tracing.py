@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from ..ports import free_port
 from .environments import environment
-from .harness import Answer, Service, Starter, free_ports, get, starter, until
+from .harness import Answer, Service, Starter, get, starter, until
 from .load import MIX, Load
 
 SPANS = Path(__file__).with_name("otlp.py")
@@ -219,7 +220,7 @@ async def test_a_killed_worker_takes_only_what_it_has_not_sent(
 async def test_without_a_collector_that_works_all_else_does(
     run: Starter, how: str, workers: int
 ) -> None:
-    refused = f"http://127.0.0.1:{free_ports(1)[0]}"
+    refused = f"http://127.0.0.1:{free_port()}"
     service = start(run, refused if how == "refused" else Collector(run, how).url, workers)
     answers = await ask(service, ["/"] * 6000)
     assert {answer.status for answer in answers} == {200}

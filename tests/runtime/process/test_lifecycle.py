@@ -18,6 +18,7 @@ from runtime.status import HEARTBEAT_INTERVAL, State
 from runtime.testing import WAIT_TIMEOUT, ServiceStarter, wait_until
 from tornado.websocket import websocket_connect
 
+from ...ports import free_port
 from ..support import SAMPLE_APP
 from ..support.connections import RawConnection
 from ..support.messages import ABORTED, DRAINING, STOPPED
@@ -344,8 +345,7 @@ async def test_signal_while_starting_stops_before_serving(
 async def test_service_is_not_ready_until_its_resources_are_open(
     start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        admin_port = unused.getsockname()[1]
+    admin_port = free_port()
     monkeypatch.setenv("START", "resource waits")
     process = start_service(STARTUP_APP, admin_port=admin_port)
     await wait_until(lambda: accepts(admin_port))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from runtime.testing import ServiceStarter, wait_until
 
+from tests.ports import free_port
 from tests.runtime.support import SAMPLE_APP
 from tests.runtime.support.connections import RawConnection
 from tests.runtime.support.processes import begin_slow_request, is_refused, release
@@ -50,13 +51,6 @@ from tests.runtime.support.workers import (
 )
 
 SOCKET_ACTIVATION = "tests.runtime.apps.socket_activation"
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port: int = unused.getsockname()[1]
-    return port
 
 
 # Start
@@ -123,21 +117,21 @@ async def test_service_gives_up_if_no_worker_can_start(
 async def test_failed_start_is_retried(
     start_service: ServiceStarter,
     tmp_path: Path,
-    free_port: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deploy(tmp_path, "demanding")
     monkeypatch.setenv("INITIAL_DELAY", "0.3")
-    process = start_service(RELOADABLE, workers=2, admin_port=free_port)
+    admin_port = free_port()
+    process = start_service(RELOADABLE, workers=2, admin_port=admin_port)
     record = await process.logged("worker 0")
     assert ": failed to start: cannot create the application" in record["message"]
     assert record["exception.type"] == "FileNotFoundError"
     await process.logged(ADMIN)
-    assert await not_ready_reasons(free_port) == ["starting"]
+    assert await not_ready_reasons(admin_port) == ["starting"]
     release(process)
     port, _ = await process.ports()
     await all_ready(process)
-    assert await not_ready_reasons(free_port) == []
+    assert await not_ready_reasons(admin_port) == []
     assert await version(port) == "demanding"
     await stop(process)
 
