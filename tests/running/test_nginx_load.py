@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime.status import HEARTBEAT_INTERVAL
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from .harness import PATIENCE, Starter, until
@@ -108,13 +109,25 @@ def test_every_worker_gets_its_share(
 # Workers
 
 
+def wait_between_kills(load: Load) -> None:
+    """Wait for requests, and until no worker accepts for the one that was killed last.
+
+    It stops at its next heartbeat. What it has accepted would fall with it.
+    """
+    answered, began = load.answered, time.monotonic()
+    until(
+        lambda: (
+            load.answered > answered + 300 and time.monotonic() > began + 4 * HEARTBEAT_INTERVAL
+        ),
+        "requests before the kill",
+    )
+
+
 def test_killed_workers_cost_no_get_and_repeat_no_post(run: Starter, two: Path) -> None:
     made = front(run, two, QUIET=1)
     with Load(made.port, MIX) as load, Posts(made) as posts:
         for number in range(10):
-            answered = load.answered
-            until(lambda: load.answered > answered + 300, "requests before the kill")  # noqa: B023
-            # In turn: what the one has accepted for the other meanwhile must not fall with it.
+            wait_between_kills(load)
             renew(made.service, number % 2)
         # No server is out of Nginx's rotation for that.
         everybody = set(made.service.workers())
