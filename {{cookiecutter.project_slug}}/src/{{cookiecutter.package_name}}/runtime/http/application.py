@@ -34,6 +34,7 @@ from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
 from .routing import Route, RouteTable
+from .tasks import simplify_tasks
 
 WEBSOCKET_PING_INTERVAL = 30
 """Seconds between two pings of an open WebSocket; without a pong it is closed."""
@@ -85,6 +86,7 @@ class Application(web.Application):
         # Multipart is off: its parser has a history of vulnerabilities. Tornado has one setting
         # for the whole process.
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
+        simplify_tasks()
 
     @property
     def hooks(self) -> Sequence[RequestHooks]:

@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import cast
 
 from tornado.escape import parse_qs_bytes
 from tornado.httputil import (
@@ -47,7 +46,7 @@ class Request(HTTPServerRequest):
         self.method, self.uri, self.version = start_line
         self.headers = headers
         self.body = b""
-        self.connection = connection
+        self.connection = self.exchange = connection
         self.server_connection = server_connection
         self.remote_ip = connection.context.remote_ip
         self.protocol = connection.context.protocol
@@ -68,10 +67,10 @@ class Request(HTTPServerRequest):
         """Return the seconds since the headers had arrived."""
         return time.perf_counter() - self.start_time
 
-    @property
-    def exchange(self) -> Exchange:
-        """The connection, as far as this request is concerned."""
-        return cast(Exchange, self.connection)
+    def _parse_body(self) -> None:
+        # Most requests have none.
+        if self.body:
+            super()._parse_body()
 
     @property
     def headers_sent(self) -> bool:
