@@ -40,7 +40,7 @@ def theirs() -> HTTPServerRequest:
 
 def test_request_has_every_attribute_of_tornado(ours: Request, theirs: HTTPServerRequest) -> None:
     expected = vars(theirs).keys() - REQUEST_TIMES
-    assert vars(ours).keys() - {"start_time", "route"} == expected
+    assert vars(ours).keys() - {"exchange", "start_time", "route"} == expected
     for name in expected - {"connection", "headers"}:
         assert getattr(ours, name) == getattr(theirs, name), name
     assert 0 <= ours.request_time() < 60
@@ -49,6 +49,15 @@ def test_request_has_every_attribute_of_tornado(ours: Request, theirs: HTTPServe
 def test_arguments_are_independent_of_each_other(ours: Request) -> None:
     ours.arguments["b"].append(b"x")
     assert ours.query_arguments == {"b": [b"c", b"d"], "e": [b""]}
+
+
+def test_body_is_parsed_where_tornado_parses_it(ours: Request) -> None:
+    assert "_parse_body" in vars(HTTPServerRequest)
+    ours.headers["Content-Type"] = "application/x-www-form-urlencoded"
+    ours.body = b"b=f&g=h"
+    ours._parse_body()
+    assert ours.body_arguments == {"b": [b"f"], "g": [b"h"]}
+    assert ours.arguments["b"] == [b"c", b"d", b"f"]
 
 
 def test_handler_is_cleared_as_by_tornado() -> None:

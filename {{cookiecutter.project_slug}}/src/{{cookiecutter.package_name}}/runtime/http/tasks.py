@@ -22,8 +22,9 @@ def simplify_tasks() -> None:
 
 
 def start_task(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """Start a coroutine in the running event loop."""
-    task = asyncio.get_running_loop().create_task(coroutine)
+    """Start a coroutine in the event loop, as soon as it runs."""
+    # Not `get_running_loop`: Tornado may start a coroutine before its loop runs.
+    task = asyncio.get_event_loop().create_task(coroutine)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return task
