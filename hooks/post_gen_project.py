@@ -1,8 +1,8 @@
 """Remove what was not chosen, then say what to do next.
 
 cookiecutter renders this file and runs it in the new project. Which answers keep which paths
-stands in ``__features`` in cookiecutter.json. A path below another one is kept for the answers of
-both.
+stands in ``_features`` in cookiecutter.json, with an asterisk in place of the name of the package.
+A path below another one is kept for the answers of both.
 """
 
 import json
@@ -10,19 +10,19 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
 
-def unwanted(answers: dict[str, Any]) -> list[Path]:
+def unwanted(answers: dict) -> list[Path]:
     """List the paths that belong to answers that were not given, the deepest first."""
-    paths = [
-        Path(path)
-        for feature in answers["__features"]
+    patterns = [
+        pattern
+        for feature in answers["_features"]
         if any(answers[question] not in good for question, good in feature["for"].items())
-        for path in feature["paths"]
+        for pattern in feature["paths"]
     ]
+    paths = [path for pattern in patterns for path in Path().glob(pattern)]
     return sorted(paths, key=lambda path: len(path.parts), reverse=True)
 
 
@@ -38,7 +38,7 @@ def remove(path: Path) -> None:
         folder.rmdir()
 
 
-def next_steps(answers: dict[str, Any], colour: bool) -> str:
+def next_steps(answers: dict, colour: bool) -> str:
     """Tell how to go on."""
     slug = answers["project_slug"]
     bold, plain = ("\033[1m", "\033[0m") if colour else ("", "")

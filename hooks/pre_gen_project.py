@@ -11,7 +11,6 @@ import keyword
 import re
 import shlex
 import sys
-from typing import Any
 
 ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
@@ -32,9 +31,9 @@ def is_line(value: str, length: int) -> bool:
     return 0 < len(value) <= length and value.isprintable() and value == value.strip()
 
 
-def complaints(answers: dict[str, Any]) -> list[tuple[str, str]]:
+def complaints(answers: dict) -> list[tuple[str, str]]:
     """Say what is wrong with which answer: keys, each with a sentence."""
-    reserved = answers["__reserved_names"]
+    reserved = answers["_reserved_names"]
     name, description, author, email, slug, package = (
         answers[key]
         for key in (
@@ -88,7 +87,7 @@ def complaints(answers: dict[str, Any]) -> list[tuple[str, str]]:
     return [(key, sentence) for key, good, sentence in rules if not good]
 
 
-def retry_command(answers: dict[str, Any], bad: set[str]) -> str:
+def retry_command(answers: dict, bad: set[str]) -> str:
     """Build the command that repeats the good answers and asks for the others."""
     good = [
         f"{key}={value}"

@@ -48,7 +48,7 @@ def defaults() -> Answers:
 
 def kept() -> list[dict[str, Any]]:
     """Tell which answers to which questions keep which paths."""
-    features: list[dict[str, Any]] = configuration()["__features"]
+    features: list[dict[str, Any]] = configuration()["_features"]
     return features
 
 

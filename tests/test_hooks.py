@@ -29,7 +29,7 @@ GOOD: dict[str, Any] = {
     "workers": "4",
     "_template": "gh:org/tornado-template",
     "_checkout": None,
-    "__reserved_names": configuration()["__reserved_names"],
+    "_reserved_names": configuration()["_reserved_names"],
 }
 
 
@@ -251,7 +251,7 @@ def test_main_is_silent_when_all_is_well(
 FEATURES = [
     {"for": {"ci": ["github"]}, "paths": [".github"]},
     {"for": {"ci": ["gitlab"]}, "paths": [".gitlab-ci.yml"]},
-    {"for": {"metrics": [True]}, "paths": ["deploy/prometheus", "src/metrics.py"]},
+    {"for": {"metrics": [True]}, "paths": ["deploy/prometheus", "src/*/metrics"]},
     {"for": {"ci": ["github", "gitlab"], "metrics": [True]}, "paths": ["deploy/prometheus/ci"]},
 ]
 
@@ -265,12 +265,21 @@ FEATURES = [
         (
             "github",
             False,
-            ["deploy/prometheus/ci", "deploy/prometheus", "src/metrics.py", ".gitlab-ci.yml"],
+            ["src/package/metrics", "deploy/prometheus/ci", "deploy/prometheus", ".gitlab-ci.yml"],
         ),
     ],
 )
-def test_unwanted_is_what_was_not_chosen(ci: str, metrics: bool, expected: list[str]) -> None:
-    answers = {"ci": ci, "metrics": metrics, "__features": FEATURES}
+def test_unwanted_is_what_was_not_chosen(
+    ci: str,
+    metrics: bool,
+    expected: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (".github", ".gitlab-ci.yml", "deploy/prometheus/ci", "src/package/metrics"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    answers = {"ci": ci, "metrics": metrics, "_features": FEATURES}
     assert [path.as_posix() for path in post_gen.unwanted(answers)] == expected
 
 
@@ -358,7 +367,7 @@ def test_colour_is_for_terminals_whose_owner_wants_it(
 ) -> None:
     terminal = Terminal(is_terminal)
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(post_gen, "ANSWERS", json.dumps({**GOOD, "__features": []}))
+    monkeypatch.setattr(post_gen, "ANSWERS", json.dumps({**GOOD, "_features": []}))
     if no_color is None:
         monkeypatch.delenv("NO_COLOR", raising=False)
     else:

@@ -68,7 +68,13 @@ def dependencies() -> list[str]:
 
 @pytest.mark.parametrize("path", MANIFEST)
 def test_path_of_the_manifest_is_real(path: str) -> None:
-    assert (TREE / path).exists(), f"{path} is not in the template"
+    assert len([*TREE.glob(path)]) == 1, f"{path} is not in the template, or not alone"
+
+
+@pytest.mark.parametrize("name", rendered())
+def test_rendered_file_has_something_to_render(name: str) -> None:
+    # Copying is several times as fast. Add it to `_copy_without_render`, or take its line away.
+    assert TAG.search(FILES[name].read_text("utf-8")), name
 
 
 @pytest.mark.parametrize("feature", kept(), ids=lambda feature: feature["paths"][0])
@@ -135,7 +141,7 @@ def test_labels_are_texts() -> None:
 
 
 def test_reserved_names_are_those_of_what_a_project_installs() -> None:
-    reserved = configuration()["__reserved_names"]
+    reserved = configuration()["_reserved_names"]
     assert reserved == sorted(set(reserved))
     distributions = set(dependencies())
     imported = {
@@ -145,7 +151,7 @@ def test_reserved_names_are_those_of_what_a_project_installs() -> None:
 
 
 def test_what_installed_packages_import_is_reserved() -> None:
-    reserved = configuration()["__reserved_names"]
+    reserved = configuration()["_reserved_names"]
     for module, distributions in importlib.metadata.packages_distributions().items():
         names = {re.sub(r"[-.]", "_", name.lower()) for name in distributions}
         if names & set(dependencies()) and re.fullmatch("[a-z][a-z0-9_]*", module):
