@@ -20,7 +20,7 @@ from runtime.testing import (
     wait_until,
 )
 from runtime.workers import prefork
-from runtime.workers.prefork import preload, unload
+from runtime.workers.prefork import modules_of, preload, unload
 
 from tests.runtime.support import SAMPLE_APP
 from tests.runtime.support.connections import RawConnection
@@ -117,7 +117,7 @@ def test_unload_forgets_the_package_but_neither_the_runtime_nor_others(
     for name in "owned.tracker", "owned.part.kept":
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     before = dict(sys.modules)
-    unload("owned", keep={"owned.tracker", "owned.part.kept"})
+    unload("owned", modules_of("owned"), keep={"owned.tracker", "owned.part.kept"})
     removed = {"owned.part", "owned.part.module"}
     fresh = sys.modules.pop("owned")
     del before["owned"]

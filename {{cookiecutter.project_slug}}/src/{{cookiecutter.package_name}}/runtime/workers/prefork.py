@@ -14,7 +14,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -58,11 +58,13 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
         extension.before_fork(scoreboard.rows)
 
     extension_modules = {type(extension).__module__ for extension in service.extensions}
+    # Not in a worker: it would copy the memory that holds the names of all modules.
+    modules = modules_of(service.package)
 
     def target(slot: int, row: Row, channel: socket.socket) -> None:
         for extension in service.extensions:
             extension.after_fork(row)
-        unload(service.package, keep=extension_modules)
+        unload(service.package, modules, keep=extension_modules)
         worker.run(
             worker.ChildContext(service, settings, slot, sockets, scoreboard, row, channel, lock)
         )
@@ -101,7 +103,16 @@ def preload(package: str) -> None:
         )
 
 
-def unload(package: str, keep: Collection[str] = ()) -> None:
+def modules_of(package: str) -> list[str]:
+    """Return the names of the modules of a package, and of the runtime, that have been imported."""
+    return [
+        name
+        for name in sys.modules
+        if _is_within(name, package) or _is_within(name, RUNTIME_PACKAGE)
+    ]
+
+
+def unload(package: str, modules: Iterable[str], keep: Collection[str] = ()) -> None:
     """Forget the modules of a package, so that they are imported anew, with their code on disk.
 
     The runtime stays, and so do the modules in `keep`: only a restart renews them.
@@ -109,10 +120,10 @@ def unload(package: str, keep: Collection[str] = ()) -> None:
     if package not in sys.modules:
         return
     kept = {}
-    for name in list(sys.modules):
+    for name in modules:
         if name in keep or _is_within(name, RUNTIME_PACKAGE):
             kept[name] = sys.modules[name]
-        elif _is_within(name, package):
+        else:
             del sys.modules[name]
     module = sys.modules[package] = ModuleType(package)
     for name, submodule in kept.items():
