@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from .bench import Bench
 from .load import Load, result, start_load
@@ -51,6 +52,19 @@ def is_alive(pid: int) -> bool:
 def worker_pid(server: Running) -> int:
     """Return the id of some worker, the one that responds."""
     return int(json.loads(ask(server.port, "/pid"))["pid"])
+
+
+def next_victim(server: Running) -> int | None:
+    """Wait for a worker that responds and return its id; None if none does."""
+    found: list[int] = []
+
+    def responds() -> bool:
+        with contextlib.suppress(OSError):
+            found.append(worker_pid(server))
+        return bool(found)
+
+    seconds_until(responds)
+    return found[0] if found else None
 
 
 def responds_with_two_workers(server: Running, without: int) -> bool:
@@ -100,15 +114,20 @@ def kills(bench: Bench, server: Running) -> tuple[str, str]:
     """`kill -9` of a worker under load: how many requests fail, and when is it replaced?"""
     failed = requests = 0
     seconds: list[float | None] = []
-    for _ in range(bench.effort.faults):
-        victim = worker_pid(server)
-        load = during_load(server, lambda pid=victim: os.kill(pid, signal.SIGKILL))  # type: ignore[misc]
+    for number in range(bench.effort.faults):
+        victim = next_victim(server)
+        if victim is None:
+            return f"{failed} of {requests:,}", f"no response after {number} kills"
+        load = during_load(server, partial(os.kill, victim, signal.SIGKILL))
         failed += load.failed
         requests += load.requests
     for _ in range(bench.effort.faults):
-        victim = worker_pid(server)
+        victim = next_victim(server)
+        if victim is None:
+            seconds.append(None)
+            break
         os.kill(victim, signal.SIGKILL)
-        seconds.append(seconds_until(lambda pid=victim: responds_with_two_workers(server, pid)))  # type: ignore[misc]
+        seconds.append(seconds_until(partial(responds_with_two_workers, server, victim)))
     return f"{failed} of {requests:,}", longest(seconds)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -346,6 +346,12 @@ def test_longest_time_is_reported() -> None:
     assert faults.longest([0.25, 1.5, 0.5]) == "1.5 s"
     assert faults.longest([0.05]) == "0.05 s"
     assert faults.longest([0.25, None]) == "not within 15 s"
+
+
+def test_worker_that_never_responds_is_no_victim(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults, "PATIENCE", 0.05)
+    gone = SimpleNamespace(port=process.free_port())
+    assert faults.next_victim(cast(process.Running, gone)) is None
 
 
 def test_series_has_the_spread_at_each_point(bench: Bench) -> None:
