@@ -46,7 +46,9 @@ class Request(HTTPServerRequest):
         self.method, self.uri, self.version = start_line
         self.headers = headers
         self.body = b""
-        self.connection = self.exchange = connection
+        self.connection = connection
+        self.exchange = connection
+        """The connection, as far as this request is concerned."""
         self.server_connection = server_connection
         self.remote_ip = connection.context.remote_ip
         self.protocol = connection.context.protocol

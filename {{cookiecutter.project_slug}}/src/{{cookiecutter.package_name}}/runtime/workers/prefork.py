@@ -104,12 +104,8 @@ def preload(package: str) -> None:
 
 
 def modules_of(package: str) -> list[str]:
-    """Return the names of the modules of a package, and of the runtime, that have been imported."""
-    return [
-        name
-        for name in sys.modules
-        if _is_within(name, package) or _is_within(name, RUNTIME_PACKAGE)
-    ]
+    """Return the names of the modules of a package that have been imported."""
+    return [name for name in sys.modules if _is_within(name, package)]
 
 
 def unload(package: str, modules: Iterable[str], keep: Collection[str] = ()) -> None:
