@@ -333,7 +333,13 @@ def test_systemd_hands_each_worker_a_socket_of_its_own(server: Server) -> None:
         for port in range(8000, 8004):
             ask = f"curl --silent --header 'X-Request-ID: round-{number}-{port}'"
             server.run(f"{ask} http://127.0.0.1:{port}/")
-        records = server.log(f'"round-{number}-')
+
+        def logged() -> list[dict[str, Any]]:
+            records = server.log(f'"round-{number}-')
+            return records if len(records) == 4 else []
+
+        # Lines are collected for a moment before they are written.
+        records = until(logged, "a line of each request")
         return {int(record["request_id"][-4:]): record["worker"] for record in records}
 
     # Until all are there, the first accepts for the others.
