@@ -38,6 +38,8 @@ Bake = Callable[..., Path]
 # Where text may look like a tag of Jinja because it is one of somebody else's.
 FOREIGN_TAGS = {
     ".github/workflows/*": r"\$\{\{",
+    # The README shows a template of Tornado.
+    "README.md": r"\{[{%] (name \}|static_url\(|module xsrf_form_html\()",
     "deploy/grafana/dashboards/*.json": r"\{\{\w+\}\}",
     "deploy/prometheus/*.rules.yml": r"\{\{ \$",
 }

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import gzip
 import itertools
+import json
 import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 
 import pytest
@@ -255,6 +258,55 @@ def test_log_has_no_secrets(proxied: Front, name: str) -> None:
     until(lambda: len(proxied.log().splitlines()) > before, "a line")
     assert proxied.records()[before]["http.response.status_code"]
     assert SECRET.encode() not in proxied.log()
+
+
+# Compression
+
+
+def told(made: Front, **headers: str) -> tuple[HTTPMessage, bytes]:
+    """Ask what the service believes, with long headers; return headers and body of the answer."""
+    connection = HTTPConnection("localhost", made.port, timeout=PATIENCE)
+    with contextlib.closing(connection):
+        connection.request("GET", "/told", headers={"X-Long": "a" * 2000, **headers})
+        answer = connection.getresponse()
+        return answer.headers, answer.read()
+
+
+def test_long_json_is_compressed_for_those_who_accept_it(proxied: Front) -> None:
+    headers, body = told(proxied, **{"Accept-Encoding": "gzip"})
+    assert headers["Content-Type"] == "application/json"
+    assert (headers["Content-Encoding"], headers["Vary"]) == ("gzip", "Accept-Encoding")
+    assert len(body) < 1024 < len(gzip.decompress(body))
+    headers, body = told(proxied, **{"Accept-Encoding": "identity"})
+    assert (headers["Content-Encoding"], headers["Vary"]) == (None, "Accept-Encoding")
+    assert json.loads(body)["protocol"] == "http"
+
+
+def test_short_json_is_not_compressed(proxied: Front) -> None:
+    headers, body = told(proxied, **{"Accept-Encoding": "gzip", "X-Long": "short"})
+    assert headers["Content-Encoding"] is None
+    assert len(body) == int(headers["Content-Length"]) < 1024
+
+
+def test_compression_can_be_switched_off_for_a_location(run: Starter, two: Path) -> None:
+    # As the README says, and everything else is as before.
+    readme = (two / "deploy/nginx/README.md").read_text()
+    [location] = re.findall(r"^location /account/ \{\n.*?^\}\n", readme, re.MULTILINE | re.DOTALL)
+    location = location.replace("/account/", "/told")
+    made = front(run, two, {"    location / {\n": f"{location}    location / {{\n"})
+    headers, body = told(made, **{"Accept-Encoding": "gzip", "X-Forwarded-For": "203.0.113.9"})
+    assert headers["Content-Encoding"] is None
+    assert json.loads(body)["remote_ip"] == "127.0.0.1"
+
+
+def test_errors_of_nginx_can_be_for_other_origins(run: Starter, two: Path) -> None:
+    origin = "https://app.example"
+    made = front(run, two, {f'# "{origin}"': f'"{origin}"'})
+    body = b"x" * (LIMIT + 1)
+    for sent, allowed in (origin, origin), ("https://elsewhere.example", None):
+        answer = made.ask("/size", f"Origin: {sent}", method="POST", body=body)
+        check_problem(answer, 413, "Content Too Large")
+        assert answer.headers.get("access-control-allow-origin") == allowed
 
 
 # Errors

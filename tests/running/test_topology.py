@@ -33,6 +33,7 @@ CHANGES = [
     ("systemd", NGINX, "127.0.0.1:8002", "127.0.0.1:8004"),
     ("systemd", NGINX, "127.0.0.1:8000", "127.0.0.1:9000"),
     ("systemd", NGINX, "client_max_body_size 1048576;", "client_max_body_size 2m;"),
+    ("systemd", NGINX, '# "https://app.example"', '"https://app.example"'),
     ("systemd", SOCKET, r"\nListenStream=127.0.0.1:8001", ""),
     ("systemd", SOCKET, "127.0.0.1:8003", "127.0.0.1:8004"),
     ("systemd", SERVICE, "TimeoutStopSec=45", "TimeoutStopSec=25"),

@@ -85,6 +85,47 @@ def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPa
     assert Settings.load().trusted_proxies == expected
 
 
+def test_cors_origins_are_exact_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    value = "https://App.example, http://localhost:3000,http://[::1]:8080,"
+    monkeypatch.setenv("APP_CORS_ORIGINS", value)
+    expected = ("https://app.example", "http://localhost:3000", "http://[::1]:8080")
+    assert Settings.load().cors_origins == expected
+    variables = Settings.load().as_variables()
+    assert (
+        variables["APP_CORS_ORIGINS"]
+        == "https://app.example,http://localhost:3000,http://[::1]:8080"
+    )
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "https://*.app.example",
+        "null",
+        "app.example",
+        "https://app.example/",
+        "https://app.example/path",
+        "https://app.example?x",
+        "https://ada:hunter2@app.example",
+        "https://app.example:443",
+        "http://app.example:80",
+        "https://app.example:",
+        "https://app.example:http",
+        "https://äpp.example",
+        "https://app.example https://other.example",
+        "ftp://app.example",
+        "https://",
+    ],
+)
+def test_what_is_not_an_origin_is_refused(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_CORS_ORIGINS", f"https://good.example,{origin}")
+    [line] = errors()
+    assert line.startswith("APP_CORS_ORIGINS: '")
+    assert "is not an origin such as https://app.example: " in line
+    assert "hunter2" not in line
+
+
 def test_log_level_may_be_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_LOG_LEVEL", "WARNING")
     assert Settings.load().log_level == "warning"

@@ -56,6 +56,11 @@ def test_body_limits_are_equal(conf: str, production: Settings) -> None:
     assert values(conf, "client_max_body_size") == [str(production.max_body_size)]
 
 
+def test_errors_of_nginx_are_for_the_same_origins(conf: str, production: Settings) -> None:
+    [block] = re.findall(r"^map \$http_origin .*?^}", conf, re.MULTILINE | re.DOTALL)
+    assert re.findall(r'"(http.+)" \$http_origin;', block) == list(production.cors_origins)
+
+
 @pytest.mark.parametrize(
     "directive",
     ["client_header_timeout", "client_header_buffer_size", "large_client_header_buffers"],

@@ -13,6 +13,7 @@ from .http.problem import Problem
 from .http.request import UNMATCHED_ROUTE, Request
 from .http.resources import Resource, Resources
 from .http.routing import Route
+from .http.static import StaticFiles
 from .http.websocket import WebSocket
 from .logs.context import request_id
 from .service import Service
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StartupError",
+    "StaticFiles",
     "WebSocket",
     "request_id",
 ]

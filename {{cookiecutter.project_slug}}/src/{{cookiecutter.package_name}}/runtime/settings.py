@@ -37,6 +37,11 @@ PREFIX = "APP_"
 ENV_FILE = ".env"
 MAX_PORT = 65535
 
+_ORIGIN = re.compile(
+    r"(https?)://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?"
+)
+_USUAL_PORTS = {("http", "80"), ("https", "443")}
+
 # The supervisor uses these when it starts; a reload does not apply a change of them.
 RESTART_REQUIRED = frozenset(
     {
@@ -57,6 +62,21 @@ def _parse_networks(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return tuple(ip_network(item.strip()) for item in value.split(",") if item.strip())
+
+
+def _parse_origins(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    origins = tuple(item.strip().lower() for item in value.split(",") if item.strip())
+    for origin in origins:
+        match = _ORIGIN.fullmatch(origin)
+        # Browsers leave out the usual port.
+        if not match or match.groups() in _USUAL_PORTS:
+            raise ValueError(
+                f"{_redact(origin)} is not an origin such as https://app.example:"
+                " http or https, a host, and the port if it is not the usual one"
+            )
+    return origins
 
 
 def _lowercase(value: Any) -> Any:
@@ -87,6 +107,8 @@ Networks = Annotated[
     tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_parse_networks)
 ]
 """IP addresses or networks, separated by commas."""
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)]
+"""Origins of web pages, such as ``https://app.example``, separated by commas."""
 LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lowercase)]
 """``json`` or ``text``, in any case."""
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)]
@@ -138,6 +160,7 @@ class Settings(BaseSettings):
     body_timeout: Timeout = 30
     max_body_size: Annotated[int, Field(ge=1)] = 1048576
     trusted_proxies: Networks = ()
+    cors_origins: Origins = ()
     threads: Annotated[int, Field(ge=1, le=1000)] = 8
     debug: bool = False
 

@@ -55,4 +55,6 @@ def make_admin_app(
     ]
     for extension in extensions:
         routes += extension.admin_routes(status)
+    # No page of another origin may read what it says.
+    settings = settings.model_copy(update={"cors_origins": ()})
     return Application(settings, routes, access_level=logging.DEBUG)

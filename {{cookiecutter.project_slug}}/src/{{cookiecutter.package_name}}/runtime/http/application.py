@@ -19,6 +19,7 @@ from tornado.httputil import (
     ResponseStartLine,
     set_parse_body_config,
 )
+from tornado.routing import Rule
 
 from ..http1.connections import Connections
 from ..http1.errors import RequestError
@@ -26,14 +27,16 @@ from ..http1.exchange import Exchange
 from ..http1.server import HTTPServer
 from ..settings import Settings
 from .access_log import log_access
+from .cors import AllowedOrigins, Preflight
 from .forwarded import TrustedProxies
-from .handler import CLIENT_CLOSED_REQUEST, Handler
-from .headers import DEFAULT_HEADERS
+from .handler import CLIENT_CLOSED_REQUEST, Handler, implemented_methods
+from .headers import default_headers
 from .hooks import RequestHooks, call_each, overriding
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
-from .routing import Route, RouteTable
+from .routing import Route, RouteTable, static_routes
+from .static import StaticFiles
 from .tasks import simplify_tasks
 
 WEBSOCKET_PING_INTERVAL = 30
@@ -50,11 +53,11 @@ class Application(web.Application):
     - `resources`: pools and clients, opened in this order and closed in the reverse order.
     - further keyword arguments are settings of `tornado.web.Application`, such as
       ``static_path=`` or ``log_function=``; they replace the defaults of the runtime.
-
     - `access_level`: the level of access lines; those of 500 and above are errors.
 
     Defaults: cross-origin protection on, WebSocket messages of at most APP_MAX_BODY_SIZE, an
-    access line at level info for each request.
+    access line at level info for each request, templates and the versions of static files kept
+    in memory unless APP_DEBUG is true.
     """
 
     def __init__(
@@ -70,11 +73,30 @@ class Application(web.Application):
             "default_handler_class": NotFound,
             "cross_origin_protection": True,
             "serve_traceback": settings.debug,
+            "compiled_template_cache": not settings.debug,
+            "static_hash_cache": not settings.debug,
+            # Tornado's setting `debug` would start it. It must not restart a single worker.
+            "autoreload": False,
+            "static_url_prefix": "/static/",
+            "static_handler_class": StaticFiles,
             "websocket_max_message_size": settings.max_body_size,
             "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
         }
-        super().__init__(list(routes), **(defaults | tornado_settings))
-        self._route_table = RouteTable(routes)
+        given = defaults | tornado_settings
+        # Who may read responses may also send requests that change something.
+        given["trusted_origins"] = [*given.get("trusted_origins", ()), *settings.cors_origins]
+        # Tornado's own routes for static files would come behind those of the table, and have no
+        # name in the access log and the metrics.
+        static_path = given.pop("static_path", None)
+        all_routes: list[Rule] = list(routes)
+        if static_path is not None:
+            arguments = {**given.get("static_handler_args", {}), "path": static_path}
+            prefix, handler = given["static_url_prefix"], given["static_handler_class"]
+            all_routes = static_routes(prefix, handler, arguments) + all_routes
+        super().__init__(all_routes, **given)
+        if static_path is not None:
+            self.settings["static_path"] = static_path
+        self._route_table = RouteTable(all_routes)
         self.config = settings
         self.resources = Resources()
         self.declared_resources = tuple(resources)
@@ -83,6 +105,9 @@ class Application(web.Application):
         self.connections = Connections()
         self._access_level = access_level
         self._proxies = TrustedProxies(settings.trusted_proxies)
+        self._allowed_origins = (
+            AllowedOrigins(settings.cors_origins) if settings.cors_origins else None
+        )
         # Multipart is off: its parser has a history of vulnerabilities. Tornado has one setting
         # for the whole process.
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
@@ -101,7 +126,9 @@ class Application(web.Application):
 
     def create_server(self) -> HTTPServer:
         """Return a server for this application. Call it in the event loop."""
-        return HTTPServer(self, self.config, self.connections, DEFAULT_HEADERS)
+        allowed = self._allowed_origins
+        headers = allowed.other_headers if allowed else default_headers()
+        return HTTPServer(self, self.config, self.connections, headers)
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
@@ -114,6 +141,8 @@ class Application(web.Application):
         self._proxies.apply(request)
         request.identify()
         delegate = self._find_handler(request)
+        if self._allowed_origins and self._allowed_origins.apply(request):
+            delegate = self._find_preflight_handler(request, delegate)
         call_each(self._started_hooks, request)
         return delegate
 
@@ -123,6 +152,18 @@ class Application(web.Application):
             return cast(HTTPMessageDelegate, self.find_handler(request))
         route, arguments = found
         return self.get_handler_delegate(request, route.target, route.target_kwargs, **arguments)
+
+    def _find_preflight_handler(
+        self, request: Request, delegate: HTTPMessageDelegate
+    ) -> HTTPMessageDelegate:
+        """Return what handles a preflight; `delegate` if there is no such route."""
+        handler = getattr(delegate, "handler_class", None)
+        if handler is None or handler is self.settings["default_handler_class"]:
+            return delegate
+        methods = implemented_methods(handler)
+        if not methods or "OPTIONS" in methods:
+            return delegate
+        return self.get_handler_delegate(request, Preflight, {"methods": methods})
 
     def add_handlers(self, host_pattern: str, host_handlers: Any) -> None:
         """Add handlers for a host, which come before the others."""
@@ -195,6 +236,10 @@ class NotFound(Handler):
     def check_trusted_origin(self, origin: str) -> bool:
         # 404 instead of 403 for cross-origin requests.
         return True
+
+    def check_xsrf_cookie(self) -> None:
+        # The same for forms without a token.
+        pass
 
 
 class Refused(NotFound):

@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from asyncio import Future
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.client import responses
@@ -22,6 +23,8 @@ from .resources import Resources
 CONNECTION_CLOSED = (StreamClosedError, WebSocketClosedError)
 CLIENT_CLOSED_REQUEST = 499, "Client Closed Request"
 """Logged when the client closes the connection before the response has ended, as Nginx does."""
+
+JSON = "application/json"
 
 DETAILS = {
     403: "Requests like this one are not allowed, for example from another origin.",
@@ -74,7 +77,7 @@ class Handler(RequestHandler):
         # As Tornado's, without the date and the name of the server, which the server adds or not.
         # Formatting the date takes as long as routing.
         self._headers = HTTPHeaders()
-        self._headers["Content-Type"] = "application/json"
+        self._headers["Content-Type"] = JSON
         self.set_default_headers()
         self._write_buffer = []
         self._status_code, self._reason = 200, "OK"
@@ -87,6 +90,15 @@ class Handler(RequestHandler):
         """
         self.set_status(status)
         self.finish(None if body is None else orjson.dumps(body))
+
+    def render(self, template_name: str, **kwargs: Any) -> "Future[None]":
+        """Respond with a page: a template of the folder that is Tornado's setting `template_path`.
+
+        ``self.set_header("Content-Type", ...)`` before it if the template is not HTML.
+        """
+        if self._headers["Content-Type"] == JSON:
+            self.set_header("Content-Type", "text/html; charset=UTF-8")
+        return super().render(template_name, **kwargs)
 
     def check_etag_header(self) -> bool:
         # Tornado would search both headers in every response.
@@ -119,7 +131,7 @@ class Handler(RequestHandler):
         if error and self.settings.get("serve_traceback"):
             problem["traceback"] = "".join(traceback.format_exception(error))
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", ", ".join(self._implemented_methods()))
+            self.set_header("Allow", ", ".join(implemented_methods(type(self))))
         self.set_header("Content-Type", "application/problem+json")
         self.finish(orjson.dumps(problem))
 
@@ -150,11 +162,13 @@ class Handler(RequestHandler):
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
             call_each(overriding(self._hooks, "request_failed"), self, value)
 
-    def _implemented_methods(self) -> list[str]:
-        return [
-            method
-            for method in self.SUPPORTED_METHODS
-            # HEAD is always implemented, but stands for GET.
-            if getattr(type(self), method.replace("HEAD", "GET").lower())
-            is not getattr(RequestHandler, method.lower())
-        ]
+
+def implemented_methods(handler: type[RequestHandler]) -> list[str]:
+    """Return the methods that a handler has, such as ``["GET", "HEAD"]``."""
+    return [
+        method
+        for method in handler.SUPPORTED_METHODS
+        # HEAD is always implemented, but stands for GET.
+        if getattr(handler, method.replace("HEAD", "GET").lower())
+        is not getattr(RequestHandler, method.lower())
+    ]

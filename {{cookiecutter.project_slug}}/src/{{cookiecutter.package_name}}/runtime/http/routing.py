@@ -1,7 +1,7 @@
 """Routes: from a path to a handler."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from tornado.httputil import HTTPServerRequest
@@ -22,7 +22,7 @@ class Route(Rule):
       The handler's method gets what matched, percent-decoded, as arguments.
     - `handler`: a subclass of `Handler`, `WebSocket` or any handler of Tornado.
     - further keyword arguments are passed to the handler's ``initialize``, for example
-      ``Route("/files/{path*}", StaticFileHandler, path="/srv/files")``.
+      ``Route("/manuals/{path*}", StaticFiles, path="/srv/manuals")``.
 
     The template, not the path of the request, is what the access log and the metrics call a route.
     """
@@ -53,6 +53,25 @@ class PathTemplate(PathMatches):
         """What every path that matches begins with, up to the second slash; None if that varies."""
         segment = _first_segment(self.template)
         return None if "{" in segment else segment
+
+
+class _FilePath(PathTemplate):
+    """Matches the path of one file, and passes its name on."""
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        is_match = super().match(request) is not None
+        return {"path_args": [self.template[1:]]} if is_match else None
+
+
+def static_routes(
+    prefix: str, handler: type[RequestHandler], arguments: Mapping[str, Any]
+) -> list[Rule]:
+    """Return the routes of Tornado's setting `static_path`, which come before all others."""
+    files = ["/favicon.ico", "/robots.txt"]
+    return [
+        Route(prefix + "{path*}", handler, **arguments),
+        *(Rule(_FilePath(file), handler, dict(arguments)) for file in files),
+    ]
 
 
 class RouteTable:

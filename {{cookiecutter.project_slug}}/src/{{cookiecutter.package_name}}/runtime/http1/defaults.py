@@ -1,7 +1,7 @@
 """Headers that every response has, unless its handler sets them."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 
 from tornado.httputil import format_timestamp
 
@@ -10,26 +10,41 @@ class DefaultHeaders:
     """Lines for the head of a response, made once; the date is renewed each second.
 
     `headers` are names and values. The names are written as Tornado writes them: ``Cache-Control``.
+    `by_type` has other values for some content types: ``{"text/html": {...}}``. The header Vary is
+    a list: `vary` is a part of it, whatever else the handler writes there.
     """
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        by_type: Mapping[str, Mapping[str, str]] | None = None,
+        vary: str = "",
+    ) -> None:
         self._headers = dict(headers)
-        self._names = frozenset((*headers, "Date"))
+        self._by_type = by_type or {}
+        self._names = frozenset((*headers, "Date")).union(*self._by_type.values())
+        self._vary = f"Vary: {vary}\r\n" if vary else ""
         self._second = 0
-        self._lines = ""
+        self._lines: dict[str | None, str] = {}
+        """The lines of this second, by content type."""
 
-    def lines(self, names: Iterable[str]) -> str:
-        """Return the lines that a response with headers of these names lacks."""
+    def lines(self, fields: Mapping[str, str]) -> str:
+        """Return the lines that a response with these headers lacks."""
         second = int(time.time())
         if second != self._second:
             self._second = second
             self._headers["Date"] = format_timestamp(second)
-            self._lines = _lines(self._headers)
-        if self._names.isdisjoint(names):
-            return self._lines
-        present = frozenset(names)
-        return _lines({name: v for name, v in self._headers.items() if name not in present})
+            self._lines = {}
+        content_type = fields.get("Content-Type")
+        if not self._names.isdisjoint(fields):
+            return self._make_lines(content_type, fields)
+        lines = self._lines.get(content_type)
+        if lines is None:
+            lines = self._lines[content_type] = self._make_lines(content_type, ())
+        return lines
 
-
-def _lines(headers: Mapping[str, str]) -> str:
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    def _make_lines(self, content_type: str | None, present: Container[str]) -> str:
+        media_type = (content_type or "").partition(";")[0].strip().lower()
+        headers = {**self._headers, **self._by_type.get(media_type, {})}
+        lines = [f"{name}: {value}\r\n" for name, value in headers.items() if name not in present]
+        return "".join(lines) + self._vary

@@ -119,6 +119,8 @@ class Exchange(HTTPConnection):
         self._method = head.start_line.method
         self._is_1_1 = head.start_line.version == "HTTP/1.1"
         self.context = channel.peer
+        self.default_headers = channel.default_headers
+        """What the response has unless its handler sets it."""
         self.keep_alive = head.keep_alive
         """Whether the connection stays open after the response."""
         self.max_body_size = max_body_size
@@ -241,7 +243,7 @@ class Exchange(HTTPConnection):
         text = "".join(lines)
         if not len(lines) == text.count("\r") == text.count("\n"):
             raise ValueError("CR or LF in a response header")
-        return f"{text}{self._channel.default_headers.lines(fields)}\r\n".encode("latin-1")
+        return f"{text}{self.default_headers.lines(fields)}\r\n".encode("latin-1")
 
     def _choose_framing(self, status: int, content_length: str | None) -> None:
         if self._method == "HEAD" or status < 200 or status in NO_BODY_STATUSES:

@@ -26,6 +26,6 @@ def refusal(error: RequestError, default_headers: DefaultHeaders) -> tuple[str, 
         "Content-Type: application/problem+json\r\n"
         f"Content-Length: {len(body)}\r\n"
         f"X-Request-ID: {request_id}\r\n"
-        f"Connection: close\r\n{default_headers.lines(())}\r\n"
+        f"Connection: close\r\n{default_headers.lines({})}\r\n"
     )
     return request_id, head.encode() + body

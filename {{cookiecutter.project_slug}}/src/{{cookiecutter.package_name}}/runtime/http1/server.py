@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -37,13 +37,13 @@ class HTTPServer:
         delegate: HTTPServerConnectionDelegate,
         settings: Settings,
         connections: Connections | None = None,
-        default_headers: Mapping[str, str] | None = None,
+        default_headers: DefaultHeaders | None = None,
     ) -> None:
         self._connections = connections or Connections()
         self._parameters = Parameters(
             delegate,
             self._connections,
-            default_headers=DefaultHeaders(default_headers or {}),
+            default_headers=default_headers or DefaultHeaders({}),
             idle_timeout=settings.idle_timeout,
             body_timeout=settings.body_timeout,
             max_body_size=settings.max_body_size,

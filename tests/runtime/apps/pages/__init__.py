@@ -1,0 +1,1 @@
+"""A service with pages of its own, for browsers."""

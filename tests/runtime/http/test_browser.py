@@ -1,0 +1,104 @@
+"""What a real browser makes of the pages, of their headers, and of CORS."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http.client import responses
+from pathlib import Path
+
+import pytest
+from runtime.settings import Settings
+from runtime.testing import Client, serving
+
+from ...tools import needs
+from ..apps.pages.app import REPORTS, make_api, make_app
+from ..apps.pages.app import Settings as PageSettings
+
+PUBLIC_HOST = "page.example"
+"""A host that is not local: without TLS browsers do not trust it, and send no Sec-Fetch-Site."""
+START_TIMEOUT = 60.0
+"""Seconds that a browser may take to start and to report."""
+
+
+@asynccontextmanager
+async def browsing(url: str, folder: Path) -> AsyncIterator[None]:
+    """Open a page in a browser without a window."""
+    browser = await asyncio.create_subprocess_exec(
+        shutil.which("google-chrome") or needs("chromium"),
+        "--headless",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--no-sandbox",  # root has none
+        f"--host-resolver-rules=MAP {PUBLIC_HOST} 127.0.0.1",
+        f"--user-data-dir={folder}",
+        url,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(browser.pid, signal.SIGKILL)
+        await browser.wait()
+
+
+async def report(pages: Client, url: str, folder: Path) -> dict[str, str]:
+    """Open a page and return what its script reports."""
+    async with browsing(url, folder), asyncio.timeout(START_TIMEOUT):
+        return await pages.app.resources[REPORTS].get()
+
+
+async def test_page_with_style_script_image_and_form_works(tmp_path: Path) -> None:
+    async with serving(make_app(PageSettings())) as pages:
+        found = await report(pages, f"http://{PUBLIC_HOST}:{pages.port}/name", tmp_path)
+    assert found == {
+        "name": "Ada",
+        "color": "rgb(1, 2, 3)",
+        "imageWidth": "7",
+        "inlineScript": "undefined",
+        "cookie": "false",
+    }
+
+
+REFUSED = "TypeError"
+"""What ``fetch`` raises if a script may not read the response."""
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        (
+            "localhost",
+            {
+                "get": "200 all true",
+                "post": "201 Ada true",
+                "notFound": "404 Not Found true",
+                "broken": "500 Internal Server Error true",
+                "tooLarge": f"413 {responses[413]} true",
+                "methodNotThere": REFUSED,
+                "withCookies": REFUSED,
+            },
+        ),
+        (
+            "127.0.0.1",
+            dict.fromkeys(
+                ["get", "post", "notFound", "broken", "tooLarge", "methodNotThere", "withCookies"],
+                REFUSED,
+            ),
+        ),
+    ],
+    ids=["allowed", "another"],
+)
+async def test_script_of_another_origin(
+    origin: str, expected: dict[str, str], tmp_path: Path
+) -> None:
+    async with serving(make_app(PageSettings())) as pages:
+        allowed = f"http://localhost:{pages.port}"
+        async with serving(make_api(Settings(cors_origins=(allowed,), max_body_size=1000))) as api:
+            url = f"http://{origin}:{pages.port}/frontend/{api.port}"
+            assert await report(pages, url, tmp_path) == expected

@@ -1,0 +1,26 @@
+"""Static files: style sheets, scripts, images."""
+
+from typing import Any
+
+from tornado.web import StaticFileHandler
+
+from .handler import Handler
+
+
+class StaticFiles(StaticFileHandler, Handler):
+    """Serves the files of a folder. ``Application(static_path=...)`` does so at ``/static/``.
+
+    For further folders: ``Route("/manuals/{path*}", StaticFiles, path="/srv/manuals")``.
+
+    ``self.static_url("style.css")`` in a handler, and ``static_url`` in a template, return a URL
+    with the version of the file, so that browsers keep it for years. At any other URL they ask
+    each time whether the file has changed.
+    """
+
+    def head(self, *args: str, **kwargs: str) -> Any:
+        # Not that of `Handler`, which would read the file.
+        return super().head(*args, **kwargs)
+
+    def set_extra_headers(self, path: str) -> None:
+        if "Cache-Control" not in self._headers:
+            self.set_header("Cache-Control", "no-cache")
