@@ -22,9 +22,19 @@ from runtime.testing import (
 from runtime.workers import prefork
 from runtime.workers.prefork import modules_of, preload, unload
 
+from tests.ports import free_ports
 from tests.runtime.support import SAMPLE_APP
 from tests.runtime.support.connections import RawConnection
-from tests.runtime.support.workers import APPS, LISTENING
+from tests.runtime.support.processes import release
+from tests.runtime.support.workers import (
+    APPS,
+    LISTENING,
+    RELOADABLE,
+    deploy,
+    not_ready_reasons,
+    ready,
+    version,
+)
 
 # Import
 
@@ -193,6 +203,21 @@ async def test_workers_may_have_ports_of_their_own(start_service: ServiceStarter
         assert (await second.get("/items/second")).status == 200
     assert (await process.logged("GET /items/first 200"))["worker"] == 0
     assert (await process.logged("GET /items/second 200"))["worker"] == 1
+    await stop(process)
+
+
+async def test_every_port_responds_as_soon_as_the_service_is_ready(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    deploy(tmp_path, "alone")
+    ports = free_ports(3)
+    process = start_service(RELOADABLE, workers=3, port_per_worker=True, port=ports[0])
+    listening = (await process.logged(LISTENING))["message"]
+    admin_port = int(listening.rpartition(":")[2])
+    assert await not_ready_reasons(admin_port) == []
+    assert [await version(port) for port in ports] == ["alone"] * 3
+    release(process)
+    await wait_until(lambda: len(ready(process, "worker [012]")) == 3)
     await stop(process)
 
 

@@ -134,6 +134,9 @@ class ScoreboardReporter:
         self._neighbours = neighbours
 
     def state_changed(self, state: State) -> None:
+        if state is State.READY:
+            # First, because ready means that every address of the service responds.
+            self._neighbours.update()
         self._row.set_state(state)
         # The supervisor then looks at the scoreboard at once, as it does when a child exits.
         with suppress(OSError):  # the supervisor has exited
