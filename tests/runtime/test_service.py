@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from runtime import Service, Settings
 from runtime.admin.handlers import make_admin_app
+from runtime.process.definition import ServiceDefinition
 from runtime.service import EXIT_BAD_SETTINGS, EXIT_INTERRUPTED
 from runtime.testing import ServiceStarter, serving
 
@@ -173,6 +174,9 @@ def test_process_model_serves_several_workers_where_it_is_supported(
     class RecordingModel:
         def __init__(self) -> None:
             self.is_supported = is_supported
+
+        def load_settings(self, definition: ServiceDefinition) -> Settings:
+            return definition.load_settings()
 
         def serve(self, definition: object, settings: Settings) -> int:
             calls.append(settings.workers)

@@ -27,6 +27,9 @@ class ProcessModel(Protocol):
     def is_supported(self) -> bool:
         """Whether the operating system can do it."""
 
+    def load_settings(self, service: ServiceDefinition) -> Settings:
+        """Read the settings, without importing the service if possible. Raises `SettingsError`."""
+
     def serve(self, service: ServiceDefinition, settings: Settings) -> int:
         """Run until a signal. Returns the exit code; raises `StartupError`."""
 
@@ -79,29 +82,30 @@ class Service:
         commands = parser.add_subparsers(title="commands", metavar="command")
         for name, command, purpose in (
             ("serve", self._serve, "serve until SIGTERM or Ctrl-C (default)"),
-            ("check", _check, "validate the settings and print them"),
-            ("healthcheck", _healthcheck, "exit with 0 if the running service is ready"),
+            ("check", self._check, "validate the settings and print them"),
+            ("healthcheck", self._healthcheck, "exit with 0 if the running service is ready"),
         ):
             commands.add_parser(name, help=purpose).set_defaults(command=command)
         command = parser.parse_args(arguments).command
         try:
-            return int(command(self._load_settings()))
+            return int(command())
         except SettingsError as error:
             print(error, file=sys.stderr)
             return EXIT_BAD_SETTINGS
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
 
-    def _serve(self, settings: Settings) -> int:
+    def _serve(self) -> int:
         try:
-            # APP_DEBUG restarts the process at each change, which takes a single process.
-            has_workers = settings.workers > 1 and not settings.debug
-            if self.processes and has_workers and self.processes.is_supported:
-                return self.processes.serve(self._definition, settings)
+            if self.processes and self.processes.is_supported:
+                settings = self.processes.load_settings(self._definition)
+                # APP_DEBUG restarts the process at each change, which takes a single process.
+                if settings.workers > 1 and not settings.debug:
+                    return self.processes.serve(self._definition, settings)
             # Not at the top: check and healthcheck need neither a server nor an event loop.
             from .process import single
 
-            single.serve(self._definition, settings)
+            single.serve(self._definition, self._load_settings())
         except StartupError as error:
             print(error, file=sys.stderr)
             return EXIT_FAILURE
@@ -116,8 +120,14 @@ class Service:
             )
         return settings
 
+    def _check(self) -> int:
+        return _print_settings(self._load_settings())
 
-def _check(settings: Settings) -> int:
+    def _healthcheck(self) -> int:
+        return _healthcheck(self._load_settings())
+
+
+def _print_settings(settings: Settings) -> int:
     for variable, value in settings.as_variables().items():
         print(f"{variable}={value}")
     for description in settings.unknown_variables():
