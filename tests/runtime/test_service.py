@@ -185,6 +185,7 @@ def test_process_model_serves_several_workers_where_it_is_supported(
     monkeypatch.setenv("APP_WORKERS", str(workers))
     monkeypatch.setenv("APP_DEBUG", str(debug))
     monkeypatch.setattr("runtime.process.single.serve", lambda *_: calls.append("single"))
+    monkeypatch.setattr("runtime.process.restarter.is_child", lambda: True)
     service = Service(
         "service", "1.0", processes=RecordingModel(), settings="runtime.settings:Settings"
     )

@@ -170,11 +170,8 @@ async def stop(process: ServiceProcess) -> None:
     assert process.errors() == ""
 
 
-@pytest.mark.parametrize("settings", [{"workers": 1}, {"workers": 2, "debug": True}])
-async def test_one_worker_and_debug_run_in_a_single_process(
-    start_service: ServiceStarter, settings: dict[str, object]
-) -> None:
-    process = start_service(SAMPLE_APP, **settings)
+async def test_one_worker_is_a_single_process(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, workers=1)
     await process.ports()
     await stop(process)
     assert {record["pid"] for record in process.records()} == {process.pid}

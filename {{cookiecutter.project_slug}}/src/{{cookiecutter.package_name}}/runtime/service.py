@@ -96,16 +96,23 @@ class Service:
             return EXIT_INTERRUPTED
 
     def _serve(self) -> int:
-        try:
-            if self.processes and self.processes.is_supported:
-                settings = self.processes.load_settings(self._definition)
-                # APP_DEBUG restarts the process at each change, which takes a single process.
-                if settings.workers > 1 and not settings.debug:
-                    return self.processes.serve(self._definition, settings)
-            # Not at the top: check and healthcheck need neither a server nor an event loop.
-            from .process import single
+        # Not at the top: check and healthcheck need neither a server nor an event loop.
+        from .process import restarter, single
 
-            single.serve(self._definition, self._load_settings())
+        processes = self.processes if self.processes and self.processes.is_supported else None
+        is_restarted = restarter.is_child()
+        try:
+            if processes:
+                settings = processes.load_settings(self._definition)
+            else:
+                settings = self._load_settings()
+            if settings.debug and not is_restarted:
+                return restarter.run(self._definition)
+            if processes and settings.workers > 1 and not settings.debug:
+                return processes.serve(self._definition, settings)
+            if processes:
+                settings = self._load_settings()  # with those of the service's own
+            single.serve(self._definition, settings)
         except StartupError as error:
             print(error, file=sys.stderr)
             return EXIT_FAILURE
