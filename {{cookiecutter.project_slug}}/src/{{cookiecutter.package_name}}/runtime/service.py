@@ -1,11 +1,11 @@
 """The command of a service: serve, check, healthcheck."""
 
 import argparse
-import http.client
 import sys
 from collections.abc import Sequence
 from typing import Protocol
 
+from . import healthcheck
 from .errors import SettingsError, StartupError
 from .extensions import Extension, ServiceInfo
 from .process.definition import ServiceDefinition
@@ -16,8 +16,6 @@ EXIT_BAD_SETTINGS = 78
 """EX_CONFIG of sysexits.h."""
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as in a shell."""
-HEALTHCHECK_TIMEOUT = 3
-"""Seconds to wait for the admin port."""
 
 
 class ProcessModel(Protocol):
@@ -131,7 +129,8 @@ class Service:
         return _print_settings(self._load_settings())
 
     def _healthcheck(self) -> int:
-        return _healthcheck(self._load_settings())
+        settings = self._load_settings()
+        return healthcheck.check(str(settings.admin_address), settings.admin_port)
 
 
 def _print_settings(settings: Settings) -> int:
@@ -140,21 +139,3 @@ def _print_settings(settings: Settings) -> int:
     for description in settings.unknown_variables():
         print(f"Warning: {description}", file=sys.stderr)
     return 0
-
-
-def _healthcheck(settings: Settings) -> int:
-    host = str(settings.admin_address)
-    if settings.admin_address.is_unspecified:
-        host = "::1" if settings.admin_address.version == 6 else "127.0.0.1"
-    connection = http.client.HTTPConnection(host, settings.admin_port, timeout=HEALTHCHECK_TIMEOUT)
-    try:
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        print(response.read().decode())
-        return 0 if response.status == http.client.OK else EXIT_FAILURE
-    except (OSError, http.client.HTTPException) as error:
-        shown = f"[{host}]" if ":" in host else host
-        print(f"no response from {shown}:{settings.admin_port}: {error}", file=sys.stderr)
-        return EXIT_FAILURE
-    finally:
-        connection.close()
