@@ -147,6 +147,20 @@ def test_the_readme_installs_everything(project: Path) -> None:
     assert ("\nExecReload=" in text) == (f"systemctl reload {project.name}" in lines)
 
 
+def test_a_reload_never_ends_a_service(project: Path) -> None:
+    service, _ = units(project)
+    text = service.read_text("utf-8")
+    # A single process, as with APP_WORKERS=auto on one CPU, stops at SIGHUP with exit code 0.
+    assert ("\nExecReload=" in text) == ("\nRestart=always\n" in text)
+
+
+def test_the_readme_warns_of_mixed_code(project: Path) -> None:
+    # A worker that dies before the reload is started with what is on disk.
+    readme = (project / "deploy/systemd/README.md").read_text("utf-8")
+    update = readme.partition("\n## Update\n")[2].partition("\n## ")[0]
+    assert ("replaced by one with the new code" in update) == ("systemctl reload" in update)
+
+
 @pytest.mark.parametrize("deploy", ["docker", "kubernetes", "none"])
 def test_no_units_where_nobody_wants_them(bake: Callable[..., Path], deploy: str) -> None:
     answers: Answers = {"deploy": deploy}

@@ -234,7 +234,7 @@ def test_image_says_who_it_is(engine: Engine, image: str) -> None:
     assert config["Config"]["User"] == f"{USER}:{USER}"
     assert config["Config"]["StopSignal"] == "SIGTERM"
     assert config["Config"]["Entrypoint"] == ["tornado-service"]
-    assert config["Healthcheck"]["Test"] == ["CMD", "tornado-service", "healthcheck"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "-IS", "healthcheck.py"]
 
 
 def test_image_has_the_settings_of_production(engine: Engine, image: str, project: Path) -> None:
@@ -262,10 +262,12 @@ def test_service_answers_without_any_privilege(start: Start, image: str) -> None
 def test_health_is_what_the_service_says(start: Start, engine: Engine, image: str) -> None:
     container = start(image)
     assert engine.podman("healthcheck", "run", container.name, check=False).returncode == 0
-    # Nobody listens where this one asks.
+    # Nobody listens where these ask.
     port = free_port()
-    command = ["env", f"APP_ADMIN_PORT={port}", "tornado-service", "healthcheck"]
-    assert container.execute(*command).returncode == 1
+    for command in ["tornado-service", "healthcheck"], ["python", "-IS", "healthcheck.py"]:
+        done = container.execute("env", f"APP_ADMIN_PORT={port}", *command)
+        assert done.returncode == 1
+        assert f":{port}: " in done.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])

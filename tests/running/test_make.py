@@ -188,16 +188,13 @@ def test_dev_restarts_at_a_change(
     text = model.read_text()
 
     def save(changed: str, is_seen: Callable[[], bool]) -> None:
-        def saved() -> bool:
-            # Again and again: what is saved before Tornado first looks goes unseen.
-            model.write_text(changed)
-            time.sleep(2)
-            return is_seen()
+        model.write_text(changed)
+        until(is_seen, f"{changed!r} is seen")
 
-        until(saved, f"{changed!r} is seen")
-
-    evening = text.replace('"Hello"', '"Good evening"')
-    save(evening, lambda: greeting() == '{"message":"Good evening, Ada!"}')
+    # Two saves, the second one while the service starts again after the first.
+    evening, night = (text.replace('"Hello"', f'"Good {time}"') for time in ("evening", "night"))
+    save(evening, lambda: not is_open(port))
+    save(night, lambda: greeting() == '{"message":"Good night, Ada!"}')
     # A mistake is shown, and mending it is enough.
     save("this is no Python\n", lambda: "SyntaxError" in dev.seen)
     save(text, lambda: greeting() == '{"message":"Hello, Ada!"}')

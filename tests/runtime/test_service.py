@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from runtime import Service, Settings
 from runtime.admin.handlers import make_admin_app
+from runtime.process.definition import ServiceDefinition
 from runtime.service import EXIT_BAD_SETTINGS, EXIT_INTERRUPTED
 from runtime.testing import ServiceStarter, serving
 
@@ -174,6 +175,9 @@ def test_process_model_serves_several_workers_where_it_is_supported(
         def __init__(self) -> None:
             self.is_supported = is_supported
 
+        def load_settings(self, definition: ServiceDefinition) -> Settings:
+            return definition.load_settings()
+
         def serve(self, definition: object, settings: Settings) -> int:
             calls.append(settings.workers)
             return 7
@@ -181,6 +185,7 @@ def test_process_model_serves_several_workers_where_it_is_supported(
     monkeypatch.setenv("APP_WORKERS", str(workers))
     monkeypatch.setenv("APP_DEBUG", str(debug))
     monkeypatch.setattr("runtime.process.single.serve", lambda *_: calls.append("single"))
+    monkeypatch.setattr("runtime.process.restarter.is_child", lambda: True)
     service = Service(
         "service", "1.0", processes=RecordingModel(), settings="runtime.settings:Settings"
     )

@@ -4,29 +4,17 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import NoReturn
 
-from runtime import Service, Settings, SettingsError
-from runtime.workers import Prefork
+from runtime import Service
+from runtime.workers import Prefork, prefork
 from runtime.workers.supervisor import Supervisor
 
 from .reloadable import set_constants
 
 FAULT = os.environ["FAULT"]
-SUPERVISOR = os.getpid()
 
 real_fork = os.fork
-
-
-class SettingsBrokenLater(Settings):
-    """Settings that the supervisor can read only once, if that is the fault."""
-
-    @classmethod
-    def load(cls) -> Self:
-        if FAULT == "settings" and os.getpid() == SUPERVISOR and Path("loaded").exists():
-            raise SettingsError("Bad settings:\n  broken after the start")
-        Path("loaded").touch()
-        return super().load()
 
 
 def fork_if_allowed() -> int:
@@ -44,13 +32,16 @@ service = Service(
     "renewed",
     "1.0",
     processes=Prefork(),
-    settings=f"{__spec__.name}:SettingsBrokenLater" if __spec__ else None,
+    settings="runtime.settings:Settings",
 )
 
 if __name__ == "__main__":
     set_constants()
     if FAULT == "fork":
         os.fork = fork_if_allowed
+    if FAULT == "settings":
+        # The supervisor cannot read them again.
+        prefork.read_settings = lambda _: None
     if FAULT == "supervisor":
         Supervisor._check_runtime = fail  # type: ignore[method-assign, assignment]
     sys.exit(service.main())

@@ -101,6 +101,7 @@ async def test_own_metrics_of_a_service_are_exported_and_survive_a_reload(
     async def check(cups: int, pids: list[int]) -> None:
         families = await scrape(admin_port)
         assert samples(families, "brewed_cups_total") == {(): cups}
+        assert samples(families, "brewed_leaves_total") == {(): 5 * cups}
         assert samples(families, "brewer_pid") == {("0",): pids[0], ("1",): pids[1]}
 
     before = await ready_pids(admin_port)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import (
+    PROCESS_COLLECTOR,
     CollectorRegistry,
     Counter,
     Gauge,
@@ -437,16 +438,19 @@ def test_sum_of_fractions_never_falls(shared: SharedMetrics, scoreboard: Scorebo
     assert len(sums) == 1
 
 
-def test_metrics_created_before_fork_are_logged(
-    scoreboard: Scoreboard, log_records: list[Record]
-) -> None:
+def test_metrics_created_before_fork_can_be_created_again(scoreboard: Scoreboard) -> None:
     registry = CollectorRegistry()
-    for name in "late", "early", "process_cpu", "python_gc":
+    registry.register(PROCESS_COLLECTOR)
+    for name in "first", "second", "library":
         Gauge(name, "Created before the workers.", registry=registry)
-    SharedMetrics(scoreboard.rows, registry)
-    assert [(record["level"], record["message"]) for record in log_records] == [
-        ("warning", "metrics created before fork are not exported: early, late")
-    ]
+    shared = SharedMetrics(scoreboard.rows, registry)
+    become_worker(shared, scoreboard, 0)
+    assert shared.created_before_fork() == ["first", "library", "second"]
+    for name in "first", "second":
+        Gauge(name, "Created in a worker.", registry=registry, multiprocess_mode="sum").set(1)
+    assert shared.created_before_fork() == ["library"]
+    assert exported(shared) == {("first",): 1, ("second",): 1}
+    registry.unregister(PROCESS_COLLECTOR)  # as some services do
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])

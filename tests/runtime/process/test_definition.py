@@ -60,8 +60,3 @@ def test_failure_is_a_startup_error_with_its_cause(name: str, error: type[Except
     with pytest.raises(StartupError, match=f"^{CANNOT_CREATE_APP}{error.__name__}") as caught:
         definition(f"{__name__}:{name}").make_app(Settings())
     assert isinstance(caught.value.__cause__, error)
-
-
-def test_failure_keeps_its_traceback_with_debug() -> None:
-    with pytest.raises(ValueError, match="no such thing"):
-        definition(f"{__name__}:fail").make_app(Settings(debug=True))

@@ -1,7 +1,6 @@
 """What a single-process service does around its lifecycle: ports, log, signals, systemd."""
 
 import re
-import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from runtime.testing import ServiceStarter, wait_until
 
-from ..support import SAMPLE_APP, sample_app
+from ..support import SAMPLE_APP
 from ..support.connections import RawConnection
 from ..support.messages import (
     CANNOT_CREATE_APP,
@@ -77,25 +76,6 @@ async def test_unknown_variables_are_logged(start_service: ServiceStarter) -> No
     record = await process.logged("APP_THRAEDS")
     assert record["level"] == "warning"
     assert record["message"] == "APP_THRAEDS is not a setting, did you mean APP_THREADS?"
-
-
-async def test_debug_restarts_when_code_changes(
-    start_service: ServiceStarter, tmp_path: Path
-) -> None:
-    module = tmp_path / "changing_app.py"
-    shutil.copy(sample_app.__file__, module)
-    # Several workers are no obstacle: with debug there is one process.
-    process = start_service("changing_app", debug=True, workers=2)
-    await process.ports()
-
-    def has_restarted() -> bool:
-        module.touch()  # more than once: the first check of the file only notes its time
-        return process.messages().count("resource entered") == 2
-
-    await wait_until(has_restarted)
-    await wait_until(lambda: process.messages()[-1].startswith(LISTENING))
-    process.send_signal(signal.SIGTERM)
-    assert await process.exit_code() == 0
 
 
 async def test_closed_terminal_drains(start_service: ServiceStarter) -> None:

@@ -149,6 +149,7 @@ async def test_accepting_stops_when_the_worker_is_responsive_again(
     harness.set(State.STARTING, 1, 2)
     harness.heartbeat()
     harness.set(State.READY, 1)
+    assert not await is_accepted(sockets["first"])  # not even before the next heartbeat
     harness.heartbeat()
     assert not await is_accepted(sockets["first"])
     assert await is_accepted(sockets["second"])
@@ -169,18 +170,43 @@ async def test_nothing_is_accepted_before_the_worker_itself_is_ready(
     assert await is_accepted(sockets["first"])
 
 
-async def test_nothing_is_accepted_from_a_socket_that_does_not_listen_yet(
+async def test_ready_worker_accepts_for_one_that_has_not_started_yet(
     sockets: Sockets, sent: Signals, log_records: list[Record]
 ) -> None:
     harness = WorkerHarness(0, sockets, {0: "own", 1: "closed"})
+    harness.reporter.state_changed(State.STARTING)
+    with pytest.raises(ConnectionRefusedError):
+        await is_accepted(sockets["closed"])
+    # Without a heartbeat: the admin port says at once that the service is ready.
     harness.reporter.state_changed(State.READY)
-    harness.heartbeat()
-    assert accepting(log_records) == []
-    sockets["closed"].listen()
-    harness.heartbeat()
-    assert accepting(log_records) == [f"{ACCEPTING} 1"]
     assert await is_accepted(sockets["closed"])
+    # That is how each start goes: nothing to tell.
+    assert accepting(log_records) == []
+    harness.set(State.READY, 1)
+    harness.heartbeat()
+    assert not await is_accepted(sockets["closed"])
     await harness.drain()
+
+
+async def test_socket_that_cannot_listen_is_left_to_its_own_worker(
+    sockets: Sockets, sent: Signals
+) -> None:
+    port = port_of(sockets["closed"])
+    sockets["closed"].close()
+    with socket.socket() as other, socket.socket() as late:
+        for sock in other, late:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+        sockets["closed"] = late
+        other.listen()
+        harness = WorkerHarness(0, sockets, {0: "own", 1: "closed"})
+        harness.reporter.state_changed(State.READY)
+        harness.heartbeat()
+        other.close()
+        harness.heartbeat()
+        late.setblocking(False)
+        assert await is_accepted(late)
+        await harness.drain()
 
 
 async def test_shared_socket_is_accepted_from_if_no_worker_that_shares_it_is_responsive(

@@ -1,6 +1,7 @@
 """What happens before the first fork, and what the processes share afterwards."""
 
 import asyncio
+import os
 import re
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -22,9 +24,19 @@ from runtime.testing import (
 from runtime.workers import prefork
 from runtime.workers.prefork import modules_of, preload, unload
 
+from tests.ports import free_ports
 from tests.runtime.support import SAMPLE_APP
 from tests.runtime.support.connections import RawConnection
-from tests.runtime.support.workers import APPS, LISTENING
+from tests.runtime.support.processes import release
+from tests.runtime.support.workers import (
+    APPS,
+    LISTENING,
+    RELOADABLE,
+    deploy,
+    not_ready_reasons,
+    ready,
+    version,
+)
 
 # Import
 
@@ -70,6 +82,29 @@ def test_dependencies_are_imported_and_the_package_itself_is_not(
     libraries = ["broken_library", "no_such_library"]
     assert cannot_import(log_records) == [f"cannot import {name}" for name in libraries]
     assert {record["level"] for record in log_records} == {"debug"}
+
+
+def test_library_does_not_import_the_package_either(
+    imported: Callable[[], set[str]], log_records: list[Record]
+) -> None:
+    preload("consulted")
+    assert not [name for name in sys.modules if name.partition(".")[0] == "consulted"]
+    # The worker imports it, together with the module that it needs.
+    assert cannot_import(log_records) == ["cannot import consults"]
+    import_module("consulted.app")
+    assert "consulted.part" in sys.modules
+
+
+def test_libraries_may_be_kept_for_the_workers(
+    imported: Callable[[], set[str]], log_records: list[Record]
+) -> None:
+    Path("package").mkdir()
+    Path("package/__init__.py").write_text("import wanted_1, wanted_2, wanted_3.part")
+    import_module("wanted_4")
+    preload("package", ["wanted_1", "wanted_3", "wanted_4"])
+    assert imported() == {"wanted_2", "wanted_4"}
+    [record] = [record for record in log_records if record["level"] == "warning"]
+    assert record["message"] == "wanted_4 was imported before the fork, by another library"
 
 
 @pytest.mark.parametrize("content", [b"import wanted_1\nthis is no Python", b"\xff", b"a\0b"])
@@ -135,11 +170,8 @@ async def stop(process: ServiceProcess) -> None:
     assert process.errors() == ""
 
 
-@pytest.mark.parametrize("settings", [{"workers": 1}, {"workers": 2, "debug": True}])
-async def test_one_worker_and_debug_run_in_a_single_process(
-    start_service: ServiceStarter, settings: dict[str, object]
-) -> None:
-    process = start_service(SAMPLE_APP, **settings)
+async def test_one_worker_is_a_single_process(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, workers=1)
     await process.ports()
     await stop(process)
     assert {record["pid"] for record in process.records()} == {process.pid}
@@ -193,6 +225,44 @@ async def test_workers_may_have_ports_of_their_own(start_service: ServiceStarter
         assert (await second.get("/items/second")).status == 200
     assert (await process.logged("GET /items/first 200"))["worker"] == 0
     assert (await process.logged("GET /items/second 200"))["worker"] == 1
+    await stop(process)
+
+
+async def test_each_worker_draws_random_numbers_of_its_own(
+    start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(APPS / "stand_ins"), prepend=os.pathsep)
+    process = start_service("tests.runtime.apps.drawing", workers=2)
+    port, _ = await process.ports()
+    drawn: dict[int, dict[str, float]] = {}
+
+    async def ask(workers: int) -> None:
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            while len(drawn) < workers:
+                async with RawConnection(port) as connection:
+                    numbers = (await connection.get("/")).json()
+                drawn[numbers.pop("pid")] = numbers
+
+    await ask(2)
+    await process.reload()
+    await ask(4)
+    for name in "random", "numpy", "seeded_library":
+        assert len({numbers[name] for numbers in drawn.values()}) == 4, name
+    await stop(process)
+
+
+async def test_every_port_responds_as_soon_as_the_service_is_ready(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    deploy(tmp_path, "alone")
+    ports = free_ports(3)
+    process = start_service(RELOADABLE, workers=3, port_per_worker=True, port=ports[0])
+    listening = (await process.logged(LISTENING))["message"]
+    admin_port = int(listening.rpartition(":")[2])
+    assert await not_ready_reasons(admin_port) == []
+    assert [await version(port) for port in ports] == ["alone"] * 3
+    release(process)
+    await wait_until(lambda: len(ready(process, "worker [012]")) == 3)
     await stop(process)
 
 

@@ -337,10 +337,9 @@ async def test_reload_renews_the_code_of_the_service_and_nothing_else(
     admin, *workers = await all_ready(process)
     assert await number(port) == 1
 
-    # The supervisor has imported nothing of the service but its settings.
+    # The supervisor has imported nothing of the service but what `__init__.py` imports.
     [before] = calls(tmp_path, "before_fork")
-    names = ["myservice", "myservice.names"]
-    assert before["imported"] == [*names, "myservice.settings"]
+    assert before["imported"] == ["myservice", "myservice.names"]
     assert before["rows"] == 9
     after = calls(tmp_path, "after_fork")
     assert {record["pid"]: record["slot"] for record in after} == {

@@ -2,3 +2,7 @@
 
 A test copies it to a folder, and the runtime into it.
 """
+
+from .stock import LEAVES
+
+__all__ = ["LEAVES"]

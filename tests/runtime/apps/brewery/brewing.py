@@ -4,3 +4,5 @@ from prometheus_client import Counter, Gauge
 
 CUPS = Counter("brewed_cups", "Cups of tea.")
 BREWER = Gauge("brewer_pid", "Process id of the worker.")
+
+MAX_CUPS = 3

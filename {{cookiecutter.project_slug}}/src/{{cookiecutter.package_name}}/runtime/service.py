@@ -1,11 +1,11 @@
 """The command of a service: serve, check, healthcheck."""
 
 import argparse
-import http.client
 import sys
 from collections.abc import Sequence
 from typing import Protocol
 
+from . import healthcheck
 from .errors import SettingsError, StartupError
 from .extensions import Extension, ServiceInfo
 from .process.definition import ServiceDefinition
@@ -16,8 +16,6 @@ EXIT_BAD_SETTINGS = 78
 """EX_CONFIG of sysexits.h."""
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as in a shell."""
-HEALTHCHECK_TIMEOUT = 3
-"""Seconds to wait for the admin port."""
 
 
 class ProcessModel(Protocol):
@@ -26,6 +24,9 @@ class ProcessModel(Protocol):
     @property
     def is_supported(self) -> bool:
         """Whether the operating system can do it."""
+
+    def load_settings(self, service: ServiceDefinition) -> Settings:
+        """Read the settings, without importing the service if possible. Raises `SettingsError`."""
 
     def serve(self, service: ServiceDefinition, settings: Settings) -> int:
         """Run until a signal. Returns the exit code; raises `StartupError`."""
@@ -79,28 +80,36 @@ class Service:
         commands = parser.add_subparsers(title="commands", metavar="command")
         for name, command, purpose in (
             ("serve", self._serve, "serve until SIGTERM or Ctrl-C (default)"),
-            ("check", _check, "validate the settings and print them"),
-            ("healthcheck", _healthcheck, "exit with 0 if the running service is ready"),
+            ("check", self._check, "validate the settings and print them"),
+            ("healthcheck", self._healthcheck, "exit with 0 if the running service is ready"),
         ):
             commands.add_parser(name, help=purpose).set_defaults(command=command)
         command = parser.parse_args(arguments).command
         try:
-            return int(command(self._load_settings()))
+            return int(command())
         except SettingsError as error:
             print(error, file=sys.stderr)
             return EXIT_BAD_SETTINGS
         except KeyboardInterrupt:
             return EXIT_INTERRUPTED
 
-    def _serve(self, settings: Settings) -> int:
-        try:
-            # APP_DEBUG restarts the process at each change, which takes a single process.
-            has_workers = settings.workers > 1 and not settings.debug
-            if self.processes and has_workers and self.processes.is_supported:
-                return self.processes.serve(self._definition, settings)
-            # Not at the top: check and healthcheck need neither a server nor an event loop.
-            from .process import single
+    def _serve(self) -> int:
+        # Not at the top: check and healthcheck need neither a server nor an event loop.
+        from .process import restarter, single
 
+        processes = self.processes if self.processes and self.processes.is_supported else None
+        is_restarted = restarter.is_child()
+        try:
+            if processes:
+                settings = processes.load_settings(self._definition)
+            else:
+                settings = self._load_settings()
+            if settings.debug and not is_restarted:
+                return restarter.run(self._definition)
+            if processes and settings.workers > 1 and not settings.debug:
+                return processes.serve(self._definition, settings)
+            if processes:
+                settings = self._load_settings()  # with those of the service's own
             single.serve(self._definition, settings)
         except StartupError as error:
             print(error, file=sys.stderr)
@@ -116,28 +125,17 @@ class Service:
             )
         return settings
 
+    def _check(self) -> int:
+        return _print_settings(self._load_settings())
 
-def _check(settings: Settings) -> int:
+    def _healthcheck(self) -> int:
+        settings = self._load_settings()
+        return healthcheck.check(str(settings.admin_address), settings.admin_port)
+
+
+def _print_settings(settings: Settings) -> int:
     for variable, value in settings.as_variables().items():
         print(f"{variable}={value}")
     for description in settings.unknown_variables():
         print(f"Warning: {description}", file=sys.stderr)
     return 0
-
-
-def _healthcheck(settings: Settings) -> int:
-    host = str(settings.admin_address)
-    if settings.admin_address.is_unspecified:
-        host = "::1" if settings.admin_address.version == 6 else "127.0.0.1"
-    connection = http.client.HTTPConnection(host, settings.admin_port, timeout=HEALTHCHECK_TIMEOUT)
-    try:
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        print(response.read().decode())
-        return 0 if response.status == http.client.OK else EXIT_FAILURE
-    except (OSError, http.client.HTTPException) as error:
-        shown = f"[{host}]" if ":" in host else host
-        print(f"no response from {shown}:{settings.admin_port}: {error}", file=sys.stderr)
-        return EXIT_FAILURE
-    finally:
-        connection.close()

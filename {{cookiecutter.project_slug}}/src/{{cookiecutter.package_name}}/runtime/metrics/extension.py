@@ -1,5 +1,6 @@
 """The extension: records the duration of every request, and shows all metrics."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
@@ -21,6 +22,8 @@ from .shared import SharedMetrics
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Upper bounds in seconds."""
 OTHER_METHOD = "_OTHER"
+
+logger = logging.getLogger(__name__)
 
 
 class Metrics(Extension):
@@ -51,6 +54,8 @@ class Metrics(Extension):
 
     @asynccontextmanager
     async def lifespan(self, service: ServiceInfo, settings: Settings) -> AsyncIterator[None]:
+        if self._shared and (early := self._shared.created_before_fork()):
+            logger.warning("metrics created before fork are not exported: %s", ", ".join(early))
         # Not on import: with several workers a metric is created after the fork.
         histogram = Histogram(
             "http_server_request_duration_seconds",

@@ -15,7 +15,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from threading import RLock
 
-from prometheus_client import CollectorRegistry, Metric, values
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    Metric,
+    values,
+)
 from prometheus_client.registry import Collector
 
 from ..status import ADMIN_SLOT, ProcessRow
@@ -29,6 +36,7 @@ there is room for more than 1,500 of these.
 """
 WORD_SIZE = 8
 """Bytes of a number."""
+DEFAULT_COLLECTORS = (GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR)
 
 logger = logging.getLogger(__name__)
 
@@ -153,11 +161,7 @@ class SharedMetrics(Collector):
 
     def __init__(self, rows: Sequence[ProcessRow], registry: CollectorRegistry) -> None:
         self._pages = [(row, Page()) for row in rows]
-        # The library's default metrics may be ignored.
-        names = sorted({family.name for family in registry.collect()})
-        early = [name for name in names if not name.startswith(("process_", "python_"))]
-        if early:
-            logger.warning("metrics created before fork are not exported: %s", ", ".join(early))
+        self._registry = registry
 
     def attach(self, row: ProcessRow) -> None:
         """Keep what this process measures, from now on, in the page of its row.
@@ -166,6 +170,22 @@ class SharedMetrics(Collector):
         """
         [page] = [page for owner, page in self._pages if owner is row]
         values.ValueClass = partial(SharedValue, PageWriter(page))
+        # What a module of the service has created already, it creates again: it is imported anew.
+        self._early = self._collectors()
+        for collector in self._early:
+            self._registry.unregister(collector)
+
+    def created_before_fork(self) -> list[str]:
+        """Return the names of metrics that only exist because they were created before the fork.
+
+        They are not exported. Call it when the modules of the service have been imported.
+        """
+        return sorted(_names(self._early) - _names(self._collectors()))
+
+    def _collectors(self) -> list[Collector]:
+        """List the collectors in the registry, without the library's default ones."""
+        collectors = self._registry._collector_to_names
+        return [collector for collector in collectors if collector not in DEFAULT_COLLECTORS]
 
     def collect(self) -> Iterator[Metric]:
         """Aggregate all pages, without contacting the workers."""
@@ -181,6 +201,10 @@ class SharedMetrics(Collector):
         for row, page in sorted(self._pages, key=lambda pair: not pair[0].draining):
             if row.slot != ADMIN_SLOT and (row.ready or row.draining):
                 yield from _gauges(row.slot, page)
+
+
+def _names(collectors: Iterable[Collector]) -> set[str]:
+    return {family.name for collector in collectors for family in collector.collect()}
 
 
 def _gauges(slot: int, page: Page) -> Iterator[tuple[SampleKey, int, float]]:

@@ -33,10 +33,7 @@ class ServiceDefinition:
         return cast(type[Settings], pkgutil.resolve_name(self.settings)).load()
 
     def make_app(self, settings: Settings) -> Application:
-        """Import the application and create it.
-
-        Raises `StartupError` with the cause if that fails, or the cause itself with APP_DEBUG.
-        """
+        """Import the application and create it. Raises `StartupError` with the cause."""
         return create_application(settings, self._import_and_make_app)
 
     def _import_and_make_app(self, settings: Settings) -> Application:
@@ -46,13 +43,8 @@ class ServiceDefinition:
 
 
 def create_application(settings: Settings, make_app: AppFactory) -> Application:
-    """Call `make_app`.
-
-    Raises `StartupError` with the cause if it fails, or the cause itself with APP_DEBUG.
-    """
+    """Call `make_app`. Raises `StartupError` with the cause if it fails."""
     try:
         return make_app(settings)
     except Exception as error:
-        if settings.debug:
-            raise  # `make dev` finds in the traceback which file to watch
         raise StartupError(f"cannot create the application: {error!r}") from error

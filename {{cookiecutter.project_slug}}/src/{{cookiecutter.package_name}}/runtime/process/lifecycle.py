@@ -19,8 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from types import FrameType
 
-import tornado.autoreload
-
 from ..errors import StartupError
 from ..extensions import Extension, ServiceInfo
 from ..http.application import Application
@@ -54,7 +52,6 @@ class Lifecycle:
     - `listeners`: bound sockets. They listen only once the resources are open.
     - `extensions`: their lifespans enclose those of the resources. `service` is what they get.
     - `drain_delay`: seconds to keep serving after readiness has turned false.
-    - `autoreload`: restart the process when a file of its code changes.
 
     Construct it in the event loop.
     """
@@ -67,7 +64,6 @@ class Lifecycle:
         extensions: Sequence[Extension] = (),
         *,
         drain_delay: float,
-        autoreload: bool = False,
     ) -> None:
         self._application = application
         self._settings: Settings = application.config
@@ -76,7 +72,6 @@ class Lifecycle:
         self._service = service
         self._extensions = extensions
         self._drain_delay = drain_delay
-        self._autoreload = autoreload
         self._loop = asyncio.get_running_loop()
         self._state = State.STARTING
         self._stopping = False
@@ -95,8 +90,6 @@ class Lifecycle:
                 listen(self._listeners)
                 self.server.add_sockets(self._listeners)
                 self._set_state(State.READY, reporter)
-                if self._autoreload:
-                    tornado.autoreload.start()
                 await self._stop.wait()
             self._set_state(State.DRAINING, reporter)
             await self._drain()

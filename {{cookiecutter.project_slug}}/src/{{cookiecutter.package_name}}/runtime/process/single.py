@@ -51,7 +51,6 @@ async def _serve(
         service.info,
         service.extensions,
         drain_delay=settings.drain_delay,
-        autoreload=settings.debug,
     )
     _handle_signals(lifecycle)
     admin_app = make_admin_app(settings, lifecycle, service.extensions)

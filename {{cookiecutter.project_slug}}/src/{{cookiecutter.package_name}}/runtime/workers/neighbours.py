@@ -1,17 +1,18 @@
 """Accepting connections on behalf of other workers.
 
 What arrives at the socket of a worker that is dead, hung or draining need not wait for the
-replacement: the other workers accept it.
+replacement: the other workers accept it. The same holds for a worker that has not started yet, so
+that every address of the service responds as soon as one worker is ready.
 """
 
+import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
-
-from tornado.netutil import add_accept_handler
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from ..http1.server import HTTPServer
+from ..process.sockets import BACKLOG
 from ..status import ADMIN_SLOT
 from .scoreboard import Scoreboard
 
@@ -32,7 +33,7 @@ class NeighbourAcceptor:
         self._server = server
         # Several slots may share an inherited socket.
         self._neighbours: dict[socket.socket, list[int]] = {}
-        self._accepting: dict[socket.socket, Callable[[], None]] = {}
+        self._accepting: set[socket.socket] = set()
         for other, listeners in sockets.items():
             for sock in listeners:
                 if ADMIN_SLOT not in (other, slot) and sock not in sockets[slot]:
@@ -40,12 +41,11 @@ class NeighbourAcceptor:
 
     def update(self) -> None:
         """Start or stop accepting for each neighbour, as the scoreboard says."""
-        for sock, slots in self._neighbours.items():
-            if any(self._scoreboard.has_responsive_worker(slot) for slot in slots):
+        for sock in self._neighbours:
+            if self._has_responsive_worker(sock):
                 self._stop_accepting(sock)
-            elif sock not in self._accepting and _is_listening(sock):
-                logger.info("accepting connections for worker %d", slots[0])
-                self._accepting[sock] = add_accept_handler(sock, self._accept)
+            elif sock not in self._accepting:
+                self._start_accepting(sock)
 
     def close(self) -> None:
         """Stop accepting, and close the sockets of the neighbours."""
@@ -54,15 +54,36 @@ class NeighbourAcceptor:
             sock.close()
         self._neighbours = {}
 
+    def _has_responsive_worker(self, sock: socket.socket) -> bool:
+        return any(map(self._scoreboard.has_responsive_worker, self._neighbours[sock]))
+
+    def _start_accepting(self, sock: socket.socket) -> None:
+        if _is_listening(sock):
+            logger.info("accepting connections for worker %d", self._neighbours[sock][0])
+        else:
+            # The worker has never been ready: the service is just starting.
+            try:
+                sock.listen(BACKLOG)
+            except OSError:
+                return  # the worker itself reports it
+        self._accepting.add(sock)
+        asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+
     def _stop_accepting(self, sock: socket.socket) -> None:
         if sock in self._accepting:
-            self._accepting.pop(sock)()
+            self._accepting.remove(sock)
+            asyncio.get_running_loop().remove_reader(sock)
 
-    def _accept(self, connection: socket.socket, address: Any) -> None:
-        # Close after one request: a proxy would keep using the wrong worker.
-        self._server.accept(connection, address, close_after_response=True)
+    def _accept(self, sock: socket.socket) -> None:
+        if self._has_responsive_worker(sock):
+            # It has become ready since the last update.
+            self._stop_accepting(sock)
+            return
+        with suppress(BlockingIOError, ConnectionAbortedError):  # another worker was faster
+            connection, address = sock.accept()
+            # Close after one request: a proxy would keep using the wrong worker.
+            self._server.accept(connection, address, close_after_response=True)
 
 
 def _is_listening(sock: socket.socket) -> bool:
-    # It listens once its own worker has been ready.
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

@@ -15,7 +15,9 @@ import socket
 import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +30,7 @@ from ..process.sockets import listening_url, open_sockets
 from ..settings import Settings
 from ..status import ADMIN_SLOT
 from . import worker
+from .reading import read_settings
 from .scoreboard import Row, Scoreboard
 from .supervisor import Supervisor
 
@@ -36,8 +39,13 @@ RUNTIME_PACKAGE = __name__.rpartition(".workers.")[0]
 logger = logging.getLogger(__name__)
 
 
-def serve(service: ServiceDefinition, settings: Settings) -> int:
-    """Serve with several workers until a signal. Returns the exit code; raises `StartupError`."""
+def serve(
+    service: ServiceDefinition, settings: Settings, import_after_fork: Collection[str] = ()
+) -> int:
+    """Serve with several workers until a signal. Returns the exit code; raises `StartupError`.
+
+    `import_after_fork` names the libraries that each worker imports itself.
+    """
     step = 1 if settings.port_per_worker else 0
     ports = [settings.port + step * slot for slot in range(settings.workers)]
     public, admin = open_sockets(settings, ports)
@@ -47,9 +55,7 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
     formatters.configure(settings, log, worker=None)
-    for description in settings.unknown_variables():
-        logger.warning(description)
-    preload(service.package)
+    preload(service.package, import_after_fork)
     gc.collect()
     gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
     sockets = {ADMIN_SLOT: admin, **dict(enumerate(public))}
@@ -64,6 +70,7 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
     def target(slot: int, row: Row, channel: socket.socket) -> None:
         for extension in service.extensions:
             extension.after_fork(row)
+        reseed()
         unload(service.package, modules, keep=extension_modules)
         worker.run(
             worker.ChildContext(service, settings, slot, sockets, scoreboard, row, channel, lock)
@@ -72,7 +79,13 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
     urls = ", ".join(dict.fromkeys(map(listening_url, public)))
     listening_message = f"listening on {urls}, admin on {listening_url(admin)}"
     supervisor = Supervisor(
-        settings, sockets, scoreboard, log, target, listening_message=listening_message
+        settings,
+        sockets,
+        scoreboard,
+        log,
+        target,
+        read_settings=partial(read_settings, service),
+        listening_message=listening_message,
     )
     try:
         return supervisor.run()
@@ -83,24 +96,32 @@ def serve(service: ServiceDefinition, settings: Settings) -> int:
         raise
 
 
-def preload(package: str) -> None:
+def preload(package: str, import_after_fork: Collection[str] = ()) -> None:
     """Import what the modules of a package import from elsewhere.
 
     Nothing of the package itself is imported, however its modules import each other. What a
-    function imports stays out, too: that is the place for a library that must not be loaded before
-    a fork, for example because it starts threads.
+    function imports stays out, too, and so do the libraries in `import_after_fork`: those that must
+    not be loaded before a fork, for example because they start threads.
     """
-    for name in _dependencies(package):
-        try:
-            importlib.import_module(name)
-        except (Exception, SystemExit):
-            # The worker that needs it reports it.
-            logger.debug("cannot import %s", name, exc_info=True)
+    names = list(_dependencies(package))
+    with _refuse_imports(package):
+        for name in names:
+            if not any(_is_within(name, library) for library in import_after_fork):
+                _import(name)
+    for library in import_after_fork:
+        if library in sys.modules:
+            logger.warning("%s was imported before the fork, by another library", library)
     if threading.active_count() > 1:
         logger.warning(
             "importing the dependencies started a thread, which does not survive a fork: %s",
             ", ".join(thread.name for thread in threading.enumerate()[1:]),
         )
+
+
+def reseed() -> None:
+    """Let this process draw random numbers of its own, as Python does for `random`."""
+    if numpy_random := sys.modules.get("numpy.random"):
+        numpy_random.seed()
 
 
 def modules_of(package: str) -> list[str]:
@@ -127,6 +148,34 @@ def unload(package: str, modules: Iterable[str], keep: Collection[str] = ()) -> 
             # Python sets such an attribute only when it loads the submodule.
             module.__dict__[name.rpartition(".")[2]] = submodule
     importlib.reload(module)
+
+
+@contextmanager
+def _refuse_imports(package: str) -> Iterator[None]:
+    """Refuse to import a package meanwhile, also to a library that does so."""
+    finder = _RefusingFinder(package)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _RefusingFinder(MetaPathFinder):
+    def __init__(self, package: str) -> None:
+        self._package = package
+
+    def find_spec(self, name: str, *others: object) -> None:
+        if _is_within(name, self._package) and not _is_within(name, RUNTIME_PACKAGE):
+            raise ModuleNotFoundError(f"{name} is imported after the fork", name=name)
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except (Exception, SystemExit):
+        # The worker that needs it reports it.
+        logger.debug("cannot import %s", name, exc_info=True)
 
 
 def _dependencies(package: str) -> Iterator[str]:

@@ -12,10 +12,10 @@ import math
 import signal
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Callable
 
 from ..checksums import checksums, differences
-from ..errors import SettingsError, StartupError
+from ..errors import StartupError
 from ..logs.shared import NonBlockingHandler
 from ..process.systemd import SystemdNotifier
 from ..settings import Settings
@@ -48,9 +48,11 @@ class Supervisor:
         log: NonBlockingHandler,
         target: Target,
         *,
+        read_settings: Callable[[], Settings | None],
         listening_message: str,
     ) -> None:
         self._settings = self._started_with = settings
+        self._read_settings = read_settings
         self._sockets = sockets
         self._scoreboard = scoreboard
         self._log = log
@@ -251,13 +253,11 @@ class Supervisor:
             self._systemd.ready(status)
 
     def _reload_settings(self) -> None:
-        with suppress(SettingsError):  # keep the old settings if the new ones are invalid
-            self._settings = type(self._settings).load()
-            logging.getLogger().setLevel(self._settings.log_level.upper())
-            for description in self._settings.unknown_variables():
-                logger.warning(description)
-            for name in self._started_with.restart_required(self._settings):
-                logger.warning("%s has changed: restart required", name)
+        # The old ones stay if the new ones are invalid.
+        self._settings = self._read_settings() or self._settings
+        logging.getLogger().setLevel(self._settings.log_level.upper())
+        for name in self._started_with.restart_required(self._settings):
+            logger.warning("%s has changed: restart required", name)
 
     def _check_runtime(self) -> None:
         if changed := differences(self._runtime_files, checksums()):

@@ -68,6 +68,9 @@ def run(context: ChildContext) -> None:
     settings = context.service.load_settings().keep_from_start(context.started_with)
     worker = None if context.is_admin else context.slot
     formatters.configure(settings, ThreadedHandler(settings.log_file, context.lock), worker)
+    if context.is_admin:
+        for description in settings.unknown_variables():  # once, not in every worker
+            logger.warning(description)
     try:
         run_event_loop(_serve(context, settings, _make_app(context, settings)))
         logger.info("stopped")
@@ -134,6 +137,9 @@ class ScoreboardReporter:
         self._neighbours = neighbours
 
     def state_changed(self, state: State) -> None:
+        if state is State.READY:
+            # First, because ready means that every address of the service responds.
+            self._neighbours.update()
         self._row.set_state(state)
         # The supervisor then looks at the scoreboard at once, as it does when a child exits.
         with suppress(OSError):  # the supervisor has exited

@@ -1,0 +1,1 @@
+"""A service with a library that imports a module of the service."""

@@ -1,0 +1,5 @@
+"""Imports the library."""
+
+import consults
+
+__all__ = ["consults"]

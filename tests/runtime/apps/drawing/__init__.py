@@ -1,0 +1,1 @@
+"""A service whose workers draw random numbers when they start."""
