@@ -26,6 +26,7 @@ from ..logs.shared import NonBlockingHandler, ProcessLock
 from ..process.definition import ServiceDefinition
 from ..process.sockets import listening_url, open_sockets
 from ..settings import Settings
+from ..starting import prepare_process
 from ..status import ADMIN_SLOT
 from . import worker
 from .scoreboard import Row, Scoreboard
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 def serve(service: ServiceDefinition, settings: Settings) -> int:
     """Serve with several workers until a signal. Returns the exit code; raises `StartupError`."""
+    prepare_process()
     step = 1 if settings.port_per_worker else 0
     ports = [settings.port + step * slot for slot in range(settings.workers)]
     public, admin = open_sockets(settings, ports)
