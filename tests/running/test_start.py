@@ -359,7 +359,7 @@ def test_service_in_the_background_can_be_suspended_and_reloaded(run: Starter) -
         os.write(terminal, b"\x1a")
         until(lambda: {state(pid) for pid in (supervisor, *before)} == {"T"}, "all suspended")
         until(lambda: "Stopped" in service.errors(), "the shell's message")
-        os.write(terminal, b"bg\n")
+        os.write(terminal, b"bg >&2\n")  # its stdout is the log of the service
         until(lambda: "T" not in {state(pid) for pid in (supervisor, *before)}, "all continue")
         os.write(terminal, b"kill -HUP %1\n")
         service.wait_for_message("^reloaded$")
