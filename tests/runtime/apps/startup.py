@@ -46,7 +46,7 @@ class Tracker(Extension):
 
 @asynccontextmanager
 async def open_queue(settings: Settings) -> AsyncIterator[None]:
-    with suppress(OSError if END == "queue hides errors" else ()):
+    with suppress(Exception if END == "queue hides errors" else ()):
         try:
             yield
         finally:
