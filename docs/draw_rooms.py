@@ -14,7 +14,7 @@ SOURCE = TREE / "src/{{cookiecutter.package_name}}"
 README = SOURCE / "runtime/README.md"
 PICTURE = re.compile(r"```mermaid\n.*?```\n", re.DOTALL)
 
-BASE = {"checksums", "cpus", "errors", "settings", "status"}
+BASE = {"checksums", "cpus", "errors", "settings", "starting", "status"}
 """Modules that import no room. They are one box in the picture, or it would be a web."""
 OMITTED = {"testing"}
 """For tests only: not a part of a running service."""

@@ -1,4 +1,4 @@
-"""A service whose handlers take a while, write down what they have run, and fail. Run as a script."""
+"""A service whose handlers take a while, write down what they ran, and fail. Run as a script."""
 
 import asyncio
 import os

@@ -98,11 +98,11 @@ class Service:
             return parse(read_to_end(connection))
 
     def signal(self, signum: int = signal.SIGTERM, *, group: bool = False) -> float:
-        """Send a signal, as a terminal does if it is to the whole group, and return when."""
-        if group:
-            os.killpg(self.process.pid, signum)
-        else:
-            self.process.send_signal(signum)
+        """Send a signal, to each of its processes if it is to the group, and return when."""
+        pids = processes_of_session(self.process.pid) if group else [self.process.pid]
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
         return time.monotonic()
 
     def wait(self, patience: float = PATIENCE) -> int:
@@ -170,6 +170,17 @@ def processes_in(folder: Path) -> list[int]:
             if link.readlink() == folder:
                 found.append(int(link.parent.name))
     return found
+
+
+def processes_of_session(leader: int) -> list[int]:
+    """List a process that has started a session, and those that it has started in turn."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(") ")[2].split()
+            if int(fields[3]) == leader and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+    return sorted(found)
 
 
 async def get(port: int, path: str, **headers: str) -> Answer:
@@ -251,8 +262,10 @@ class Starter:
     def end(self) -> None:
         for process in self.started:
             # Its children too, which may be there without it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            while pids := processes_of_session(process.pid):
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             process.wait()
 
 

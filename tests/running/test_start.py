@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +16,10 @@ import pytest
 from ..tools import needs
 from .harness import FAULTS, Service, Starter, children, processes_in, starter, until
 
+STALLED = Path(__file__).parents[1] / "runtime/apps/stalled"
+"""A folder with a module that is imported at the start and never finishes."""
+COMMAND = Path(__file__).with_name("command.py")
+SHELL = Path(__file__).with_name("shell.py")
 SECRET = "hunter2-the-secret"
 
 BAD_SETTINGS = [
@@ -206,6 +210,19 @@ def test_process_1_drains(run: Starter, as_process_1: tuple[str, ...]) -> None:
     assert service.messages()[-1] == "stopped"
 
 
+@pytest.mark.parametrize("arguments", [("-m", "tornado_service"), (str(COMMAND),)])
+def test_process_1_hears_signals_during_its_imports(
+    run: Starter, as_process_1: tuple[str, ...], arguments: tuple[str, ...]
+) -> None:
+    path = os.pathsep.join(map(str, (STALLED, run.source)))
+    service = run.spawn(*arguments, wrapper=as_process_1, PYTHONPATH=path)
+    until((run.folder / "importing").exists, "imports")
+    os.kill(the_child(service), signal.SIGHUP)
+    os.kill(the_child(service), signal.SIGTERM)
+    assert service.wait() == 0
+    assert service.errors() == ""
+
+
 def in_flight(service: Service) -> bool:
     """Tell whether a worker has taken the only connection that there is."""
     # State 01 is an established connection, whose inode is 0 until somebody has accepted it.
@@ -270,7 +287,7 @@ def test_closing_the_terminal_does_not_stop_what_nohup_started(run: Starter, wor
     os.killpg(service.process.pid, signal.SIGHUP)  # as the shell of the terminal does as well
     for _ in range(20):
         assert service.ask("/sleep/0.05").status == 200
-    assert "SIGTERM: stopping" not in service.messages()
+    assert not [message for message in service.messages() if "stopping" in message]
     assert service.process.poll() is None
 
 
@@ -296,6 +313,66 @@ def test_ctrl_c_drains(run: Starter, workers: int) -> None:
     assert service.wait() == 0
     assert service.messages()[-1] == "stopped"
     os.close(terminal)
+
+
+@contextmanager
+def shell(run: Starter, mark: str = "", **settings: object) -> Iterator[tuple[Service, int]]:
+    """Start a service from a shell, with a mark behind its command such as ``&``.
+
+    Yields the service, whose process is the shell, and the other end of the terminal.
+    """
+    needs("bash")
+    terminal, inside = pty.openpty()
+    try:
+        service = run.spawn(str(SHELL), str(inside), pass_fds=(inside,), **settings)
+        os.close(inside)
+        os.write(terminal, f"{run.python} {FAULTS} {mark}\n".encode())
+        service.wait_until_ready()
+        if settings["APP_WORKERS"] != 1:
+            service.workers()
+        yield service, terminal
+    finally:
+        with suppress(OSError):  # the test has closed it
+            os.close(terminal)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("mark", ["", "&"], ids=["foreground", "background"])
+def test_closing_the_terminal_of_a_shell_stops(run: Starter, workers: int, mark: str) -> None:
+    with shell(run, mark, APP_WORKERS=workers) as (service, terminal):
+        connection = socket.create_connection(("127.0.0.1", service.port), timeout=30)
+        with connection:
+            connection.sendall(b"GET /sleep/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+            until(lambda: in_flight(service), "the request in flight")
+            # The system and the shell send SIGHUP: that must not count as a second signal.
+            os.close(terminal)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        until(lambda: not processes_in(run.folder), "the end of all processes")
+        assert service.messages()[-1] == "stopped"
+        assert "reloaded" not in service.messages()
+
+
+def test_service_in_the_background_can_be_suspended_and_reloaded(run: Starter) -> None:
+    with shell(run, APP_WORKERS=2) as (service, terminal):
+        before = service.workers()
+        supervisor = service.wait_for_message("listening on")["pid"]
+        os.write(terminal, b"\x1a")
+        until(lambda: {state(pid) for pid in (supervisor, *before)} == {"T"}, "all suspended")
+        until(lambda: "Stopped" in service.errors(), "the shell's message")
+        os.write(terminal, b"bg >&2\n")  # its stdout is the log of the service
+        until(lambda: "T" not in {state(pid) for pid in (supervisor, *before)}, "all continue")
+        os.write(terminal, b"kill -HUP %1\n")
+        service.wait_for_message("^reloaded$")
+        assert service.ask("/").status == 200
+        assert not set(before) & set(service.workers())
+        assert not [record for record in service.records() if record["level"] == "error"]
+        os.kill(supervisor, signal.SIGTERM)
+        until(lambda: service.messages()[-1] == "stopped", "the end")
+
+
+def state(pid: int) -> str:
+    """Return the state of a process, as `ps` shows it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
 @pytest.mark.parametrize("fault", FAULTY_APPLICATIONS)

@@ -29,7 +29,8 @@ def defining_modules() -> dict[str, str]:
     return {
         alias.asname or alias.name: f"runtime.{node.module}"
         for node in tree.body
-        if isinstance(node, ast.ImportFrom)
+        # It calls what it imports from `starting`.
+        if isinstance(node, ast.ImportFrom) and node.module != "starting"
         for alias in node.names
     }
 

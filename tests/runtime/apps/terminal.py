@@ -1,4 +1,7 @@
-"""Waits for a signal in a terminal, in the way that its argument says, and prints the signal."""
+"""Waits for a signal in a terminal, in the way that its argument says.
+
+Prints the signal, and whether the terminal is still open.
+"""
 
 import fcntl
 import os
@@ -17,6 +20,7 @@ IN_TERMINAL, WITH_NOHUP, IN_BACKGROUND, WITHOUT_TERMINAL = (
     "in the background",
     "without a terminal",
 )
+OPEN, CLOSED = "terminal open", "terminal closed"
 
 
 def main(how: str) -> int:
@@ -31,7 +35,8 @@ def main(how: str) -> int:
         os.setpgid(0, 0)
     queue = SignalQueue()
     print(os.getpid(), flush=True)
-    print(*(signum.name for signum in queue.wait(WAIT_TIMEOUT)))
+    names = [signum.name for signum in queue.wait(WAIT_TIMEOUT)]
+    print(*names, CLOSED if queue.terminal_was_closed else OPEN)
     return 0
 
 

@@ -1,9 +1,13 @@
 import errno
+import gc
 import itertools
 import logging
 import os
+import select
+import signal
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +98,88 @@ def test_close_flushes(path: Path) -> None:
     log(writer, *numbered(1000))
     writer.close()
     assert lines(path) == numbered(1000)
+
+
+def test_lines_after_close_are_written(path: Path) -> None:
+    writer = ThreadedHandler(path)
+    writer.close()
+    log(writer, "last words")
+    assert lines(path) == ["last words"]
+    log(writer, "and more")
+    writer.close()
+    assert lines(path) == ["last words", "and more"]
+
+
+def test_stalled_reader_does_not_block_lines_after_close(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "FLUSH_TIMEOUT", 0.01)
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    stdout = os.dup(1)
+    pipe = os.open(path, os.O_WRONLY)
+    os.dup2(pipe, 1)
+    try:
+        writer = ThreadedHandler()
+        writer.close()
+        while select.select([], [1], [], 0)[1]:
+            os.write(1, b"x" * PIPE_BUF)
+        log(writer, "for later")
+        while select.select([reader], [], [], 0)[0]:
+            os.read(reader, 65536)
+        log(writer, "at last")
+        assert os.read(reader, 65536) == b"for later\nat last\n"
+    finally:
+        os.dup2(stdout, 1)
+        for fd in stdout, pipe, reader:
+            os.close(fd)
+
+
+def fork(do: Callable[[], None]) -> int:
+    """Call a function in a forked process; return its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        do()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.usefixtures("endless_batch")
+def test_forked_process_writes_its_own_lines(path: Path) -> None:
+    writer = ThreadedHandler(path)
+    log(writer, "can wait")
+    assert fork(lambda: log(writer, "from the child", "and more")) == 0
+    assert lines(path) == ["from the child", "and more"]
+    writer.close()
+    assert lines(path) == ["from the child", "and more", "can wait"]
+
+
+def test_forked_process_writes_although_a_thread_had_the_locks(path: Path) -> None:
+    writer = ThreadedHandler(path)
+    held, released = threading.Event(), threading.Event()
+
+    def hold_locks() -> None:
+        with writer._buffer_lock, writer._write_lock:
+            held.set()
+            released.wait(WAIT_TIMEOUT)
+
+    thread = threading.Thread(target=hold_locks)
+    thread.start()
+    held.wait(WAIT_TIMEOUT)
+    assert fork(lambda: signal.alarm(10) or log(writer, "from the child")) == 0
+    released.set()
+    thread.join()
+    assert lines(path) == ["from the child"]
+    writer.close()
+
+
+def test_closed_handler_does_not_stay_in_memory(path: Path) -> None:
+    writer = ThreadedHandler(path)
+    writer.close()
+    found = weakref.ref(writer)
+    del writer
+    gc.collect()
+    assert found() is None
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The lifecycle of a single-process service, on real processes."""
 
 import asyncio
+import re
 import signal
 import socket
 import sys
@@ -331,6 +332,52 @@ async def test_failed_start_is_one_line(
     [record] = process.records()
     assert (record["level"], record["message"]) == ("error", message)
     assert record.get("exception.message") == cause
+
+
+CLOSE_FAILURES = {
+    "queue fails": "cannot close queue: OSError('messages are left')",
+    "queue waits for what it has cancelled": "cannot close queue: CancelledError()",
+}
+
+
+@pytest.mark.parametrize("end", CLOSE_FAILURES)
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_failed_close_is_one_record_and_an_exit_code(
+    start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch, end: str, workers: int
+) -> None:
+    monkeypatch.setenv("END", end)
+    process = start_service(STARTUP_APP, workers=workers)
+    await process.ports()
+    if workers > 1:
+        await wait_until(lambda: len(re.findall(": ready", "".join(process.messages()))) == 3)
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 1
+    records = [record for record in process.records() if record["level"] == "error"]
+    assert len(records) == workers
+    assert all(CLOSE_FAILURES[end] in record["message"] for record in records)
+    assert all("open_queue" in record["exception.stacktrace"] for record in records)
+
+
+async def test_failed_start_is_told_even_if_an_open_resource_fails_to_close(
+    start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("START", "resource fails")
+    monkeypatch.setenv("END", "queue fails")
+    process = start_service(STARTUP_APP)
+    assert await process.exit_code() == 1
+    failure = "cannot open database: OSError('no database')"
+    assert process.errors() == f"{failure}\n"
+    assert process.messages() == [CLOSE_FAILURES["queue fails"], failure]
+
+
+async def test_failed_start_is_told_even_if_an_open_resource_hides_it(
+    start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("START", "resource fails")
+    monkeypatch.setenv("END", "queue hides errors")
+    process = start_service(STARTUP_APP)
+    assert await process.exit_code() == 1
+    assert process.errors() == "cannot open database: OSError('no database')\n"
 
 
 async def test_signal_while_starting_stops_before_serving(

@@ -15,9 +15,11 @@ from ..support.messages import (
     CANNOT_CREATE_APP,
     CANNOT_LISTEN,
     CANNOT_OPEN_LOG,
+    DRAINING,
     LISTENING,
     STOPPED,
 )
+from ..support.processes import begin_slow_request, release
 from ..support.systemd import FakeSystemd
 
 
@@ -84,6 +86,32 @@ async def test_closed_terminal_drains(start_service: ServiceStarter) -> None:
     process.send_signal(signal.SIGHUP)
     assert await process.exit_code() == 0
     assert process.messages()[-1] == STOPPED
+
+
+async def test_second_sighup_of_a_closed_terminal_does_not_abort(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service(SAMPLE_APP)
+    port, _ = await process.ports()
+    async with RawConnection(port) as connection:
+        await begin_slow_request(process, connection)
+        process.send_signal(signal.SIGHUP)
+        await process.logged(DRAINING.format(1))
+        process.send_signal(signal.SIGHUP)
+        release(process)
+        assert (await connection.response()).status == 200
+    assert await process.exit_code() == 0
+
+
+async def test_signals_without_a_meaning_are_ignored(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP)
+    port, _ = await process.ports()
+    for signum in signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE:
+        process.send_signal(signum)
+    async with RawConnection(port) as connection:
+        assert (await connection.get("/")).status == 200
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
 
 
 @pytest.fixture

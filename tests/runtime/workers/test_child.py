@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import pytest
 from runtime.errors import SettingsError, StartupError
+from runtime.starting import ignore
 from runtime.status import ADMIN_SLOT, State
 from runtime.testing import WAIT_TIMEOUT
 from runtime.workers import child as module
@@ -59,7 +60,8 @@ class ForkHelper:
 
 
 @pytest.fixture
-def forks(queue: SignalQueue) -> Iterator[ForkHelper]:
+def forks(queue: SignalQueue, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkHelper]:
+    monkeypatch.setattr(module, "run_exit_hooks", lambda: None)  # those of pytest
     helper = ForkHelper(queue)
     yield helper
     helper.kill_all()
@@ -128,7 +130,7 @@ def test_child_has_default_signal_handlers_and_the_parents_mask(
             forks,
             lambda: sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
             lambda: signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
-            lambda: signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
+            lambda: signal.getsignal(signal.SIGINT) == ignore,
         )
         assert facts == [sorted(before), True, True]
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before

@@ -10,16 +10,21 @@ from signal import SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals
 from types import SimpleNamespace
 
 import pytest
+from runtime import starting
+from runtime.starting import ignore
 from runtime.testing import SOURCE, WAIT_TIMEOUT
 from runtime.workers import signals
-from runtime.workers.signals import SignalQueue
+from runtime.workers.signals import HANDLED, HANGUP_WINDOW, SignalQueue
 
 from tests.runtime.apps.terminal import (
+    CLOSED,
     IN_BACKGROUND,
     IN_TERMINAL,
+    OPEN,
     WITH_NOHUP,
     WITHOUT_TERMINAL,
 )
+from tests.runtime.support.clock import FakeClock
 
 PROGRAM = "tests.runtime.apps.terminal"
 
@@ -53,15 +58,12 @@ def test_wait_times_out(queue: SignalQueue) -> None:
     assert 0.04 < time.monotonic() - begin < WAIT_TIMEOUT
 
 
-def test_child_ignores_the_signals_of_a_terminal(queue: SignalQueue) -> None:
-    assert signal.getsignal(SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN)
+def test_child_ignores_what_is_for_the_supervisor(queue: SignalQueue) -> None:
     queue.reset_in_child()
-    assert [signal.getsignal(signum) for signum in (SIGTERM, SIGCHLD, SIGINT, SIGHUP)] == [
-        signal.SIG_DFL,
-        signal.SIG_DFL,
-        signal.SIG_IGN,
-        signal.SIG_IGN,
-    ]
+    # Not SIG_IGN, which programs would inherit that the child starts.
+    for signum in HANDLED:
+        expected = ignore if signum in (SIGINT, SIGHUP) else signal.SIG_DFL
+        assert signal.getsignal(signum) == expected
     assert signal.set_wakeup_fd(-1) == -1
 
 
@@ -79,26 +81,55 @@ def test_signals_to_a_child_are_not_queued_to_the_supervisor(queue: SignalQueue)
 def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace ``/dev/tty`` by something that is no terminal."""
     everything = vars(os) | {"open": lambda path, flags: os.open(os.devnull, flags)}
-    monkeypatch.setattr(signals, "os", SimpleNamespace(**everything))
+    monkeypatch.setattr(starting, "os", SimpleNamespace(**everything))
 
 
 @pytest.mark.usefixtures("_no_terminal")
-def test_sighup_means_reload_if_the_terminal_is_no_terminal(queue: SignalQueue) -> None:
-    send(SIGHUP)
-    assert queue.wait(WAIT_TIMEOUT) == [SIGHUP]
+def test_terminal_that_is_no_terminal_is_not_closed(queue: SignalQueue) -> None:
+    assert not queue.terminal_was_closed
+
+
+@pytest.mark.parametrize(
+    ("hup_at", "closed_at", "expected"),
+    [
+        (5.0, 5.0 - HANGUP_WINDOW / 2, True),  # a shell whose terminal was closed
+        (5.0, 5.0 + HANGUP_WINDOW / 2, True),  # a shell that exits
+        (5.0, 5.0 - HANGUP_WINDOW * 2, False),  # a service that the shell has disowned
+        (5.0, 5.0 + HANGUP_WINDOW * 2, False),  # a reload
+    ],
+)
+def test_sighup_and_the_end_of_the_terminal_belong_together_if_they_come_together(
+    queue: SignalQueue,
+    monkeypatch: pytest.MonkeyPatch,
+    hup_at: float,
+    closed_at: float,
+    expected: bool,
+) -> None:
+    clock = FakeClock(monkeypatch, signals)
+    monkeypatch.setattr(signals, "has_terminal", lambda: clock.now < closed_at)
+    clock.now = 0.0
+    queue._has_terminal = True
+    for now in sorted([hup_at, closed_at]):
+        clock.now = now
+        if now == hup_at:
+            send(SIGHUP)
+            assert queue.wait(WAIT_TIMEOUT) == [SIGHUP]
+        is_over = queue.terminal_was_closed
+    assert is_over is expected
 
 
 @pytest.mark.parametrize(
     ("how", "end", "expected"),
     [
-        (IN_TERMINAL, "closed", "SIGTERM"),
-        (IN_TERMINAL, "signalled", "SIGHUP"),
-        (WITH_NOHUP, "closed", "SIGHUP"),
-        (IN_BACKGROUND, "closed and signalled", "SIGHUP"),
-        (WITHOUT_TERMINAL, "signalled", "SIGHUP"),
+        (IN_TERMINAL, "closed", CLOSED),
+        (IN_TERMINAL, "signalled", OPEN),
+        (WITH_NOHUP, "closed", OPEN),
+        (IN_BACKGROUND, "closed and signalled", CLOSED),
+        (IN_BACKGROUND, "signalled", OPEN),
+        (WITHOUT_TERMINAL, "signalled", OPEN),
     ],
 )
-def test_sighup_means_stop_if_the_terminal_was_closed(how: str, end: str, expected: str) -> None:
+def test_end_of_the_terminal_is_noticed(how: str, end: str, expected: str) -> None:
     terminal, inside = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", PROGRAM, how],
@@ -115,7 +146,7 @@ def test_sighup_means_stop_if_the_terminal_was_closed(how: str, end: str, expect
             os.close(terminal)
         if "signalled" in end:
             os.kill(pid, SIGHUP)
-        assert process.stdout.readline() == f"{expected}\n"
+        assert process.stdout.readline() == f"SIGHUP {expected}\n"
         assert process.wait(WAIT_TIMEOUT) == 0
     if "closed" not in end:
         os.close(terminal)

@@ -81,6 +81,30 @@ async def test_service_starts_serves_and_stops(start_service: ServiceStarter, si
     assert all(record["timestamp"] >= first_ready for record in records if record["worker"] == 1)
 
 
+async def test_signals_without_a_meaning_are_ignored(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, workers=2)
+    await all_ready(process)
+    for signum in signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGPIPE:
+        process.send_signal(signum)
+    for name in "SIGUSR1", "SIGUSR2", "SIGALRM":
+        await process.logged(f"{name}: ignored")
+    await stop(process)
+
+
+async def test_signals_to_all_processes_are_for_the_supervisor_alone(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service(SAMPLE_APP, workers=2)
+    before = await all_ready(process)
+    for signum in signal.SIGINT, signal.SIGHUP:
+        for pid in before:
+            os.kill(pid, signum)
+    await process.reload()
+    assert not set(before) & set(await all_ready(process, 2))
+    await stop(process)
+    assert errors(process) == []
+
+
 async def test_signal_during_start_stops_the_service(
     start_service: ServiceStarter, tmp_path: Path
 ) -> None:

@@ -4,6 +4,11 @@ Import from here, from `runtime.settings` (types of settings), from `runtime.tes
 optional parts from their rooms; everything else is internal. README.md tells more.
 """
 
+from .starting import is_about_to_serve, prepare_process
+
+if is_about_to_serve(__name__.rpartition(".")[0]):
+    prepare_process()  # first of all: the imports take a while
+
 from .errors import SettingsError, StartupError
 from .extensions import Extension, ServiceInfo
 from .http.application import Application

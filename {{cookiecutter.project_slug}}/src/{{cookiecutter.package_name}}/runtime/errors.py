@@ -1,8 +1,12 @@
-"""Errors that end a start with one clear message instead of a traceback."""
+"""Errors that end a process with one clear message instead of a traceback."""
 
 
 class StartupError(Exception):
     """The service cannot start; the message is one line that says what and where."""
+
+
+class ShutdownError(Exception):
+    """The service has stopped, but not cleanly; the message is one line that says what failed."""
 
 
 class SettingsError(Exception):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from . import healthcheck
-from .errors import SettingsError, StartupError
+from .errors import SettingsError, ShutdownError, StartupError
 from .extensions import Extension, ServiceInfo
 from .process.definition import ServiceDefinition
 from .settings import PREFIX, Settings
@@ -70,8 +70,8 @@ class Service:
     def main(self, arguments: list[str] | None = None) -> int:
         """Run a command, those of `sys.argv` by default, and return the exit code.
 
-        0 is success; 1 a service that cannot start, is not ready, or was aborted by a second
-        signal; 78 invalid settings; 130 Ctrl-C before the service runs.
+        0 is success; 1 a service that cannot start, cannot stop cleanly, is not ready, or was
+        aborted by a second signal; 78 invalid settings; 130 Ctrl-C before the service runs.
         """
         info = self._definition.info
         parser = argparse.ArgumentParser(prog=info.name, description=f"Run {info.name}.")
@@ -111,7 +111,7 @@ class Service:
             if processes:
                 settings = self._load_settings()  # with those of the service's own
             single.serve(self._definition, settings)
-        except StartupError as error:
+        except (StartupError, ShutdownError) as error:
             print(error, file=sys.stderr)
             return EXIT_FAILURE
         return 0

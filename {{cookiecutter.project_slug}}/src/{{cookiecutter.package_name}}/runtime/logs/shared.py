@@ -87,10 +87,12 @@ class NonBlockingHandler(BufferedHandler):
             time.sleep(POLL_INTERVAL)
         super().close()
 
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._pending, self._mid_line = b"", False
+
     def try_flush(self) -> bool:
         """Write what can be written without blocking. Return whether that was everything."""
-        if os.getpid() != self.pid:
-            return True  # a forked child has a copy of the parent's lines
         # New lines are taken only when the pending ones are written, so that BUFFER_LIMIT applies.
         self._pending = self._pending or self.pop_all()
         while self._pending and self._lock.try_acquire():

@@ -2,13 +2,19 @@
 
 Lines are buffered, up to `BUFFER_LIMIT` bytes, and written in batches; beyond that they are dropped
 and counted, and the count is logged as soon as lines can be written again.
+
+Where the thread does not run, lines are written at once: after the handler was closed, at the end
+of a process, and in a process that was forked, such as one of a pool.
 """
 
 import logging
 import os
 import select
 import threading
+import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 BUFFER_LIMIT = 32 * 1024 * 1024
@@ -31,6 +37,25 @@ FLUSH_TIMEOUT = 1.0
 LOG_FILE_MODE = 0o640
 
 
+class _Immediately(threading.Event):
+    """Stands in for the event that wakes up the thread: it writes instead, and is never set."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def set(self) -> None:
+        self._write()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return True
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    if found := method():
+        found()
+
+
 class BufferedHandler(logging.Handler):
     """Buffers formatted lines; subclasses write them to `path`, or to stdout without one."""
 
@@ -45,6 +70,16 @@ class BufferedHandler(logging.Handler):
         self._lines: list[bytes] = []
         self._size = 0
         self._dropped = 0
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            # Weak, because this cannot be undone.
+            method = weakref.WeakMethod(self.after_fork)
+            os.register_at_fork(after_in_child=partial(_call, method))
+
+    def after_fork(self) -> None:
+        """In a forked child: forget the lines of the parent, which writes them itself."""
+        self.pid = os.getpid()
+        self._buffer_lock = threading.RLock()  # another thread may have had it
+        self._lines, self._size, self._dropped = [], 0, 0
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -91,6 +126,7 @@ class ThreadedHandler(BufferedHandler):
         self._wakeup = threading.Event()
         self._urgent = threading.Event()
         self._closing = threading.Event()
+        self._write_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -110,6 +146,25 @@ class ThreadedHandler(BufferedHandler):
         self._urgent.set()
         self._wakeup.set()
         self._thread.join(FLUSH_TIMEOUT)
+        self._wakeup = _Immediately(self._write_now)
+        if self._lines and not self._thread.is_alive():
+            self._write_now()  # added since the thread has ended
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        self._write_lock = threading.Lock()
+        self._urgent, self._closing = threading.Event(), threading.Event()
+        self._closing.set()
+        self._wakeup = _Immediately(self._write_now)
+
+    def _write_now(self) -> None:
+        # If another thread is stuck, or the reader stalled, the lines stay in the buffer.
+        if self._write_lock.acquire(timeout=FLUSH_TIMEOUT):
+            try:
+                if self._path or _is_writable(self._fd):
+                    self._write(self.pop_all())
+            finally:
+                self._write_lock.release()
 
     def _run(self) -> None:
         while not self._closing.is_set() or self._lines:
@@ -118,7 +173,8 @@ class ThreadedHandler(BufferedHandler):
                 self._closing.wait(URGENT_DELAY)
             self._urgent.clear()
             self._wakeup.clear()
-            self._write(self.pop_all())
+            with self._write_lock:
+                self._write(self.pop_all())
 
     def _write(self, batch: bytes) -> None:
         written = 0
@@ -158,6 +214,11 @@ def open_log(path: Path) -> int:
 def end_of_lines(batch: bytes, start: int) -> int:
     """Return where the last complete line within PIPE_BUF bytes ends: at least one line's end."""
     return batch.rfind(b"\n", start, start + PIPE_BUF) + 1 or batch.find(b"\n", start) + 1
+
+
+def _is_writable(fd: int) -> bool:
+    """Wait until the reader of a pipe takes more, for at most `FLUSH_TIMEOUT` seconds."""
+    return os.name == "nt" or bool(select.select([], [fd], [], FLUSH_TIMEOUT)[1])
 
 
 def _was_rotated(path: Path, fd: int) -> bool:

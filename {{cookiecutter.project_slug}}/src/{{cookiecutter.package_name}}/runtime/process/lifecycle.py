@@ -16,10 +16,12 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
-from types import FrameType
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
+from types import FrameType, TracebackType
+from typing import TypeVar
 
-from ..errors import StartupError
+from ..errors import ShutdownError, StartupError
 from ..extensions import Extension, ServiceInfo
 from ..http.application import Application
 from ..settings import Settings
@@ -32,6 +34,8 @@ if sys.platform != "win32":
     import uvloop  # not available for Windows
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def run_event_loop(main: Coroutine[object, object, None]) -> None:
@@ -80,7 +84,10 @@ class Lifecycle:
         self.server = application.create_server()
 
     async def run(self, reporter: StateReporter) -> None:
-        """Serve until `drain` is called, then drain. `reporter` gets the states and heartbeats."""
+        """Serve until `drain` is called, then drain. `reporter` gets the states and heartbeats.
+
+        Raises `StartupError`, and `ShutdownError` if what was opened cannot be closed.
+        """
         threads = ThreadPoolExecutor(self._settings.threads, "blocking-call")
         self._loop.set_default_executor(threads)
         self._heartbeat(reporter, time.monotonic())
@@ -112,12 +119,15 @@ class Lifecycle:
         ]
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
-        """Drain on the first signal, abort on the second."""
+        """Drain on the first signal, abort on the second.
+
+        SIGHUP is never the second one: it comes twice when a terminal is closed.
+        """
         name = signal.Signals(signum).name
-        if self._stopping:
-            self.abort(f"second signal, {name}")
-        else:
+        if not self._stopping:
             self.drain(name, self._drain_delay + self._settings.drain_timeout)
+        elif name != "SIGHUP":
+            self.abort(f"second signal, {name}")
 
     def drain(self, reason: str, timeout: float) -> None:
         """Drain for at most `timeout` seconds, then abort, with exit code 0. Thread-safe."""
@@ -144,17 +154,18 @@ class Lifecycle:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         for extension in self._extensions:
+            name = type(extension).__name__
             try:
                 lifespan = extension.lifespan(self._service, self._settings)
-                await stack.enter_async_context(lifespan)
+                await _enter(stack, lifespan, name)
             except StartupError:
                 raise
             except Exception as error:
-                name = type(extension).__name__
                 raise StartupError(f"cannot start {name}: {error!r}") from error
         for resource in self._application.declared_resources:
             try:
-                value = await stack.enter_async_context(resource.lifespan(self._settings))
+                lifespan = resource.lifespan(self._settings)
+                value = await _enter(stack, lifespan, resource.name)
             except Exception as error:
                 raise StartupError(f"cannot open {resource.name}: {error!r}") from error
             self._application.resources[resource] = value
@@ -179,6 +190,36 @@ class Lifecycle:
         )
         logging.shutdown()
         exit_now(exit_code)
+
+
+async def _enter(stack: AsyncExitStack, lifespan: AbstractAsyncContextManager[T], name: str) -> T:
+    """Enter a context manager that `stack` leaves, as `_leave` does."""
+    value = await lifespan.__aenter__()
+    stack.push_async_exit(partial(_leave, lifespan, name))
+    return value
+
+
+async def _leave(
+    lifespan: AbstractAsyncContextManager[object],
+    name: str,
+    error_type: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+) -> None:
+    """Leave a context manager. Neither its failure nor another one before is ever lost.
+
+    Raises `ShutdownError` if it fails, unless an error is under way: then the failure is logged.
+    """
+    try:
+        await lifespan.__aexit__(error_type, error, traceback)
+    # Cancelled is what a resource is that waits for a task which it has cancelled.
+    except (Exception, asyncio.CancelledError) as failure:
+        if failure is error:
+            return
+        message = f"cannot close {name}: {failure!r}"
+        if not error:
+            raise ShutdownError(message) from failure
+        logger.error(message, exc_info=failure)
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:

@@ -6,13 +6,15 @@ import socket
 from collections.abc import Sequence
 
 from ..admin.handlers import make_admin_app
-from ..errors import StartupError
+from ..errors import ShutdownError, StartupError
 from ..http.application import Application
 from ..logs import formatters
 from ..logs.writer import ThreadedHandler
 from ..settings import Settings
+from ..starting import prepare_process
 from ..status import State
 from .definition import ServiceDefinition
+from .forks import isolate_forks
 from .lifecycle import Lifecycle, run_event_loop
 from .sockets import listening_url, open_sockets
 from .systemd import SystemdNotifier
@@ -23,8 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def serve(service: ServiceDefinition, settings: Settings) -> None:
-    """Run the service in a single process until a signal. Raises `StartupError`."""
+    """Run the service in a single process until a signal.
+
+    Raises `StartupError` and `ShutdownError`.
+    """
+    prepare_process()
     [public], admin = open_sockets(settings, [settings.port])
+    isolate_forks([*public, *admin])
     try:
         formatters.configure(settings, ThreadedHandler(settings.log_file))
     except OSError as error:
@@ -33,8 +40,12 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         logger.warning(description)
     try:
         run_event_loop(_serve(service, service.make_app(settings), public, admin))
-    except StartupError as error:
+    except (StartupError, ShutdownError) as error:
         logger.error("%s", error, exc_info=error.__cause__)
+        raise
+    except Exception:
+        if not settings.debug:  # which prints the traceback
+            logger.critical("the service failed", exc_info=True)
         raise
 
 

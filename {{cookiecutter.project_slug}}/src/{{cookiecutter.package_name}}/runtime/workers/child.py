@@ -1,4 +1,8 @@
-"""A child process as the supervisor sees it: fork, exit report, exit code."""
+"""A child process as the supervisor sees it: fork, exit report, exit code.
+
+Each is the leader of a process group, to which belongs what it starts: a pool's processes, for
+example. The whole group ends with it. What a terminal sends goes to the supervisor alone.
+"""
 
 import json
 import math
@@ -7,6 +11,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from ..errors import SettingsError, StartupError
-from ..process.exiting import exit_now
+from ..errors import SettingsError, ShutdownError, StartupError
+from ..process.exiting import exit_now, run_exit_hooks
 from ..status import ADMIN_SLOT
 from .scoreboard import Row
 from .signals import SignalQueue
@@ -24,7 +29,10 @@ DRAIN = signal.SIGTERM
 """Asks a child to exit after draining."""
 ABORT = signal.SIGUSR2
 """Asks a child to exit immediately."""
-EXIT_SIGNALS = (DRAIN, ABORT)
+EXIT_CODES = (0, -DRAIN, -ABORT)
+"""Those of a child that exits as it was asked to, maybe before it had handlers for the signals."""
+ABORT_CODE = 1
+"""That of a child which has had a handler for ABORT."""
 
 EXIT_GRACE = 2.0
 """Seconds to exit after the drain timeout."""
@@ -69,6 +77,7 @@ class ChildProcess:
     ready_since: float = 0.0
     """0 until it is ready."""
     exiting: bool = False
+    aborted: bool = False
     kill_reason: str = ""
     """Why the supervisor has killed it."""
     _stack: str = ""
@@ -81,6 +90,14 @@ class ChildProcess:
         # Not reaped yet, so the pid cannot have been reused.
         os.kill(self.pid, signum)
 
+    def send_to_group(self, signum: int) -> bool:
+        """Send a signal to it and to all that it has started. Return whether anything is left."""
+        try:
+            os.killpg(self.pid, signum)
+        except (ProcessLookupError, PermissionError):  # macOS has the latter for a zombie
+            return False
+        return True
+
     def drain(self, timeout: float) -> None:
         """Ask it, once, to finish its requests within `timeout` seconds and exit."""
         if not self.exiting:
@@ -88,6 +105,7 @@ class ChildProcess:
 
     def abort(self) -> None:
         """Ask it to exit immediately."""
+        self.aborted = True
         self._request_exit(ABORT, ABORT_GRACE)
 
     def _request_exit(self, signum: int, timeout: float) -> None:
@@ -107,6 +125,10 @@ class ChildProcess:
         self.kill_reason = reason if self._stack else f"{reason}; no stack: it was not running"
         self.deadline = math.inf
         self.send(signal.SIGKILL)
+
+    def has_failed(self, code: int) -> bool:
+        """Return whether it has exited otherwise than it was asked to."""
+        return code not in EXIT_CODES and not (self.aborted and code == ABORT_CODE)
 
     def exit_report(self, code: int) -> tuple[str, dict[str, str]]:
         """Return why it has exited, and extra fields for the log: a stack or an exception.
@@ -152,6 +174,7 @@ def fork(
     parent_end, child_end = socket.socketpair()
 
     def run() -> None:
+        os.setpgid(0, 0)
         # Otherwise the siblings never read EOF when the supervisor exits.
         for channel in (parent_end, *(sibling.channel for sibling in siblings)):
             channel.close()
@@ -159,7 +182,7 @@ def fork(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         target(slot, row, child_end)
 
-    sys.stdout.flush()  # otherwise buffered output is written twice
+    _flush_stdout()  # otherwise buffered output is written twice
     # Until the child resets its handlers, its signals would be queued to the supervisor.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -185,9 +208,23 @@ def _run_and_exit(run: Callable[[], None], channel: socket.socket) -> NoReturn:
         channel.settimeout(SEND_TIMEOUT)
         channel.sendall(_encode_error(error))
     finally:
-        with suppress(Exception):
-            sys.stdout.flush()
+        with suppress(BaseException):
+            # Nobody else limits the time after a failure.
+            _exit_after(EXIT_GRACE, code)
+            run_exit_hooks()
+            _flush_stdout()
         exit_now(code)
+
+
+def _exit_after(seconds: float, code: int) -> None:
+    timer = threading.Timer(seconds, exit_now, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+def _flush_stdout() -> None:
+    with suppress(Exception):  # None if it was closed at the start
+        sys.stdout.flush()
 
 
 def reap() -> Iterator[tuple[int, int]]:
@@ -206,7 +243,7 @@ def reap() -> Iterator[tuple[int, int]]:
 
 
 def _encode_error(error: BaseException) -> bytes:
-    is_clear = isinstance(error, SettingsError | StartupError)
+    is_clear = isinstance(error, SettingsError | StartupError | ShutdownError)
     lines = (str(error) if is_clear else repr(error)).splitlines()
     reason = "; ".join(" ".join(line.split()) for line in lines).replace(":; ", ": ")[
         :MAX_MESSAGE_LENGTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,12 @@ from ..status import ADMIN_SLOT
 from .child import ChildProcess, Target, fork, reap
 from .scoreboard import Scoreboard
 from .signals import SignalQueue
+
+LEFTOVER_GRACE = 0.5
+"""Seconds for what a process has left behind to exit after SIGTERM.
+
+The resource tracker of `multiprocessing` ignores that signal, and frees shared memory meanwhile.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Children:
         self._target = target
         self._signals = signals
         self._processes: dict[int, ChildProcess] = {}  # by pid
+        # When to kill what processes have started that have exited.
+        self._leftovers: dict[ChildProcess, float] = {}
 
     def __iter__(self) -> Iterator[ChildProcess]:
         return iter(tuple(self._processes.values()))
@@ -66,6 +75,11 @@ class Children:
             process.ready_since for process in self.current.values() if process.slot != ADMIN_SLOT
         )
 
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether something may still run that a process has started which has exited."""
+        return bool(self._leftovers)
+
     def spawn(self, slot: int, start_timeout: float) -> ChildProcess:
         """Fork a process that must be ready within `start_timeout` seconds. Raises `OSError`."""
         row = self._scoreboard.claim(slot)
@@ -79,14 +93,23 @@ class Children:
         return process
 
     def reap(self) -> Iterator[Exit]:
-        """Yield the children that have exited since the last call."""
+        """Yield the children that have exited since the last call, and end what they have left."""
+        self._end_leftovers()
         for pid, code in reap():
             if process := self._processes.pop(pid, None):
                 if process.row.has_been_ready and not process.ready_since:
                     # It was ready, and exited before the supervisor saw it.
                     process.ready_since = time.monotonic()
+                if process.send_to_group(signal.SIGTERM):
+                    self._leftovers[process] = time.monotonic() + LEFTOVER_GRACE
                 reason, fields = process.exit_report(code)
                 self._scoreboard.release(process.row)
                 if self.current.get(process.slot) is process:
                     del self.current[process.slot]
                 yield Exit(process, code, reason, fields)
+
+    def _end_leftovers(self) -> None:
+        for process, deadline in tuple(self._leftovers.items()):
+            is_late = time.monotonic() > deadline
+            if not process.send_to_group(signal.SIGKILL if is_late else 0) or is_late:
+                del self._leftovers[process]

@@ -1,13 +1,31 @@
 """The supervisor's signals as a queue (self-pipe), instead of asynchronous handlers."""
 
-import os
+import math
 import select
 import signal
 import socket
+import time
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGHUP)
-"""A terminal sends these to its whole process group."""
+from ..starting import has_terminal, ignore
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+HANDLED = (
+    *STOP_SIGNALS,
+    signal.SIGHUP,
+    signal.SIGCHLD,
+    signal.SIGTSTP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGALRM,
+)
+FOR_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP)
+"""Workers ignore them: a signal to all processes of the service is about the service."""
+
+HANGUP_WINDOW = 2.0
+"""Seconds between SIGHUP and the end of the terminal, in any order, if the one is about the other.
+
+Shells differ: some send SIGHUP and exit, others do it when their terminal has been closed.
+"""
 
 
 class SignalQueue:
@@ -15,48 +33,38 @@ class SignalQueue:
 
     def __init__(self) -> None:
         nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._had_terminal = _is_in_foreground() and not nohup
+        self._has_terminal = has_terminal() and not nohup
+        self._terminal_closed_at = math.inf
+        self._hup_at = -math.inf
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for signum in HANDLED:
-            signal.signal(signum, lambda *_: None)
+            signal.signal(signum, ignore)  # which is called beside the queue
+
+    @property
+    def terminal_was_closed(self) -> bool:
+        """Whether there was a SIGHUP because of the end of the terminal. To be asked regularly."""
+        if self._has_terminal and not has_terminal():
+            self._has_terminal = False
+            self._terminal_closed_at = time.monotonic()
+        return abs(self._hup_at - self._terminal_closed_at) < HANGUP_WINDOW
 
     def wait(self, timeout: float) -> list[signal.Signals]:
-        """Wait up to `timeout` seconds for signals.
-
-        SIGHUP from a closing terminal is returned as SIGTERM: it means stop, not reload.
-        """
+        """Wait up to `timeout` seconds for signals."""
         if not select.select([self._reader], [], [], timeout)[0]:
             return []
         signals = [signal.Signals(number) for number in self._reader.recv(4096)]
-        if signal.SIGHUP in signals and self._had_terminal and not _is_in_foreground():
-            return [signal.SIGTERM]
+        if signal.SIGHUP in signals:
+            self._hup_at = time.monotonic()
         return signals
 
     def reset_in_child(self) -> None:
-        """In a forked child: restore the default handlers, and ignore what a terminal sends.
-
-        A terminal sends its signals to the whole process group; the supervisor acts on them.
-        """
+        """In a forked child: restore the default handlers, but for what is not for it."""
         signal.set_wakeup_fd(-1)
         for signum in HANDLED:
-            ignored = signum in TERMINAL_SIGNALS
-            signal.signal(signum, signal.SIG_IGN if ignored else signal.SIG_DFL)
+            is_default = signum not in FOR_THE_SUPERVISOR
+            signal.signal(signum, signal.SIG_DFL if is_default else ignore)
         self._reader.close()
         self._writer.close()
-
-
-def _is_in_foreground() -> bool:
-    """Return whether the service runs in the foreground of a terminal."""
-    try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)

@@ -9,6 +9,7 @@ SIGTERM and SIGINT drain and stop, a second one stops immediately, and SIGHUP is
 
 import logging
 import math
+import os
 import signal
 import socket
 import time
@@ -20,12 +21,12 @@ from ..logs.shared import NonBlockingHandler
 from ..process.systemd import SystemdNotifier
 from ..settings import Settings
 from ..status import ADMIN_SLOT
-from .child import EXIT_SIGNALS, ChildProcess, Target
+from .child import ChildProcess, Target
 from .children import Children, Exit
 from .reload import Reload
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
-from .signals import SignalQueue
+from .signals import STOP_SIGNALS, SignalQueue
 
 TICK = 0.1
 """Seconds that an iteration waits for signals, at most."""
@@ -67,6 +68,7 @@ class Supervisor:
         self._is_announced = False
         self._drain_at = math.inf
         """When the drain begins: APP_DRAIN_DELAY after the signal to stop."""
+        self._is_aborting = False
         self._startup_error = ""
         self._exit_code = 0
         self._now = self._resumed_at = time.monotonic()
@@ -77,8 +79,7 @@ class Supervisor:
         while True:
             signals = self._signals.wait(TICK)
             self._update_clock()
-            for signum in signals:
-                self._handle_signal(signum)
+            self._handle_signals(signals)
             for exit_ in self._children.reap():
                 self._handle_exit(exit_)
             for process in self._children:
@@ -101,11 +102,21 @@ class Supervisor:
             # The machine may have been suspended: do not kill workers for missing heartbeats.
             self._resumed_at = self._now
 
+    def _handle_signals(self, signals: list[signal.Signals]) -> None:
+        if self._signals.terminal_was_closed and not self._is_stopping:
+            self._stop("terminal closed", self._settings.drain_delay)
+        for signum in signals:
+            self._handle_signal(signum)
+
     def _handle_signal(self, signum: signal.Signals) -> None:
         if signum == signal.SIGHUP:
             self._handle_hup()
-        elif signum in (signal.SIGTERM, signal.SIGINT):
+        elif signum in STOP_SIGNALS:
             self._handle_stop(signum)
+        elif signum == signal.SIGTSTP:
+            self._suspend()
+        elif signum != signal.SIGCHLD:
+            logger.info("%s: ignored", signum.name)
 
     def _handle_hup(self) -> None:
         if self._is_stopping:
@@ -122,11 +133,20 @@ class Supervisor:
     def _handle_stop(self, signum: signal.Signals) -> None:
         if not self._is_stopping:
             self._stop(signum.name, self._settings.drain_delay)
-        elif not self._exit_code:
+        elif not self._is_aborting:
             logger.warning("second signal, %s: stopping immediately", signum.name)
+            self._is_aborting = True
             self._drain_at, self._exit_code = self._now, 1
             for process in self._children:
                 process.abort()
+
+    def _suspend(self) -> None:
+        """Stop all processes, as Ctrl-Z does with a single one, until ``fg`` or ``bg``."""
+        for process in self._children:
+            process.send_to_group(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)  # returns after SIGCONT
+        for process in self._children:
+            process.send_to_group(signal.SIGCONT)
 
     @property
     def _is_stopping(self) -> bool:
@@ -150,14 +170,16 @@ class Supervisor:
                     sock.close()
         for process in self._children.workers or self._children:
             process.drain(self._settings.drain_timeout)
-        return not self._children
+        return not (self._children or self._children.has_leftovers)
 
     def _handle_exit(self, exit_: Exit) -> None:
         process = exit_.process
         was_replacement = bool(self._reload and self._reload.handle_exit(process))
         if process.exiting:
-            if exit_.code < 0 and -exit_.code not in EXIT_SIGNALS:
+            if process.has_failed(exit_.code):
                 logger.error(str(exit_), extra=exit_.fields)
+                if self._is_stopping and exit_.code > 0:
+                    self._exit_code = 1
         elif was_replacement:
             self._abort_reload(str(exit_), exit_.fields)
         elif process.ready_since:

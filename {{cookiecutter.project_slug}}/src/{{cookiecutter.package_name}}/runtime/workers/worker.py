@@ -17,10 +17,13 @@ from ..logs import formatters
 from ..logs.shared import ProcessLock
 from ..logs.writer import ThreadedHandler
 from ..process.definition import ServiceDefinition, create_application
+from ..process.exiting import run_exit_hooks
+from ..process.forks import isolate_forks
 from ..process.lifecycle import Lifecycle, run_event_loop
 from ..settings import Settings
 from ..status import ADMIN_SLOT, State
 from .child import ABORT, DRAIN
+from .children import LEFTOVER_GRACE
 from .neighbours import NeighbourAcceptor
 from .scoreboard import Row, Scoreboard
 
@@ -61,7 +64,8 @@ class ChildContext:
 
 
 def run(context: ChildContext) -> None:
-    """Serve until a signal. Raises `StartupError` and `SettingsError`."""
+    """Serve until a signal. Raises `SettingsError`, `StartupError` and `ShutdownError`."""
+    isolate_forks([sock for sockets in context.sockets.values() for sock in sockets])
     faulthandler.register(signal.SIGUSR1, context.channel, all_threads=False)
     _close_foreign_sockets(context)
     context.row.set_pid()
@@ -73,6 +77,7 @@ def run(context: ChildContext) -> None:
             logger.warning(description)
     try:
         run_event_loop(_serve(context, settings, _make_app(context, settings)))
+        run_exit_hooks()
         logger.info("stopped")
     finally:
         logging.shutdown()
@@ -120,13 +125,19 @@ def _watch_supervisor(context: ChildContext, lifecycle: Lifecycle) -> None:
     context.channel.recv(1)
     logger.error("supervisor exited, shutting down")
     if context.is_admin:
-        # Kill workers that are stuck so badly that their threads do not run.
         time.sleep(ORPHAN_DRAIN_TIMEOUT + ORPHAN_KILL_DELAY)
-        for row in context.scoreboard:
+        _end_workers(context.scoreboard)
+    lifecycle.drain("the end of the supervisor", ORPHAN_DRAIN_TIMEOUT)
+
+
+def _end_workers(scoreboard: Scoreboard) -> None:
+    """Kill workers whose threads do not even run, and what any worker has left behind."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        for row in scoreboard:
             if row.pid not in (0, os.getpid()):
                 with suppress(OSError):
-                    os.kill(row.pid, signal.SIGKILL)
-    lifecycle.drain("the end of the supervisor", ORPHAN_DRAIN_TIMEOUT)
+                    os.killpg(row.pid, signum)
+        time.sleep(LEFTOVER_GRACE)
 
 
 class ScoreboardReporter:
