@@ -50,7 +50,11 @@ async def test_stuck_requests_are_aborted_after_drain_timeout(run: Starter) -> N
     assert 2 <= time.monotonic() - signalled < 2 + MARGIN
     assert code == 0
     assert service.records()[-1]["level"] == "warning"
-    assert service.messages()[-1] == "2 s after SIGTERM: aborted 3 requests and 0 WebSockets"
+    aborted, _, names = service.messages()[-1].rpartition(": ")
+    assert aborted == "2 s after SIGTERM: aborted 3 requests, 0 WebSockets and 0 tasks"
+    assert set(names.split(", ")) == {
+        f"GET /{way}/{{seconds}}" for way in ("sleep", "plain", "thread")
+    }
     await asyncio.wait(tasks)
     for task in tasks:
         assert isinstance(task.exception(), ConnectionError | asyncio.IncompleteReadError)
@@ -68,7 +72,9 @@ async def test_second_signal_stops_blocked_process_immediately(run: Starter) -> 
     code = await asyncio.to_thread(service.wait)
     assert time.monotonic() - signalled < MARGIN
     assert code == 1
-    assert service.messages()[-1] == "second signal, SIGTERM: aborted 2 requests and 0 WebSockets"
+    aborted, _, names = service.messages()[-1].rpartition(": ")
+    assert aborted == "second signal, SIGTERM: aborted 2 requests, 0 WebSockets and 0 tasks"
+    assert set(names.split(", ")) == {"GET /thread/{seconds}", "GET /block/{seconds}"}
     await asyncio.wait(tasks)
 
 

@@ -78,11 +78,11 @@ async def test_requests_of_every_handler_are_in_flight() -> None:
     released = asyncio.Event()
     async with serving(app(Route("/", PlainSlow, released=released))) as client:
         requests = [asyncio.ensure_future(client.get("/")) for _ in range(3)]
-        await wait_until(lambda: len(client.app.connections.in_flight) == 3)
+        await wait_until(lambda: len(client.app.connections.requests) == 3)
         assert client.app.connections.busy
         released.set()
         assert {response.code for response in await asyncio.gather(*requests)} == {200}
-        await wait_until(lambda: not client.app.connections.in_flight)
+        await wait_until(lambda: not client.app.connections.requests)
         assert not client.app.connections.busy
 
 
@@ -95,13 +95,13 @@ async def test_request_is_in_flight_until_its_handler_ends_though_its_client_has
         connections = client.app.connections
         async with RawConnection(client.port) as connection:
             connection.send_get()
-            await wait_until(lambda: connections.in_flight)
+            await wait_until(lambda: connections.requests)
             if resets:
                 connection.abort()
                 await wait_until(lambda: not connections.open)
-        assert len(connections.in_flight) == 1
+        assert len(connections.requests) == 1
         released.set()
-        await wait_until(lambda: not connections.in_flight)
+        await wait_until(lambda: not connections.requests)
         await wait_until(lambda: not connections.open)
 
 

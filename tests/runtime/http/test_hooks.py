@@ -171,7 +171,7 @@ async def test_request_of_a_client_that_disconnects_finishes_with_499(
 ) -> None:
     async with RawConnection(client.port) as connection:
         connection.send_get("/slow", X_Request_ID="check-17")
-        await wait_until(lambda: client.app.connections.in_flight)
+        await wait_until(lambda: client.app.connections.requests)
     assert calls[::2] == ["first: GET /slow check-17"]
     released.set()
     await wait_until(lambda: "second: 499 /slow" in calls)

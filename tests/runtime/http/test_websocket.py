@@ -1,6 +1,8 @@
 """WebSockets: handshakes, errors, and the books of open ones."""
 
 import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
 
 import pytest
 from runtime.http.application import Application
@@ -9,6 +11,7 @@ from runtime.http.websocket import WebSocket
 from runtime.settings import Settings
 from runtime.testing import Client, Record, serving, wait_until
 from tornado.httpclient import HTTPClientError
+from tornado.websocket import WebSocketClosedError
 
 from ..support.access import access_lines
 from ..support.connections import RawConnection, close
@@ -35,7 +38,7 @@ async def test_websocket_is_tracked_until_it_is_closed(client: Client) -> None:
     connections = client.app.connections
     async with client.websocket("/socket") as first, client.websocket("/socket") as second:
         await wait_until(lambda: len(connections.websockets) == 2)
-        assert not connections.in_flight
+        assert not connections.requests
         assert connections.busy
         await wait_until(lambda: not connections.open)
         await close(first)
@@ -103,6 +106,81 @@ async def test_client_that_disconnects_during_the_handshake_has_no_websocket(
         assert not client.app.connections.busy
     lines = access_lines(log_records)
     assert [line["http.response.status_code"] for line in lines] == [499]
+
+
+class Failing(WebSocket):
+    """A WebSocket that fails in a method."""
+
+    def initialize(self, method: str, error: BaseException) -> None:
+        self.method, self.error = method, error
+        self._step("initialize")
+
+    def prepare(self) -> None:
+        self._step("prepare")
+        assert super().prepare() is None
+
+    def check_origin(self, origin: str) -> bool:
+        self._step("check_origin")
+        return True
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        self._step("select_subprotocol")
+        return None
+
+    def on_finish(self) -> None:  # without `super()`
+        self._step("on_finish")
+
+    def open(self, *args: str, **kwargs: str) -> Awaitable[None] | None:
+        self._step("open")
+        return self._later() if self.method == "open later" else None
+
+    def on_message(self, message: str | bytes) -> Awaitable[None] | None:
+        self._step("on_message")
+        return self._later() if self.method == "on_message later" else None
+
+    def on_close(self) -> None:
+        self._step("on_close")
+
+    def _step(self, name: str) -> None:
+        if name == self.method:
+            raise self.error
+
+    async def _later(self) -> None:
+        await asyncio.sleep(0)
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, ValueError, asyncio.CancelledError])
+@pytest.mark.parametrize(
+    "method",
+    ["open", "open later", "on_message", "on_message later", "on_close", "on_finish"],
+)
+async def test_websocket_that_fails_is_forgotten(
+    method: str, error: type[BaseException], log_records: list[Record]
+) -> None:
+    app = Application(Settings(), [Route("/", Failing, method=method, error=error())])
+    async with serving(app) as client:
+        async with client.websocket("/", Origin="http://127.0.0.1") as websocket:
+            with suppress(WebSocketClosedError):
+                await websocket.write_message("message")
+            websocket.close()
+            await websocket.read_message()
+        await wait_until(lambda: not app.connections.busy)
+    statuses = [line["http.response.status_code"] for line in access_lines(log_records)]
+    assert statuses == ([101] if method == "on_finish" else [101, 101])
+
+
+@pytest.mark.parametrize("method", ["initialize", "prepare", "check_origin", "select_subprotocol"])
+async def test_websocket_that_fails_before_its_handshake_is_an_error(
+    method: str, log_records: list[Record]
+) -> None:
+    app = Application(Settings(), [Route("/", Failing, method=method, error=ZeroDivisionError())])
+    async with serving(app) as client, RawConnection(client.port) as connection:
+        response = await connection.get("/", **HANDSHAKE, Origin="https://elsewhere.example")
+        assert response.status == 500
+        await wait_until(lambda: not app.connections.busy)
+    lines = access_lines(log_records)
+    assert [line["http.response.status_code"] for line in lines] == [500]
 
 
 class FromPartner(WebSocket):
@@ -184,7 +262,7 @@ async def test_extensions_are_declined(client: Client) -> None:
         )
         assert response.status == 101
         assert "Sec-WebSocket-Extensions" not in response.headers
-    await wait_until(lambda: not client.app.connections.in_flight)
+    await wait_until(lambda: not client.app.connections.requests)
 
 
 async def test_compression_is_negotiated_if_the_handler_wants_it() -> None:

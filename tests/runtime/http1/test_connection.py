@@ -40,7 +40,7 @@ async def test_connection_is_reused_for_further_requests(client: Client) -> None
 async def test_idle_connection_is_open_but_has_no_request_in_flight(client: Client) -> None:
     async with RawConnection(client.port) as connection:
         await connection.get("/")
-        await wait_until(lambda: not client.app.connections.in_flight)
+        await wait_until(lambda: not client.app.connections.requests)
         assert len(client.app.connections.open) == 1
         assert not client.app.connections.busy
 
@@ -150,7 +150,7 @@ async def test_connection_is_closed_if_the_body_exceeds_body_timeout() -> None:
     ):
         connection.send("POST /items HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n123")
         assert b" 201 " not in await connection.read_to_end()
-        await wait_until(lambda: not client.app.connections.in_flight)
+        await wait_until(lambda: not client.app.connections.requests)
 
 
 async def test_connection_closes_before_a_request_without_a_trace(
@@ -285,6 +285,39 @@ async def test_client_that_has_no_more_to_ask_gets_its_responses(paths: list[str
         await wait_until(lambda: not client.app.connections.open)
 
 
+CHUNKED = (
+    "POST /items HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    "Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ("GET http://localhost/items/cup HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+        ("GET HTTP://other.example:80/items/cup?a=b HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (f'{CHUNKED}f;a;b=c;d="e f"\r\n{{"name": "cup"}}\r\n0;g\r\n\r\n', 201),
+        (f'{CHUNKED}f\r\n{{"name": "cup"}}\r\n0\r\nX-Checksum: 1\r\nX-Signed: a\r\n\r\n', 201),
+    ],
+    ids=["absolute", "absolute for another host", "extensions", "trailers"],
+)
+@pytest.mark.parametrize("has_more_to_ask", [True, False])
+async def test_unusual_request_is_answered_as_usual(
+    client: Client, request_: str, status: int, has_more_to_ask: bool, log_records: list[Record]
+) -> None:
+    async with RawConnection(client.port) as connection:
+        connection.send(request_)
+        if not has_more_to_ask:
+            connection.send_eof()
+        response = await connection.response()
+        assert (response.status, response.json()) == (status, {"name": "cup"})
+        if not has_more_to_ask:
+            assert await connection.read_to_end() == b""
+    [line] = access_lines(log_records)
+    assert line["http.response.status_code"] == status
+    assert line["url.path"] in {"/items", "/items/cup"}
+
+
 async def test_slow_handler_of_a_client_that_has_no_more_to_ask_is_told_and_heard(
     log_records: list[Record],
 ) -> None:
@@ -294,32 +327,30 @@ async def test_slow_handler_of_a_client_that_has_no_more_to_ask_is_told_and_hear
         await wait_until(lambda: gate.arrived)
         connection.send_eof()
         await wait_until(lambda: gate.told)
-        assert client.app.connections.in_flight
+        assert client.app.connections.requests
         gate.opened.set()
         assert names(await connection.read_to_end()) == ["a", "b", "c"]
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
+        assert not client.app.connections.requests
     assert gate.told == {"a": 1}
     assert access_lines(log_records)[0]["http.response.status_code"] == 499
 
 
-async def test_slow_handler_of_a_client_that_has_closed_has_the_idle_timeout() -> None:
-    gate = Gate()
-    async with (
-        serving(gated_app(gate, Settings(idle_timeout=0.05))) as client,
-        RawConnection(client.port) as connection,
-    ):
-        connection.send(requests("/slow/a"))
-        await wait_until(lambda: gate.arrived)
-        connection.send_eof()
-        assert await connection.read_to_end() == b""
-        await wait_until(lambda: not client.app.connections.open)
-        assert client.app.connections.in_flight  # until the handler has ended
-        gate.opened.set()
-        await wait_until(lambda: not client.app.connections.in_flight)
+@pytest.mark.parametrize("pipelined", [1, 3])
+async def test_quick_response_to_a_client_that_has_no_more_to_ask_is_logged_as_it_was(
+    pipelined: int, log_records: list[Record]
+) -> None:
+    transport, _ = connect(gated_app(Gate()))
+    transport.feed(requests(*pipelined * ["/quick/a"]).encode())
+    transport.feed_eof()  # before the handler has begun
+    await wait_until(lambda: transport.is_lost)
+    assert names(transport.sent) == pipelined * ["a"]
+    lines = access_lines(log_records)
+    assert [line["http.response.status_code"] for line in lines] == pipelined * [200]
 
 
-async def test_slow_handler_has_any_time_while_its_client_waits() -> None:
+@pytest.mark.parametrize("has_more_to_ask", [True, False])
+async def test_slow_handler_has_any_time_while_its_client_waits(has_more_to_ask: bool) -> None:
     gate = Gate()
     settings = Settings(idle_timeout=0.05, body_timeout=0.05)
     async with (
@@ -328,6 +359,8 @@ async def test_slow_handler_has_any_time_while_its_client_waits() -> None:
     ):
         connection.send(requests("/slow/a"))
         await wait_until(lambda: gate.arrived)
+        if not has_more_to_ask:
+            connection.send_eof()
         for _ in range(2):
             async with RawConnection(client.port) as idle:
                 await idle.read_to_end()  # so its time would be over, too
@@ -343,11 +376,53 @@ async def test_client_that_has_gone_is_told_and_logged(log_records: list[Record]
         connection.abort()
         await wait_until(lambda: gate.told)
         await wait_until(lambda: not client.app.connections.open)
-        assert client.app.connections.in_flight
+        assert len(client.app.connections.requests) == 1
         gate.opened.set()
-        await wait_until(lambda: not client.app.connections.in_flight)
+        await wait_until(lambda: not client.app.connections.busy)
     assert gate.arrived == gate.told == {"a": 1}
     assert [line["message"] for line in access_lines(log_records)] == ["GET /slow/a 499"]
+
+
+class Long(Handler):
+    """Responds with more than a client takes at once."""
+
+    def get(self) -> None:
+        self.finish(1000 * b"a")
+
+
+@pytest.mark.parametrize("has_more_to_ask", [True, False])
+async def test_client_that_reads_a_response_slowly_has_any_time_and_one_that_stops_has_not(
+    has_more_to_ask: bool,
+) -> None:
+    transport, connection = connect(Application(Settings(), [Route("/", Long)]), idle_timeout=10)
+    transport.block()
+    transport.feed(requests("/").encode())
+    await wait_until(lambda: transport.sent)
+    if not has_more_to_ask:
+        transport.feed_eof()
+    now = asyncio.get_running_loop().time()
+    for unsent in range(900, 0, -100):
+        transport.unsent = unsent
+        connection.check_deadline(connection.deadline - 0.01)
+        connection.check_deadline(connection.deadline + 0.01)
+        assert not transport.was_aborted
+        assert connection.deadline <= now + 20
+    connection.check_deadline(connection.deadline + 0.01)
+    assert transport.was_aborted
+
+
+async def test_time_without_a_response_does_not_count_as_slow_reading() -> None:
+    gate = Gate()
+    transport, connection = connect(gated_app(gate), idle_timeout=10)
+    transport.feed(requests("/slow/a").encode())
+    await wait_until(lambda: gate.arrived)
+    gate.opened.set()
+    transport.block()
+    await wait_until(lambda: transport.sent)
+    assert connection.deadline < float("inf")
+    transport.unblock()
+    connection.check_deadline(connection.deadline - 1)  # now for the next request
+    assert not transport.was_aborted
 
 
 class Fails(Waits):
@@ -377,7 +452,7 @@ async def test_error_of_a_handler_that_is_told_is_logged(
             assert names(await connection.read_to_end()) == ["a"]
         await wait_until(lambda: access_lines(log_records))
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
+        assert not client.app.connections.requests
     [error] = [record for record in log_records if record["level"] == "error"]
     assert "ZeroDivisionError" in error["exception.stacktrace"]
     assert error["request_id"] == "17"

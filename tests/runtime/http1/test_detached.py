@@ -60,7 +60,7 @@ async def test_frames_may_come_together_with_the_handshake() -> None:
         assert await connection.read_until(b"d") == sent_frame(b"d")
         assert client.app.connections.websockets
         assert not client.app.connections.open
-        assert not client.app.connections.in_flight
+        assert not client.app.connections.requests
 
 
 @pytest.mark.parametrize("split", [1, 100, len(HANDSHAKE) - 1, len(HANDSHAKE), len(HANDSHAKE) + 3])

@@ -361,7 +361,7 @@ async def test_response_that_a_handler_gets_wrong_is_cut_and_logged(
             response = await connection.read_to_end()
         await wait_until(lambda: access_lines(log_records))
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
+        assert not client.app.connections.requests
     assert response.endswith(end)
     assert response.count(b"HTTP/1.1 ") <= 1
     assert b"Set-Cookie" not in response

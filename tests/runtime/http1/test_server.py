@@ -149,6 +149,17 @@ async def test_blocked_event_loop_does_not_close_what_it_has_not_read(
     assert errors(log_records) == []
 
 
+async def test_client_that_never_reads_its_response_is_cut(log_records: list[Record]) -> None:
+    app = Gate(Settings(idle_timeout=0.05)).app
+    async with serving(app) as client, RawConnection(client.port) as connection:
+        connection.send_get("/large")
+        await wait_until(lambda: app.connections.requests)
+        await wait_until(lambda: not app.connections.open)
+        assert not app.connections.busy
+        assert 0 < len(await connection.read_to_end()) < SIZE
+    assert errors(log_records) == []
+
+
 # Draining
 
 
@@ -203,6 +214,51 @@ async def test_drain_waits_for_a_handler_whose_client_has_left(log_records: list
     assert [line["message"] for line in access_lines(log_records)] == ["GET /slow 499"]
 
 
+class Later(Handler):
+    """Responds, and goes on: itself, or in a task that it starts."""
+
+    def initialize(self, arrived: asyncio.Event, released: asyncio.Event) -> None:
+        self.arrived, self.released = arrived, released
+
+    async def get(self, way: str) -> None:
+        self.reply({"accepted": True}, status=202)
+        if way == "handler":
+            await self._work()
+        else:
+            self.background(self._work())
+
+    async def _work(self) -> None:
+        self.arrived.set()
+        await self.released.wait()
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("way", ["handler", "background"])
+async def test_drain_waits_for_what_goes_on_after_the_response(
+    way: str, log_records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.http1.server.LINGER", 0.02)
+    arrived, released = asyncio.Event(), asyncio.Event()
+    route = Route("/{way}", Later, arrived=arrived, released=released)
+    async with serving(Application(Settings(), [route])) as client:
+        connections = client.app.connections
+        response = await client.get(f"/{way}", X_Request_ID="17")
+        assert response.code == 202
+        await arrived.wait()
+        assert connections.busy
+        assert list(map(str, connections.requests)) == (["GET /{way}"] if way == "handler" else [])
+        assert connections.background == (["Later._work"] if way == "background" else [])
+        drain = asyncio.create_task(client.server.drain([]))
+        done, _ = await asyncio.wait([drain], timeout=0.1)
+        assert not done
+        released.set()
+        await drain
+        assert not connections.busy
+    [error] = errors(log_records)
+    assert error["request_id"] == "17"
+    assert "ZeroDivisionError" in error["exception.stacktrace"]
+
+
 async def test_drain_without_connections_ends_at_once() -> None:
     server = make_app(Settings()).create_server()
     begin = time.monotonic()
@@ -227,7 +283,7 @@ async def test_closing_aborts_everything(log_records: list[Record]) -> None:
         sending.send_get("/large")
         await sending.read_until(b"\r\n\r\n")
         receiving.send("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na")
-        await wait_until(lambda: len(client.app.connections.in_flight) == 3)
+        await wait_until(lambda: len(client.app.connections.requests) == 3)
         client.server.stop()
         await client.server.close_all_connections()
         assert not client.app.connections.open
@@ -236,5 +292,5 @@ async def test_closing_aborts_everything(log_records: list[Record]) -> None:
         assert await in_flight.read_to_end() == b""
         assert 0 < len(await sending.read_to_end()) < SIZE
         gate.released.set()
-        await wait_until(lambda: not client.app.connections.in_flight)
+        await wait_until(lambda: not client.app.connections.requests)
     assert errors(log_records) == []

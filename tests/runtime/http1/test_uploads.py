@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from runtime import Extension, Request
 from runtime.http.application import Application
 from runtime.http.handler import Handler
 from runtime.http.problem import Problem
 from runtime.http.routing import Route
 from runtime.settings import Settings
 from runtime.testing import Record, serving, wait_until
-from tornado.web import stream_request_body
+from tornado.web import RequestHandler, stream_request_body
 
 from ..support.access import access_lines
 from ..support.connections import RawConnection, RawResponse
@@ -295,7 +297,7 @@ async def test_slow_body_is_refused(
         response = await refused(connection, 408)
         assert response.json()["detail"] == "The body did not arrive within 0.05 s."
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
+        assert not client.app.connections.requests
     [line] = access_lines(log_records)
     assert line["http.response.status_code"] == 408
     assert line["http.route"] == path
@@ -437,28 +439,74 @@ async def test_malformed_body_behind_the_head_of_a_response_closes(
         connection.send("nonsense\r\n")
         assert await connection.read_to_end() == b""  # neither an end nor another response
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
+        assert not client.app.connections.requests
     assert handlers[0].is_closed
+    assert [line["http.response.status_code"] for line in access_lines(log_records)] == [400]
     assert errors(log_records) == []
 
 
 @pytest.mark.parametrize("leave", [RawConnection.abort, RawConnection.send_eof])
 @pytest.mark.parametrize("make", [make_app, app])
-async def test_client_that_leaves_before_the_end_of_its_body_leaves_no_request(
+async def test_request_whose_client_leaves_before_the_end_of_its_body_is_logged_once(
     make: Callable[[Settings], Application],
     leave: Callable[[RawConnection], None],
     log_records: list[Record],
 ) -> None:
+    path = "/" if make is app else "/items"
     async with (
         serving(make(Settings())) as client,
         RawConnection(client.port) as connection,
     ):
-        connection.send(head(10, path="/" if make is app else "/items") + "abc")
-        await wait_until(lambda: client.app.connections.in_flight)
+        connection.send(head(10, path=path) + "abc")
+        await wait_until(lambda: client.app.connections.requests)
         leave(connection)
+        if leave is RawConnection.send_eof:
+            response = await refused(connection, 400)
+            assert response.json()["detail"] == "The body ended before it was complete."
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
+        await wait_until(lambda: not client.app.connections.busy)
+    [line] = access_lines(log_records)
+    status = 499 if leave is RawConnection.abort else 400
+    assert (line["http.route"], line["http.response.status_code"]) == (path, status)
+    assert line["request_id"]
     assert errors(log_records) == []
+
+
+def return_none(handler: Streams) -> None: ...
+
+
+def refuse(handler: Streams) -> None:
+    raise Problem(401)
+
+
+def fail_at_last(handler: Streams) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("step", ["prepare", "data_received"])
+@pytest.mark.parametrize("then", [return_none, refuse, fail_at_last])
+async def test_handler_that_receives_a_body_is_in_flight_although_its_client_has_left(
+    step: str, then: Callable[[Streams], None], log_records: list[Record]
+) -> None:
+    arrived, released = asyncio.Event(), asyncio.Event()
+
+    async def work(handler: Streams) -> None:
+        arrived.set()
+        await released.wait()
+        then(handler)
+
+    application = app(**{step: work})
+    transport, _ = connect(application)
+    transport.feed(head(10).encode() + b"abc")
+    await arrived.wait()
+    transport.abort()
+    await wait_until(lambda: transport.is_lost)
+    assert len(application.connections.requests) == 1
+    released.set()
+    await wait_until(lambda: not application.connections.busy)
+    [line] = access_lines(log_records)
+    assert line["http.response.status_code"] == 499
+    assert len(errors(log_records)) == (then is fail_at_last)
 
 
 async def test_body_that_has_arrived_before_the_client_closed_is_handled() -> None:
@@ -508,28 +556,107 @@ async def test_error_while_a_body_is_received_is_logged_and_refused(
         connection.send(whole(b"abc", is_chunked=is_chunked))
         response = await refused(connection, 500)
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
-    [error] = [e for e in errors(log_records) if e["logger"] == "runtime.http1.connection"]
+        assert not client.app.connections.busy
+    [error], [line] = errors(log_records), access_lines(log_records)
     assert "Error" in error["exception.stacktrace"]
-    assert error["request_id"]
-    assert "initialize" in steps or error["request_id"] == response.headers["X-Request-ID"]
+    assert (line["http.route"], line["http.response.status_code"]) == ("/", 500)
+    assert error["request_id"] == line["request_id"] == response.headers["X-Request-ID"]
 
 
-async def test_error_in_initialize_is_logged_and_refused(log_records: list[Record]) -> None:
-    class Fails(Handler):
-        def initialize(self) -> None:
-            raise ZeroDivisionError
+class Initializes(Handler):
+    def initialize(self, error: Exception) -> None:
+        raise error
 
+    def post(self) -> None: ...
+
+
+class Observer(Extension):
+    """Counts what happens to requests."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[str]()
+
+    def request_started(self, request: Request) -> None:
+        self.counts["started"] += 1
+
+    def request_finished(self, handler: RequestHandler) -> None:
+        self.counts[f"finished {handler.get_status()}"] += 1
+
+    def request_failed(self, handler: RequestHandler, error: BaseException) -> None:
+        self.counts["failed"] += 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError(), 500), (Problem(409, "Not now."), 409)]
+)
+async def test_error_in_initialize_is_an_error_like_others(
+    error: Exception, status: int, log_records: list[Record]
+) -> None:
+    observer = Observer()
+    application = Application(Settings(), [Route("/", Initializes, error=error)])
     async with (
-        serving(Application(Settings(), [Route("/", Fails)])) as client,
+        serving(application, extensions=[observer]) as client,
         RawConnection(client.port) as connection,
     ):
-        connection.send_get("/")
-        await refused(connection, 500)
+        connection.send(head(1, "X-Request-ID: 17", "Content-Type: x", path="/") + "{")
+        response = await refused(connection, status)
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
-    [error] = errors(log_records)
-    assert "ZeroDivisionError" in error["exception.stacktrace"]
+        assert not client.app.connections.busy
+    assert response.headers["X-Request-ID"] == "17"
+    [line] = access_lines(log_records)
+    assert (line["http.route"], line["request_id"]) == ("/", "17")
+    failed = {"failed": 1} if status == 500 else {}
+    assert observer.counts == {"started": 1, f"finished {status}": 1, **failed}
+    assert len(errors(log_records)) == len(failed)
+
+
+def too_large(handler: Streams) -> None:
+    raise Problem(413, "Only small ones.")
+
+
+async def too_large_later(handler: Streams) -> None:
+    await asyncio.sleep(0)
+    raise Problem(413, "Only small ones.")
+
+
+@FRAMINGS
+@pytest.mark.parametrize("raises", [too_large, too_large_later])
+async def test_problem_while_a_body_is_received_is_the_response(
+    is_chunked: bool, raises: Callable[[Streams], Any], log_records: list[Record]
+) -> None:
+    async with (
+        serving(app(data_received=raises)) as client,
+        RawConnection(client.port) as connection,
+    ):
+        connection.send(whole(b"abc", is_chunked=is_chunked))
+        response = await refused(connection, 413)
+        assert response.json()["detail"] == "Only small ones."
+    [line] = access_lines(log_records)
+    assert (line["http.route"], line["http.response.status_code"]) == ("/", 413)
+    assert errors(log_records) == []
+
+
+@stream_request_body
+class RespondsAndFails(Handler):
+    def data_received(self, chunk: bytes) -> None:
+        self.finish()
+        raise ZeroDivisionError
+
+
+async def test_error_behind_a_response_is_logged_and_not_answered(
+    log_records: list[Record],
+) -> None:
+    async with (
+        serving(Application(Settings(), [Route("/", RespondsAndFails)])) as client,
+        RawConnection(client.port) as connection,
+    ):
+        connection.send(head(10) + "abc")
+        assert (await connection.read_to_end()).count(b"HTTP/1.1 ") == 1
+        connection.send_eof()
+        await wait_until(lambda: not client.app.connections.open)
+        assert not client.app.connections.busy
+    assert [line["http.response.status_code"] for line in access_lines(log_records)] == [200]
+    assert len(errors(log_records)) == 1
 
 
 async def test_error_of_a_handler_whose_body_is_refused_does_not_harm_the_refusal(
@@ -541,7 +668,7 @@ async def test_error_of_a_handler_whose_body_is_refused_does_not_harm_the_refusa
                 connection.send(head(None) + body)
                 await refused(connection, status)
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
+        assert not client.app.connections.requests
     assert len(errors(log_records)) == 3
     assert all(
         "ZeroDivisionError" in error["exception.stacktrace"] for error in errors(log_records)
@@ -554,12 +681,13 @@ async def test_error_of_a_handler_whose_client_leaves_is_logged(log_records: lis
         RawConnection(client.port) as connection,
     ):
         connection.send(head(10))
-        await wait_until(lambda: client.app.connections.in_flight)
+        await wait_until(lambda: client.app.connections.requests)
         connection.send_eof()
         await wait_until(lambda: not client.app.connections.open)
-        assert not client.app.connections.in_flight
-    [error] = errors(log_records)
+        assert not client.app.connections.requests
+    [error], [line] = errors(log_records), access_lines(log_records)
     assert error["logger"] == "runtime.http1.connection"
+    assert line["http.response.status_code"] == 400
 
 
 async def test_failed_request_is_not_reported_as_malformed(

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -79,6 +79,7 @@ async def client(metrics: Metrics, released: asyncio.Event) -> AsyncIterator[Cli
         Route("/good/{x}", Good),
         Route("/refuses", Refuses),
         Route("/fails", Fails),
+        Route("/unable", Fails, unknown="argument"),
         Route("/wider", Wider),
         Route("/socket", WebSocket),
         Route("/slow", Slow, released=released),
@@ -141,6 +142,30 @@ async def test_too_large_body_counts(client: Client, registry: CollectorRegistry
     assert counts(registry) == {("POST", "/refuses", "413"): 1}
 
 
+@pytest.mark.parametrize(
+    ("leave", "status"), [(RawConnection.abort, "499"), (RawConnection.send_eof, "400")]
+)
+async def test_request_without_the_end_of_its_body_counts_once(
+    client: Client,
+    registry: CollectorRegistry,
+    leave: Callable[[RawConnection], None],
+    status: str,
+) -> None:
+    async with RawConnection(client.port) as connection:
+        connection.send("POST /refuses HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\na")
+        await wait_until(lambda: client.app.connections.requests)
+        leave(connection)
+        await wait_until(lambda: not client.app.connections.open)
+    assert counts(registry) == {("POST", "/refuses", status): 1}
+
+
+async def test_request_whose_handler_cannot_be_created_counts_once(
+    client: Client, registry: CollectorRegistry
+) -> None:
+    assert (await client.get("/unable")).code == 500
+    assert counts(registry) == {("GET", "/unable", "500"): 1}
+
+
 async def test_websocket_counts_once_for_its_handshake(
     client: Client, registry: CollectorRegistry
 ) -> None:
@@ -156,7 +181,7 @@ async def test_request_of_disconnected_client_counts_when_its_handler_finishes(
 ) -> None:
     async with RawConnection(client.port) as connection:
         connection.send_get("/slow")
-        await wait_until(lambda: client.app.connections.in_flight)
+        await wait_until(lambda: client.app.connections.requests)
     assert counts(registry) == {}
     released.set()
     await wait_until(lambda: counts(registry))

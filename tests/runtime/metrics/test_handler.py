@@ -91,7 +91,7 @@ async def test_page_is_built_in_a_thread(admin: Client, monkeypatch: pytest.Monk
     monkeypatch.setattr(handler, "generate_latest", generate)
     async with RawConnection(admin.port) as connection:
         connection.send_get("/metrics")
-        await wait_until(lambda: admin.app.connections.in_flight)
+        await wait_until(lambda: admin.app.connections.requests)
         assert (await admin.get("/livez")).code == 200
         released.set()
         assert (await connection.response()).body == b"page"

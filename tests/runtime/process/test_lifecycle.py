@@ -149,6 +149,37 @@ async def test_resource_is_open_before_and_after_all_requests(
     ]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_work_without_a_client_is_shown_and_finished(
+    start_service: ServiceStarter, workers: int
+) -> None:
+    process = start_service(SAMPLE_APP, workers=workers)
+    port, admin_port = await process.ports()
+
+    async def in_flight() -> int:
+        statuses = await worker_statuses(admin_port)
+        return sum(status["requests_in_flight"] for status in statuses)
+
+    async with RawConnection(port) as gone, RawConnection(port) as answered:
+        assert (await answered.get("/later")).status == 202
+        await begin_slow_request(process, gone)
+        gone.abort()
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while await in_flight() != 1:
+            pass
+    process.send_signal(signal.SIGTERM)
+    await process.logged(DRAINING.format(1))
+    assert await in_flight() == 1
+    release(process)
+    assert await process.exit_code() == 0
+    records = process.records()
+    assert not [record for record in records if "aborted" in record["message"]]
+    for message in "background task finished", "GET /slow 499":
+        [work] = [record for record in records if record["message"] == message]
+        left = [r for r in records if (r["message"], r["pid"]) == ("resource left", work["pid"])]
+        assert records.index(work) < records.index(*left)
+
+
 async def test_blocking_calls_run_in_the_thread_pool(start_service: ServiceStarter) -> None:
     process = start_service(SAMPLE_APP)
     entered = await process.logged("resource entered")
@@ -224,6 +255,7 @@ async def test_drain_timeout_aborts_and_counts_the_rest(start_service: ServiceSt
     port, _ = await process.ports()
     first, second, silent = (RawConnection(port) for _ in range(3))
     async with first, second, silent:
+        assert (await silent.get("/later")).status == 202
         assert (await silent.get("/socket", **WEBSOCKET_HANDSHAKE)).status == 101
         await begin_slow_request(process, first)
         second.send_get("/slow")
@@ -234,8 +266,8 @@ async def test_drain_timeout_aborts_and_counts_the_rest(start_service: ServiceSt
     assert await process.exit_code() == 0
     last = process.records()[-1]
     assert last["level"] == "warning"
-    expected = ABORTED.format(reason="0.2 s after SIGTERM", requests=2, websockets=1)
-    assert last["message"] == expected
+    expected = ABORTED.format(reason="0.2 s after SIGTERM", requests=2, websockets=1, tasks=1)
+    assert last["message"] == f"{expected}: GET /slow (2), WebSocket /socket, finish_later"
 
 
 async def test_second_signal_aborts(start_service: ServiceStarter) -> None:
@@ -248,8 +280,8 @@ async def test_second_signal_aborts(start_service: ServiceStarter) -> None:
         process.send_signal(signal.SIGINT)
         assert await connection.read_to_end() == b""
     assert await process.exit_code() == 1
-    expected = ABORTED.format(reason="second signal, SIGINT", requests=1, websockets=0)
-    assert process.messages()[-1] == expected
+    expected = ABORTED.format(reason="second signal, SIGINT", requests=1, websockets=0, tasks=0)
+    assert process.messages()[-1] == f"{expected}: GET /slow"
 
 
 async def test_drain_timeout_applies_to_a_blocked_event_loop(
@@ -261,8 +293,8 @@ async def test_drain_timeout_applies_to_a_blocked_event_loop(
         await begin_slow_request(process, connection, "/stuck")
         process.send_signal(signal.SIGTERM)
         assert await process.exit_code() == 0
-    expected = ABORTED.format(reason="0.2 s after SIGTERM", requests=1, websockets=0)
-    assert process.messages()[-1] == expected
+    expected = ABORTED.format(reason="0.2 s after SIGTERM", requests=1, websockets=0, tasks=0)
+    assert process.messages()[-1] == f"{expected}: GET /stuck"
 
 
 class FakeTimer:

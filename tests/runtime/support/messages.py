@@ -2,7 +2,7 @@
 
 LISTENING = "listening on"
 DRAINING = "draining, requests in flight: {}"
-ABORTED = "{reason}: aborted {requests} requests and {websockets} WebSockets"
+ABORTED = "{reason}: aborted {requests} requests, {websockets} WebSockets and {tasks} tasks"
 STOPPED = "stopped"
 CANNOT_LISTEN = "cannot listen on {address} port {port}: Address already in use"
 CANNOT_OPEN_LOG = "cannot open the log file: "

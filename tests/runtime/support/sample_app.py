@@ -59,6 +59,19 @@ class Slow(Handler):
         self.reply({"slow": True})
 
 
+class Later(Handler):
+    """Responds, and works in the background until the test lets it finish."""
+
+    def get(self) -> None:
+        self.background(finish_later())
+        self.reply({"later": True}, status=202)
+
+
+async def finish_later() -> None:
+    await until_released()
+    logger.info("background task finished")
+
+
 class Stuck(Handler):
     """Blocks the event loop, which no handler should."""
 
@@ -88,6 +101,7 @@ def make_app(settings: Settings) -> Application:
             Route("/items/{name}", OneItem),
             Route("/socket", WebSocket),
             Route("/slow", Slow),
+            Route("/later", Later),
             Route("/stuck", Stuck),
         ],
         resources=[RESOURCE],

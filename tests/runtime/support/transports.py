@@ -37,6 +37,8 @@ class FakeTransport(asyncio.Transport):
         """Whether the protocol has been told that the connection is closed."""
         self.was_aborted = False
         self.has_written_eof = False
+        self.unsent = 0
+        """Bytes that it says are not taken yet; a test sets it."""
         self._is_closing = False
         protocol.connection_made(self)
 
@@ -78,6 +80,9 @@ class FakeTransport(asyncio.Transport):
             self.sent += data
             if self._is_blocked:
                 self._protocol.pause_writing()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         self.write(b"".join(list_of_data))
@@ -167,8 +172,9 @@ def connect(
         "body_timeout": 60.0,
         "max_body_size": 1000,
     }
+    connections: Connections = getattr(application, "connections", Connections())
     connection = Connection(
-        Parameters(application, Connections(), **(defaults | parameters)),
+        Parameters(application, connections, **(defaults | parameters)),
         PEER,
         closes_after_response=closes_after_response,
     )

@@ -231,7 +231,7 @@ async def test_disconnected_client_is_not_an_error_of_the_span(
         async with RawConnection(client.port) as connection:
             connection.send_get("/wait")
             await wait_until(lambda: scene(client.app).waiting)
-        await wait_until(lambda: not client.app.connections.in_flight)
+        await wait_until(lambda: not client.app.connections.requests)
     span = only_span(exporter)
     assert attributes(span)["http.response.status_code"] == 499
     assert span.status.status_code is StatusCode.UNSET

@@ -504,7 +504,9 @@ async def test_requests_beyond_the_drain_timeout_are_aborted_and_counted(
         process.send_signal(signal.SIGTERM)
         assert await connection.read_to_end() == b""
     assert await process.exit_code() == 0
-    record = await process.logged("0.2 s after SIGTERM: aborted 1 requests and 0 WebSockets")
+    record = await process.logged(
+        "0.2 s after SIGTERM: aborted 1 requests, 0 WebSockets and 0 tasks: "
+    )
     assert record["worker"] in (0, 1)
     assert errors(process) == []
 
@@ -522,7 +524,7 @@ async def test_second_signal_stops_immediately(start_service: ServiceStarter) ->
     assert process.errors() == ""
     record = await process.logged("second signal, SIGINT: stopping immediately")
     assert record["level"] == "warning"
-    await process.logged("SIGUSR2: aborted 1 requests and 0 WebSockets")
+    await process.logged("SIGUSR2: aborted 1 requests, 0 WebSockets and 0 tasks: ")
     assert errors(process) == []
 
 

@@ -5,8 +5,9 @@ included; only the bodies of their errors differ.
 """
 
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any, cast
+from asyncio import Future, Task
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 from tornado import web
 from tornado.httputil import (
@@ -19,6 +20,7 @@ from tornado.httputil import (
     ResponseStartLine,
     set_parse_body_config,
 )
+from tornado.iostream import StreamClosedError
 from tornado.routing import Rule
 
 from ..http1.connections import Connections
@@ -26,6 +28,7 @@ from ..http1.errors import RequestError
 from ..http1.exchange import Exchange
 from ..http1.server import HTTPServer
 from ..settings import Settings
+from . import tasks
 from .access_log import log_access
 from .cors import AllowedOrigins, Preflight
 from .forwarded import TrustedProxies
@@ -37,7 +40,8 @@ from .request import Request
 from .resources import Resource, Resources
 from .routing import Route, RouteTable, static_routes
 from .static import StaticFiles
-from .tasks import simplify_tasks
+
+T = TypeVar("T")
 
 WEBSOCKET_PING_INTERVAL = 30
 """Seconds between two pings of an open WebSocket; without a pong it is closed."""
@@ -111,7 +115,7 @@ class Application(web.Application):
         # Multipart is off: its parser has a history of vulnerabilities. Tornado has one setting
         # for the whole process.
         set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
-        simplify_tasks()
+        tasks.simplify_tasks()
 
     @property
     def hooks(self) -> Sequence[RequestHooks]:
@@ -130,6 +134,14 @@ class Application(web.Application):
         headers = allowed.other_headers if allowed else default_headers()
         return HTTPServer(self, self.config, self.connections, headers)
 
+    def background(self, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
+        """Start a task that may go on after a response: ``self.background(send(receipt))``.
+
+        It is drained like a request in flight: a stop waits for it, for APP_DRAIN_TIMEOUT at most,
+        before the resources are closed. An exception in it is logged. Handlers have it, too.
+        """
+        return tasks.start_background_task(coroutine, self.connections.tasks)
+
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection
     ) -> HTTPMessageDelegate:
@@ -140,11 +152,13 @@ class Application(web.Application):
         """Return what handles a request whose headers have arrived. Raises `HTTPInputError`."""
         self._proxies.apply(request)
         request.identify()
-        delegate = self._find_handler(request)
-        if self._allowed_origins and self._allowed_origins.apply(request):
-            delegate = self._find_preflight_handler(request, delegate)
-        call_each(self._started_hooks, request)
-        return delegate
+        try:
+            delegate = self._find_handler(request)
+            if self._allowed_origins and self._allowed_origins.apply(request):
+                delegate = self._find_preflight_handler(request, delegate)
+            return delegate
+        finally:  # also if that fails: each request has a start and an end
+            call_each(self._started_hooks, request)
 
     def _find_handler(self, request: Request) -> HTTPMessageDelegate:
         found = self._route_table.find(request)
@@ -189,6 +203,8 @@ _NO_DELEGATE = HTTPMessageDelegate()
 class RequestDelegate(HTTPMessageDelegate):
     """Receives one request of a connection and passes it to its handler."""
 
+    _request: Request | None = None
+
     def __init__(
         self, application: Application, server_conn: object, request_conn: HTTPConnection
     ) -> None:
@@ -196,35 +212,67 @@ class RequestDelegate(HTTPMessageDelegate):
         self._server_conn = server_conn
         self._request_conn = request_conn
         self._delegate = _NO_DELEGATE
-        self._request: Request
+        self.tasks = application.connections.tasks
+
+    def __str__(self) -> str:
+        return f"{self._request.method} {self._request.route}" if self._request else "a request"
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
-        self._request = Request(
+        request = Request(
             cast(Exchange, self._request_conn),
             self._server_conn,
             cast(RequestStartLine, start_line),
             headers,
         )
-        self._delegate = self._application.dispatch(self._request)
-        return self._delegate.headers_received(start_line, headers)
+        self._request = request
+        self._delegate = self._application.dispatch(request)
+        tasks.owner = self
+        try:
+            return self._delegate.headers_received(start_line, headers)
+        finally:
+            tasks.owner = None
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         return self._delegate.data_received(chunk)
 
     def finish(self) -> None:
-        self._delegate.finish()
+        tasks.owner = self
+        try:
+            self._delegate.finish()
+        finally:
+            tasks.owner = None
 
     def on_connection_close(self) -> None:
         self._delegate.on_connection_close()
 
-    def refuse(self, error: RequestError) -> None:
-        """Respond to a request whose body cannot be read, or is too large or too slow."""
-        self._delegate = self._application.get_handler_delegate(
-            self._request, Refused, {"error": error}
-        )
-        self._delegate.finish()
+    def discard_body(self) -> None:
+        """End a handler that waits for more of a body, although it has responded."""
+        body: Future[None] | None = getattr(self._request, "_body_future", None)
+        if body and not body.done():
+            body.set_exception(StreamClosedError())
+            body.exception()  # otherwise asyncio logs it if no handler awaits it
+
+    def refuse(self, error: BaseException) -> bool:
+        """End a request that its handler cannot handle.
+
+        For example its body is too large, or the handler's ``initialize`` raised an error. There is
+        one response, if it is possible, and one access line in any case. Return False if the
+        request is not known.
+        """
+        request = self._request
+        if not request:
+            return False
+        request.body = b""  # it is not parsed once more
+        if request.headers_sent or request.exchange.is_closed:
+            Refused(self._application, request, error=error).end_without_response()
+        else:
+            self._delegate = self._application.get_handler_delegate(
+                request, Refused, {"error": error}
+            )
+            self.finish()
+        return True
 
 
 class NotFound(Handler):
@@ -243,10 +291,22 @@ class NotFound(Handler):
 
 
 class Refused(NotFound):
-    """Handles requests whose body cannot be read."""
+    """Handles requests that their handler cannot handle, because of an error."""
 
-    def initialize(self, error: RequestError) -> None:
+    def initialize(self, error: BaseException) -> None:
+        if isinstance(error, RequestError):
+            error = Problem(error.status, error.detail)
         self._error = error
 
     def prepare(self) -> None:
-        raise Problem(self._error.status, self._error.detail)
+        raise self._error
+
+    def end_without_response(self) -> None:
+        """Log the request: a response is not possible any more."""
+        error, exchange = self._error, self.request.exchange
+        self.log_exception(type(error), error, error.__traceback__)
+        self.set_status(error.status_code if isinstance(error, web.HTTPError) else 500)
+        if not exchange.is_closed:
+            exchange.abort()  # a truncated response must not look complete
+        exchange.finish()
+        self.application.log_request(self)

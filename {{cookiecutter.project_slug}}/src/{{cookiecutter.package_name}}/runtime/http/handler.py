@@ -2,11 +2,11 @@
 
 import logging
 import traceback
-from asyncio import Future
-from collections.abc import Sequence
+from asyncio import Future, Task
+from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
 from http.client import responses
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from tornado.httputil import HTTPHeaders
@@ -33,6 +33,8 @@ DETAILS = {
 }
 """What to do about an error that is not a `Problem` with a detail of its own."""
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +60,9 @@ class Handler(RequestHandler):
     `Problem` is for errors of the client. Any other exception is logged, reported to the
     extensions, and becomes a 500 without details. Blocking calls hold up every other request of
     the process: ``await asyncio.to_thread(call)``.
+
+    A handler whose client disconnects goes on; ``on_connection_close`` is called. A stop waits for
+    handlers, and for what they start with `background`.
     """
 
     request: Request
@@ -99,6 +104,15 @@ class Handler(RequestHandler):
         if self._headers["Content-Type"] == JSON:
             self.set_header("Content-Type", "text/html; charset=UTF-8")
         return super().render(template_name, **kwargs)
+
+    def background(self, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
+        """Start a task that may go on after the response: ``self.background(send(receipt))``.
+
+        As `Application.background`: a stop waits for it, and an exception in it is logged.
+        """
+        application: Any = self.application
+        task: Task[T] = application.background(coroutine)
+        return task
 
     def check_etag_header(self) -> bool:
         # Tornado would search both headers in every response.

@@ -31,8 +31,8 @@ class RequestHooks:
     def request_finished(self, handler: RequestHandler) -> None:
         """Called when the response is complete and its access line logged.
 
-        For a WebSocket that is after the handshake. It is not called if the body of the request
-        never arrives completely: then no handler runs.
+        Once for each request that started, also if there is no response, for example because the
+        client has left. For a WebSocket that is after the handshake.
         """
 
     def request_failed(self, handler: RequestHandler, error: BaseException) -> None:

@@ -1,14 +1,36 @@
-"""The tasks in which handlers run."""
+"""The tasks in which handlers run, and those that a service starts itself.
+
+A task that is for a request, or for the service, counts as work: a drain waits for it.
+"""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from tornado.gen import convert_yielded
 
-_tasks: set[asyncio.Task[Any]] = set()
-"""Keeps tasks alive: an event loop only has weak references to them."""
+T = TypeVar("T")
+Tasks = dict[asyncio.Future[Any], object]
+"""Running tasks, and what each is for. It keeps them alive: an event loop only has weak references
+to its tasks."""
+
+_tasks: Tasks = {}
+"""The tasks that are not for a request."""
+
+logger = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """What tasks are started for."""
+
+    tasks: Tasks
+    """Where they are recorded."""
+
+
+owner: Owner | None = None
+"""What the tasks that Tornado starts at the moment are for. Set while a handler is started."""
 
 
 def simplify_tasks() -> None:
@@ -25,6 +47,22 @@ def start_task(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     """Start a coroutine in the event loop, as soon as it runs."""
     # Not `get_running_loop`: Tornado may start a coroutine before its loop runs.
     task = asyncio.get_event_loop().create_task(coroutine)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+    tasks = _tasks if owner is None else owner.tasks
+    tasks[task] = owner
+    task.add_done_callback(tasks.pop)
+    return task
+
+
+def start_background_task(coroutine: Coroutine[Any, Any, T], tasks: Tasks) -> asyncio.Task[T]:
+    """Start a task of the service. If it fails, that is logged."""
+    name = getattr(coroutine, "__qualname__", "task").replace(".<locals>", "")
+    task = asyncio.get_running_loop().create_task(coroutine)
+    tasks[task] = name
+
+    def ended(task: asyncio.Task[T]) -> None:
+        del tasks[task]
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("task %s failed", name, exc_info=error)
+
+    task.add_done_callback(ended)
     return task

@@ -1,10 +1,13 @@
 """WebSocket base class: handshake errors as problem+json, and tracking for the drain."""
 
+import asyncio
 import re
+import sys
 from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 
+from tornado.iostream import IOStream
 from tornado.websocket import WebSocketHandler
 
 from ..http1.connections import Connections
@@ -27,12 +30,15 @@ class WebSocket(Handler, WebSocketHandler):
     ``open`` and ``on_close`` frame its life. Handshakes from other origins get 403; to allow
     them, name them in ``Application(trusted_origins=[...])`` or override
     ``check_trusted_origin``. A drain closes it with code 1001. Call ``super()`` if you override
-    ``prepare`` or ``on_finish``.
+    ``prepare``. If ``open`` raises, the WebSocket is closed without ``on_close``, as in Tornado.
     """
 
     def __init__(self, application: Any, request: Any, **arguments: Any) -> None:
         self._connections: Connections = application.connections
         super().__init__(application, request, **arguments)
+
+    def __str__(self) -> str:
+        return f"WebSocket {self.request.route}"
 
     def prepare(self) -> Awaitable[None] | None:
         # Tornado rejects bad handshakes in plain text, and accepts some invalid ones.
@@ -64,16 +70,31 @@ class WebSocket(Handler, WebSocketHandler):
         # Tornado checks this itself, but rejects in plain text.
         if self._check_cross_origin(self.check_origin):
             raise Problem(403, "WebSockets from this origin are not allowed.")
-        await super().get(*args, **kwargs)
+        try:
+            await super().get(*args, **kwargs)
+        finally:
+            # However it has ended: Tornado does not call `on_connection_close` in every case.
+            self._ended()
 
-    def on_finish(self) -> None:
+    def detach(self) -> IOStream:
         # The handshake is done: from here on it counts as a WebSocket, not as a request.
-        if self.get_status() == HTTPStatus.SWITCHING_PROTOCOLS:
+        if not self.request.exchange.client_left:
             self._connections.websockets.add(self)
+        task, tasks = asyncio.current_task(), self._connections.tasks
+        if task in tasks:
+            tasks[task] = self
+        return super().detach()
 
-    def on_connection_close(self) -> None:
+    def _ended(self) -> None:
         if self in self._connections.websockets:
             self._connections.websockets.remove(self)
             if "log_function" not in self.settings:
                 log_access(self, extra={"websocket.close_code": self.close_code})
-        super().on_connection_close()
+        elif self.get_status() == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.request.exchange.abort()  # `on_finish` has failed, and the client waits
+
+    def on_connection_close(self) -> None:
+        try:
+            super().on_connection_close()
+        except Exception:  # of `on_close`; Tornado would hide a ValueError
+            self.log_exception(*sys.exc_info())

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol, cast, runtime_checkable
 
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
@@ -40,6 +41,7 @@ Closing at once would reset the connection, and the client might never see why.
 """
 NO_DELEGATE = HTTPMessageDelegate()
 NO_BODY = FixedBody(0)
+INCOMPLETE_BODY = "The body ended before it was complete."
 LARGE_BODY = 32 * 1024
 """Bytes from which a body is not copied to be sent together with its head."""
 
@@ -66,10 +68,17 @@ HEAD, BODY, RESPONSE, DISCARDING, CLOSED = Phase
 
 @runtime_checkable
 class RefusingDelegate(Protocol):
-    """A delegate that can respond to a request whose body cannot be read."""
+    """A delegate that can end a request that its handler cannot handle."""
 
-    def refuse(self, error: RequestError) -> None:
-        """Respond with an error, through the exchange; called after `on_connection_close`."""
+    def refuse(self, error: BaseException) -> bool:
+        """Respond with an error, through the exchange, and log the request.
+
+        Called after `on_connection_close` if the handler has begun to receive the body. Return
+        False if there is nothing to log, and no response.
+        """
+
+    def discard_body(self) -> None:
+        """Expect no more of the body: the response has ended before it."""
 
 
 class Parameters:
@@ -125,6 +134,7 @@ class Connection(asyncio.Protocol):
         "_phase",
         "_skipped_line",
         "_transport",
+        "_unsent",
         "_waiting",
         "deadline",
         "has_eof",
@@ -151,6 +161,8 @@ class Connection(asyncio.Protocol):
         self._pending_since = 0.0
         self._is_sending = False
         """Whether the operating system has not yet taken all of what was sent."""
+        self._unsent = 0.0
+        """Bytes that would still be unsent if it had taken none since the last look."""
         self._waiting: list[Future[None]] = []
         """The writes that wait for it."""
         # Of the current request:
@@ -180,39 +192,49 @@ class Connection(asyncio.Protocol):
         self.has_eof = True
         if self._phase is RESPONSE and self._exchange:
             # Has it left, or only no more to ask? That cannot be told apart. The handler is told,
-            # and its response is sent, if it comes before the deadline.
-            self.deadline = self._parameters.loop.time() + self._parameters.idle_timeout
-            _notify(self._context, self._exchange.notify_close)
+            # and its response is sent. Not now: it may be about to begin, and respond at once.
+            self._parameters.loop.call_soon(
+                self._notify_close, self._exchange, context=self._parameters.context.copy()
+            )
         self._process()
         return True  # keeps the other direction open
 
     def connection_lost(self, error: Exception | None) -> None:
-        exchange, phase = self._exchange, self._phase
+        exchange, phase, pending = self._exchange, self._phase, self._pending
         context, delegate = self._context, self._delegate
         self._phase, self._buffer = CLOSED, b""
         self._forget_request()
-        connections = self._parameters.connections
-        connections.open.discard(self)
-        if phase is not RESPONSE or not exchange or exchange.is_finished:
-            # Otherwise its handler still works: it is in flight until the handler has ended.
-            connections.in_flight.discard(self)
+        self._parameters.connections.closed(self)
         self._is_sending = False
         for future in self._waiting:
             if not future.done():
                 future.set_exception(StreamClosedError(real_error=error))
                 future.exception()  # otherwise asyncio logs it if no handler awaits it
         self._waiting = []
-        if exchange and not exchange.is_finished:
-            is_responding = phase is RESPONSE
-            _notify(
-                context, exchange.notify_close if is_responding else delegate.on_connection_close
-            )
+        if not exchange or exchange.is_finished:
+            return
+        if phase is RESPONSE:
+            _notify(context, exchange.notify_close)
+            return
+        _notify(context, delegate.on_connection_close)
+        end = partial(_end_incomplete, exchange, delegate, context)
+        if pending:  # the handler still works on the beginning, or on a piece of the body
+            tasks = self._parameters.connections.tasks
+            tasks[pending] = delegate
+            pending.add_done_callback(tasks.pop)
+            pending.add_done_callback(end, context=self._parameters.context.copy())
+        else:
+            end()
 
     def pause_writing(self) -> None:
-        self._is_sending = True
+        self._is_sending, self._unsent = True, math.inf
+        if self._phase is RESPONSE:
+            self._set_response_deadline()
 
     def resume_writing(self) -> None:
         self._is_sending = False
+        if self._phase is RESPONSE:
+            self._set_response_deadline()
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
@@ -254,19 +276,22 @@ class Connection(asyncio.Protocol):
             self._transport.writelines((head, body))
         if not self._is_sending:
             return self._parameters.sent
+        self._unsent += len(head) + len(body)
         future = self._parameters.loop.create_future()
         self._waiting.append(future)
         return future
 
     def response_finished(self, exchange: Exchange) -> None:
         if exchange is not self._exchange:
-            # The connection has closed. Only now has the handler ended, too.
-            self._parameters.connections.in_flight.discard(self)
-            return
+            return  # the connection has closed
         if not self._body.is_complete:  # the rest of it is not wanted
             exchange.keep_alive = False
-            self._phase, self.deadline = RESPONSE, math.inf
-        if not self._is_sending:
+            if isinstance(self._delegate, RefusingDelegate):
+                self._delegate.discard_body()
+        if self._is_sending:
+            self._phase = RESPONSE
+            self._set_response_deadline()
+        else:
             self._end_exchange(exchange)
 
     def abort(self) -> None:
@@ -295,13 +320,30 @@ class Connection(asyncio.Protocol):
 
     def check_deadline(self, now: float) -> None:
         """Close if the client has waited too long. `now` is the time of the event loop."""
-        if now < self.deadline or self._pending:
+        if now < self.deadline or self._pending or self._makes_progress():
             return
         if self._phase is BODY and self._exchange:
             seconds = self._exchange.body_timeout
             self._refuse(RequestError(408, f"The body did not arrive within {seconds:g} s."))
         else:
             self.abort()
+
+    def _set_response_deadline(self) -> None:
+        """A handler may take its time; a client must go on reading what is sent."""
+        parameters = self._parameters
+        is_sending = self._is_sending
+        self.deadline = parameters.loop.time() + parameters.idle_timeout if is_sending else math.inf
+
+    def _makes_progress(self) -> bool:
+        """Return whether the client has read a part of the response since the last call."""
+        if not self._is_sending or self._phase is not RESPONSE:
+            return False
+        unsent = self._transport.get_write_buffer_size()
+        if unsent >= self._unsent:
+            return False
+        self._unsent = unsent
+        self._set_response_deadline()
+        return True
 
     # Reading
 
@@ -316,9 +358,8 @@ class Connection(asyncio.Protocol):
             # Of Tornado; its message may repeat what the client has sent.
             part = "target or a header" if self._phase is HEAD else "body"
             self._refuse(RequestError(400, f"The {part} is malformed."))
-        except (Exception, asyncio.CancelledError):
-            self._context.copy().run(logger.exception, "request failed")
-            self._refuse(RequestError(500, "The cause is in the log of the service."))
+        except (Exception, asyncio.CancelledError) as error:
+            self._refuse(error)
         if self.has_eof and not self._pending:
             self._handle_eof()
         self._set_reading()
@@ -352,14 +393,14 @@ class Connection(asyncio.Protocol):
     def _begin(self, head: Head) -> None:
         parameters = self._parameters
         exchange = Exchange(self, head, parameters.max_body_size, parameters.body_timeout)
-        parameters.connections.in_flight.add(self)
         self._exchange = exchange
         self._body = head.body
         self._expects_continue = head.expects_continue and not self._buffer
         self._skipped_line = False
         self._context = parameters.context.copy()
-        self._delegate = parameters.delegate.start_request(self, exchange)
-        received = self._context.run(self._delegate.headers_received, head.start_line, head.headers)
+        delegate = parameters.delegate.start_request(self, exchange)
+        self._delegate = parameters.connections.in_flight[self] = delegate
+        received = self._context.run(delegate.headers_received, head.start_line, head.headers)
         if self._exchange is exchange:  # otherwise it is finished already
             self._phase = BODY
             self.deadline = parameters.loop.time() + exchange.body_timeout
@@ -374,6 +415,8 @@ class Connection(asyncio.Protocol):
         if body.is_complete:
             self._phase = RESPONSE
             self.deadline = math.inf
+            if self._is_sending:
+                self._set_response_deadline()
             self._context.run(self._delegate.finish)
             return True
         if not self._buffer:
@@ -424,11 +467,15 @@ class Connection(asyncio.Protocol):
 
     # The end
 
+    def _notify_close(self, exchange: Exchange) -> None:
+        if exchange is self._exchange:
+            _notify(self._context, exchange.notify_close)
+
     def _end_exchange(self, exchange: Exchange) -> None:
         """Go on after a response that the operating system has taken completely."""
         is_complete = self._body.is_complete
         self._forget_request()
-        self._parameters.connections.in_flight.discard(self)
+        self._parameters.connections.in_flight.pop(self, None)
         if not exchange.keep_alive:
             self._close(discard=not is_complete)
             return
@@ -445,25 +492,34 @@ class Connection(asyncio.Protocol):
         self._context = self._parameters.context
         self._body = NO_BODY
 
-    def _refuse(self, error: RequestError) -> None:
+    def _refuse(self, error: BaseException) -> None:
         """Respond with an error and close: what follows cannot be understood."""
-        exchange = self._exchange
-        self._pending = None
-        if self.is_closed:
+        exchange, self._pending = self._exchange, None
+        if exchange and not exchange.is_finished and self._refuse_with_handler(error, exchange):
             return
-        if exchange is None:
-            self._refuse_without_handler(error)
-        elif exchange.headers_sent:
+        if not isinstance(error, RequestError):
+            self._context.copy().run(logger.error, "request failed", exc_info=error)
+            error = RequestError(500, "The cause is in the log of the service.")
+        if self.is_closed or self._phase is DISCARDING or (exchange and exchange.is_finished):
+            return  # a response to another error
+        if exchange and exchange.headers_sent:
             self.abort()
-        elif self._phase is BODY and isinstance(self._delegate, RefusingDelegate):
-            self._phase, self.deadline = RESPONSE, math.inf
-            exchange.keep_alive = False
-            _notify(self._context, self._delegate.on_connection_close)
-            self._context.copy().run(self._delegate.refuse, error)
-        else:
-            self._forget_request()
-            self._parameters.connections.in_flight.discard(self)
-            self._refuse_without_handler(error)
+            return
+        self._forget_request()
+        self._parameters.connections.in_flight.pop(self, None)
+        self._refuse_without_handler(error)
+
+    def _refuse_with_handler(self, error: BaseException, exchange: Exchange) -> bool:
+        """Let the delegate end the request. Return False if it cannot."""
+        exchange.keep_alive = False
+        context, delegate = self._context, self._delegate
+        if self._phase is BODY:
+            _notify(context, delegate.on_connection_close)
+        if not isinstance(delegate, RefusingDelegate):
+            return False
+        self._phase = RESPONSE
+        self._set_response_deadline()
+        return context.copy().run(delegate.refuse, error)
 
     def _refuse_without_handler(self, error: RequestError) -> None:
         request_id, response = refusal(error, self.default_headers)
@@ -476,7 +532,7 @@ class Connection(asyncio.Protocol):
     def _close(self, *, discard: bool) -> None:
         """Close after everything has been sent; first discard the rest of what the client sends."""
         self._buffer, self._pending = b"", None
-        if discard and not self.has_eof:
+        if discard and not self.has_eof and not self.is_closed:
             self._phase = DISCARDING
             self.deadline = self._parameters.loop.time() + DISCARD_TIMEOUT
             with suppress(OSError):  # the client has reset the connection
@@ -488,7 +544,9 @@ class Connection(asyncio.Protocol):
 
     def _handle_eof(self) -> None:
         """Close unless a response is on its way."""
-        if self._phase is BODY:
+        if self._phase is BODY and isinstance(self._delegate, RefusingDelegate):
+            self._refuse(RequestError(400, INCOMPLETE_BODY))
+        elif self._phase is BODY:
             self.abort()  # then `connection_lost` tells the delegate
         elif self._phase in (HEAD, DISCARDING):
             self._transport.close()
@@ -501,6 +559,23 @@ def _notify(context: Context, on_connection_close: Callable[[], None]) -> None:
         context.run(on_connection_close)
     except Exception:
         context.run(logger.exception, "on_connection_close failed")
+
+
+def _end_incomplete(
+    exchange: Exchange,
+    delegate: HTTPMessageDelegate,
+    context: Context,
+    pending: "Future[None] | None" = None,
+) -> None:
+    """End a request whose client has left before the end of its body.
+
+    `pending` is what its handler has done meanwhile.
+    """
+    error: BaseException = RequestError(400, INCOMPLETE_BODY)
+    if pending and not pending.cancelled():
+        error = pending.exception() or error
+    if not exchange.is_finished and isinstance(delegate, RefusingDelegate):
+        context.copy().run(delegate.refuse, error)
 
 
 def _check_size(body: Body, exchange: Exchange) -> None:

@@ -2,7 +2,10 @@
 
 A drain, in this order: not ready any more, APP_DRAIN_DELAY with traffic still served, then no new
 connections, WebSockets closed with 1001, and every request in flight finished. The end of the
-timeout, or a second signal, aborts what is left and logs how much that was.
+timeout, or a second signal, aborts what is left and logs how much that was, and what.
+
+In flight is work, not connections: a handler counts until it has ended, even if its client has
+left, and so do the tasks that the service has started with `Application.background`.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -32,6 +36,9 @@ from .sockets import listen
 
 if sys.platform != "win32":
     import uvloop  # not available for Windows
+
+MAX_NAMES = 20
+"""Routes and tasks that are named in the record of what was aborted."""
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +119,7 @@ class Lifecycle:
                 worker=0,
                 pid=os.getpid(),
                 ready=self._state is State.READY,
-                requests_in_flight=len(self._connections.in_flight),
+                requests_in_flight=len(self._connections.requests),
                 event_loop_lag=self._lag.maximum,
                 restarts=0,
             )
@@ -147,7 +154,7 @@ class Lifecycle:
     def _heartbeat(self, reporter: StateReporter, due: float) -> None:
         now = time.monotonic()
         self._lag.record(now - due)
-        reporter.heartbeat(len(self._connections.in_flight), self._lag.maximum)
+        reporter.heartbeat(len(self._connections.requests), self._lag.maximum)
         self._loop.call_later(
             HEARTBEAT_INTERVAL, self._heartbeat, reporter, now + HEARTBEAT_INTERVAL
         )
@@ -171,7 +178,7 @@ class Lifecycle:
             self._application.resources[resource] = value
 
     async def _drain(self) -> None:
-        logger.info("draining, requests in flight: %d", len(self._connections.in_flight))
+        logger.info("draining, requests in flight: %d", len(self._connections.requests))
         await asyncio.sleep(self._drain_delay)
         await self.server.drain(self._listeners)
 
@@ -182,11 +189,16 @@ class Lifecycle:
         timer.start()
 
     def _abort(self, reason: str, exit_code: int) -> None:
+        requests = self._connections.requests
+        websockets = tuple(self._connections.websockets)
+        background = self._connections.background
         logger.warning(
-            "%s: aborted %d requests and %d WebSockets",
+            "%s: aborted %d requests, %d WebSockets and %d tasks%s",
             reason,
-            len(self._connections.in_flight),
-            len(self._connections.websockets),
+            len(requests),
+            len(websockets),
+            len(background),
+            _names([*map(str, requests), *map(str, websockets), *background]),
         )
         logging.shutdown()
         exit_now(exit_code)
@@ -220,6 +232,15 @@ async def _leave(
         if not error:
             raise ShutdownError(message) from failure
         logger.error(message, exc_info=failure)
+
+
+def _names(work: Sequence[str]) -> str:
+    """Return what was aborted, in words, the most frequent first."""
+    counted = Counter(work).most_common()
+    names = [f"{name} ({count})" if count > 1 else name for name, count in counted[:MAX_NAMES]]
+    if len(counted) > MAX_NAMES:
+        names.append("...")
+    return f": {', '.join(names)}" if names else ""
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
