@@ -13,11 +13,9 @@ from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
     HTTPMessageDelegate,
-    ParseBodyConfig,
-    ParseMultipartConfig,
+    HTTPServerRequest,
     RequestStartLine,
     ResponseStartLine,
-    set_parse_body_config,
 )
 
 from ..http1.connections import Connections
@@ -83,9 +81,6 @@ class Application(web.Application):
         self.connections = Connections()
         self._access_level = access_level
         self._proxies = TrustedProxies(settings.trusted_proxies)
-        # Multipart is off: its parser has a history of vulnerabilities. Tornado has one setting
-        # for the whole process.
-        set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
         simplify_tasks()
 
     @property
@@ -122,7 +117,25 @@ class Application(web.Application):
         if not found:
             return cast(HTTPMessageDelegate, self.find_handler(request))
         route, arguments = found
-        return self.get_handler_delegate(request, route.target, route.target_kwargs, **arguments)
+        delegate: HTTPMessageDelegate = self.get_handler_delegate(
+            request, route.target, route.target_kwargs, **arguments
+        )
+        return delegate
+
+    def get_handler_delegate(
+        self,
+        request: HTTPServerRequest,
+        target_class: type[web.RequestHandler],
+        target_kwargs: dict[str, Any] | None = None,
+        path_args: list[bytes] | None = None,
+        path_kwargs: dict[str, bytes] | None = None,
+    ) -> Any:
+        """Return what creates the handler of a request, and apply the limits of its class."""
+        if cast(Request, request).exchange.has_body:
+            cast(Request, request).apply_limits(target_class)
+        return super().get_handler_delegate(
+            request, target_class, target_kwargs, path_args, path_kwargs
+        )
 
     def add_handlers(self, host_pattern: str, host_handlers: Any) -> None:
         """Add handlers for a host, which come before the others."""
@@ -178,8 +191,11 @@ class RequestDelegate(HTTPMessageDelegate):
     def on_connection_close(self) -> None:
         self._delegate.on_connection_close()
 
-    def refuse(self, error: RequestError) -> None:
-        """Respond to a request whose body cannot be read, or is too large or too slow."""
+    def refuse(self, error: RequestError | web.HTTPError) -> None:
+        """Respond to a request whose body cannot be read, or is too large or too slow.
+
+        Also if its handler refuses the body before its end.
+        """
         self._delegate = self._application.get_handler_delegate(
             self._request, Refused, {"error": error}
         )
@@ -188,6 +204,9 @@ class RequestDelegate(HTTPMessageDelegate):
 
 class NotFound(Handler):
     """Handles requests that match no route."""
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        self.request.body = b""  # not parsed: the answer is 404 whatever is wrong with it
 
     def prepare(self) -> None:
         raise Problem(404, "No route matches this path.")
@@ -200,8 +219,10 @@ class NotFound(Handler):
 class Refused(NotFound):
     """Handles requests whose body cannot be read."""
 
-    def initialize(self, error: RequestError) -> None:
+    def initialize(self, error: RequestError | web.HTTPError) -> None:
         self._error = error
 
     def prepare(self) -> None:
+        if isinstance(self._error, web.HTTPError):
+            raise self._error
         raise Problem(self._error.status, self._error.detail)

@@ -20,6 +20,7 @@ from typing import Protocol, cast, runtime_checkable
 
 from tornado.httputil import HTTPInputError, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.iostream import IOStream, StreamClosedError
+from tornado.web import HTTPError
 
 from .body import MAX_PIECE_SIZE, Body, FixedBody
 from .connections import Connections
@@ -68,7 +69,7 @@ HEAD, BODY, RESPONSE, DISCARDING, CLOSED = Phase
 class RefusingDelegate(Protocol):
     """A delegate that can respond to a request whose body cannot be read."""
 
-    def refuse(self, error: RequestError) -> None:
+    def refuse(self, error: RequestError | HTTPError) -> None:
         """Respond with an error, through the exchange; called after `on_connection_close`."""
 
 
@@ -316,9 +317,8 @@ class Connection(asyncio.Protocol):
             # Of Tornado; its message may repeat what the client has sent.
             part = "target or a header" if self._phase is HEAD else "body"
             self._refuse(RequestError(400, f"The {part} is malformed."))
-        except (Exception, asyncio.CancelledError):
-            self._context.copy().run(logger.exception, "request failed")
-            self._refuse(RequestError(500, "The cause is in the log of the service."))
+        except (Exception, asyncio.CancelledError) as error:
+            self._handle_failure(error)
         if self.has_eof and not self._pending:
             self._handle_eof()
         self._set_reading()
@@ -370,12 +370,12 @@ class Connection(asyncio.Protocol):
         exchange, body = self._exchange, self._body
         if exchange is None:
             return False  # the response is finished
-        _check_size(body, exchange)
         if body.is_complete:
             self._phase = RESPONSE
             self.deadline = math.inf
             self._context.run(self._delegate.finish)
             return True
+        _check_size(body, exchange)
         if not self._buffer:
             self._send_continue()
             return False
@@ -456,14 +456,35 @@ class Connection(asyncio.Protocol):
         elif exchange.headers_sent:
             self.abort()
         elif self._phase is BODY and isinstance(self._delegate, RefusingDelegate):
-            self._phase, self.deadline = RESPONSE, math.inf
-            exchange.keep_alive = False
-            _notify(self._context, self._delegate.on_connection_close)
-            self._context.copy().run(self._delegate.refuse, error)
+            self._refuse_through(self._delegate, exchange, error)
         else:
             self._forget_request()
             self._parameters.connections.in_flight.discard(self)
             self._refuse_without_handler(error)
+
+    def _refuse_through(
+        self, delegate: RefusingDelegate, exchange: Exchange, error: RequestError | HTTPError
+    ) -> None:
+        self._pending = None
+        self._phase, self.deadline = RESPONSE, math.inf
+        exchange.keep_alive = False
+        _notify(self._context, self._delegate.on_connection_close)
+        self._context.copy().run(delegate.refuse, error)
+
+    def _handle_failure(self, error: BaseException) -> None:
+        """Respond to what a handler raises before the whole request has arrived."""
+        exchange, delegate = self._exchange, self._delegate
+        if (
+            isinstance(error, HTTPError)
+            and self._phase is BODY
+            and exchange
+            and not exchange.headers_sent
+            and isinstance(delegate, RefusingDelegate)
+        ):
+            self._refuse_through(delegate, exchange, error)  # it does not want the rest of a body
+        else:
+            self._context.copy().run(logger.exception, "request failed")
+            self._refuse(RequestError(500, "The cause is in the log of the service."))
 
     def _refuse_without_handler(self, error: RequestError) -> None:
         request_id, response = refusal(error, self.default_headers)
