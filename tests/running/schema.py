@@ -28,7 +28,7 @@ def check_record(record: dict[str, Any], pid: int, worker: int | None = 0) -> No
     assert record["worker"] == worker
     if record["logger"] == "access":
         assert set(record) >= ACCESS
-        assert set(record) <= ACCESS | {"websocket.close_code"}
+        assert set(record) <= ACCESS | {"reason", "websocket.close_code"}
         assert 100 <= record["http.response.status_code"] < 600
         assert record["duration_ms"] >= 0
         assert "?" not in record["url.path"]

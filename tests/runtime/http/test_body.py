@@ -10,7 +10,9 @@ from runtime.http.handler import Handler
 from runtime.http.problem import Problem
 from runtime.http.routing import Route
 from runtime.settings import Settings
-from runtime.testing import Client, response_json, response_problem, serving
+from runtime.testing import Client, Record, response_json, response_problem, serving
+
+from ..support.access import access_lines
 
 
 class Item(Body):
@@ -66,6 +68,16 @@ async def test_invalid_body_is_rejected_with_every_error(client: Client) -> None
     errors = response_problem(response)["errors"]
     assert [error["pointer"] for error in errors] == ["/sizes/1", "/sizes/2", "/colour"]
     assert all(error["detail"] for error in errors)
+    assert response_problem(response)["detail"]
+
+
+async def test_first_errors_of_an_invalid_body_are_in_the_log(
+    client: Client, log_records: list[Record]
+) -> None:
+    await client.post("/items", {"sizes": ["x"], **{f"{n}" + 1000 * "y": n for n in range(9)}})
+    [line] = access_lines(log_records)
+    assert "[/sizes/0: Input should be a valid integer" in line["reason"]
+    assert line["reason"].count("y") < 1000
 
 
 async def test_more_errors_than_the_limit_are_only_counted(client: Client) -> None:

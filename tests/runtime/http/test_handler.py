@@ -19,12 +19,25 @@ from runtime.testing import (
     serving,
     wait_until,
 )
+from tornado.httputil import ParseMultipartConfig
 from tornado.web import HTTPError
 
 from ..support.access import access_lines
 from ..support.connections import RawConnection
 
 SECRET = "the password is hunter2"
+
+
+URLENCODED = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=x"
+END = "--x--\r\n"
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\nSIZE\r\n{1}\r\n0\r\n\r\n"
+
+
+def part(name: str, value: str, filename: str | None = None) -> str:
+    """Return a part of a multipart form."""
+    file = f'; filename="{filename}"' if filename else ""
+    return f'--x\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n{value}\r\n'
 
 
 class Items(Handler):
@@ -70,6 +83,18 @@ class Form(Handler):
         self.reply({"a": self.get_body_argument("a")})
 
 
+class Upload(Handler):
+    """Accepts a multipart form that is larger than other bodies may be."""
+
+    max_body_size = 2000
+    multipart = ParseMultipartConfig(max_parts=2, max_part_header_size=200)
+
+    def post(self) -> None:
+        [file] = self.request.files["file"]
+        size = len(file.body)
+        self.reply({"name": file.filename, "size": size, "a": self.get_body_argument("a")})
+
+
 class Tagged(Handler):
     def compute_etag(self) -> str:
         return '"7"'
@@ -81,6 +106,8 @@ class Tagged(Handler):
 ROUTES = [
     Route("/items", Items),
     Route("/form", Form),
+    Route("/protected", Form),
+    Route("/upload", Upload),
     Route("/conflict", Conflict),
     Route("/unavailable", Unavailable),
     Route("/fails", Fails),
@@ -102,18 +129,112 @@ async def debugged() -> AsyncIterator[Client]:
         yield client
 
 
-async def test_multipart_is_rejected(client: Client) -> None:
-    body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n'
-    media_type = "multipart/form-data; boundary=x"
-    response = await client.post("/form", body, Content_Type=media_type)
-    assert response.code == 400
-    response_problem(response)
-
-
 async def test_urlencoded_form_is_parsed(client: Client) -> None:
-    media_type = "application/x-www-form-urlencoded"
-    response = await client.post("/form", b"a=1", Content_Type=media_type)
+    response = await client.post("/form", b"a=1", Content_Type=URLENCODED)
     assert response_json(response) == {"a": "1"}
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: {}\r\n\r\n{}", CHUNKED])
+async def test_multipart_form_is_parsed_if_its_handler_accepts_it(
+    client: Client, framing: str
+) -> None:
+    body = part("file", 1000 * "x", filename="a.txt") + part("a", "1") + END
+    if framing is CHUNKED:
+        framing = framing.replace("SIZE", f"{len(body):x}")
+    async with RawConnection(client.port) as connection:
+        connection.send(
+            f"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Type: {MULTIPART}\r\n"
+            + framing.format(len(body), body)
+        )
+        response = await connection.response()
+    assert response.json() == {"name": "a.txt", "size": 1000, "a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (3 * part("a", "1"), 400, "too many parts"),
+        (part("a" * 300, "1"), 400, "part header too large"),
+        (part("a", 3000 * "1"), 413, "at most 2000 bytes"),
+        (part("a", "1").replace("form-data", "file"), 400, "Invalid multipart/form-data"),
+    ],
+)
+async def test_multipart_form_over_a_limit_is_refused(
+    client: Client, body: str, status: int, reason: str
+) -> None:
+    response = await client.post("/upload", (body + END).encode(), Content_Type=MULTIPART)
+    assert response.code == status
+    assert reason in response_problem(response)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "reason"),
+    [
+        (
+            "/form",
+            part("a", "1") + END,
+            {"Content_Type": MULTIPART},
+            415,
+            "This path does not accept multipart/form-data.",
+        ),
+        ("/form", "b=1", {"Content_Type": URLENCODED}, 400, "Missing argument a"),
+        ("/form", "a=%ff", {"Content_Type": URLENCODED}, 400, "Invalid unicode in a"),
+        (
+            "/form",
+            1001 * "a&",
+            {"Content_Type": URLENCODED},
+            400,
+            "The form cannot be read: Invalid x-www-form-urlencoded body: Max number of fields",
+        ),
+        ("/form", "a=1", {"Origin": "https://a.example"}, 403, "Origin 'https://a.example' not"),
+        ("/form", "a=1", {"Sec_Fetch_Site": "cross-site"}, 403, "Sec-Fetch-Site cross-site"),
+        ("/protected", "a=1", {}, 403, "'_xsrf' argument missing from POST"),
+    ],
+)
+async def test_reason_of_a_refusal_is_in_the_response_and_in_the_log(
+    log_records: list[Record],
+    path: str,
+    body: str,
+    headers: dict[str, str],
+    status: int,
+    reason: str,
+) -> None:
+    app = Application(Settings(), ROUTES, xsrf_cookies=path == "/protected")
+    async with serving(app) as client:
+        response = await client.post(path, body.encode(), **headers)
+    assert response.code == status
+    problem = response_problem(response)
+    assert problem["detail"].startswith(reason)
+    [line] = [record for record in log_records if record["level"] == "info"]
+    assert line["reason"].startswith(reason)
+    assert line["request_id"] == problem["request_id"]
+
+
+async def test_message_of_an_http_error_of_the_service_is_for_the_log_only(
+    client: Client, log_records: list[Record]
+) -> None:
+    response = await client.get("/unusual")
+    assert SECRET not in response.body.decode()
+    [line] = access_lines(log_records)
+    assert line["reason"] == SECRET
+
+
+@pytest.mark.parametrize("media_type", [MULTIPART, URLENCODED])
+async def test_form_to_an_unknown_path_is_not_found(
+    client: Client, log_records: list[Record], media_type: str
+) -> None:
+    response = await client.post("/nowhere", b"%", Content_Type=media_type)
+    assert response.code == 404
+    [line] = access_lines(log_records)
+    assert line["reason"] == "No route matches this path."
+
+
+async def test_access_line_of_a_success_has_no_reason(
+    client: Client, log_records: list[Record]
+) -> None:
+    assert (await client.get("/form")).code == 200
+    [line] = access_lines(log_records)
+    assert "reason" not in line
 
 
 async def test_body_over_the_limit_gets_a_problem(client: Client) -> None:

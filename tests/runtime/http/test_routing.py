@@ -7,10 +7,11 @@ import pytest
 from runtime.http.application import Application
 from runtime.http.handler import Handler
 from runtime.http.routing import Route
+from runtime.http.websocket import WebSocket
 from runtime.settings import Settings
 from runtime.testing import Record, response_json, serving
 from tornado.routing import PathMatches, Rule
-from tornado.web import StaticFileHandler
+from tornado.web import RequestHandler, StaticFileHandler, authenticated
 
 from ..support.access import access_lines
 
@@ -98,7 +99,6 @@ async def test_handler_of_tornado_serves_files_under_a_route(
         (["/a", "/{x}"], "/a"),
         (["/{x}", "/a"], "/{x}"),
         (["/{x*}", "/a"], "/{x*}"),
-        (["/a", "/a"], "/a"),
         (["/b/{x}", "/a"], "/a"),
         (["/a{x}", "/a"], "/a"),
         (["/a{x*}", "/a{y}", "/a"], "/a{x*}"),
@@ -133,3 +133,100 @@ async def test_route_is_found_among_many(log_records: list[Record]) -> None:
         assert response_json(await client.get("/r199/1")) == {"x": "1"}
         assert (await client.get("/r200/1")).code == 404
     assert [line["http.route"] for line in access_lines(log_records)] == ["/r199/{x}", "none"]
+
+
+# Routes that are refused
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/orders/{order-id}", "{order-id} is not {name} or {name*}"),
+        ("/orders/{number:int}", "{number:int} is not {name} or {name*}"),
+        ("/orders/{1}", "{1} is not {name} or {name*}"),
+        ("/orders/{}", "{} is not {name} or {name*}"),
+        ("/orders/{a*b}", "{a*b} is not {name} or {name*}"),
+        ("/orders/{number}/{number}", "the name number occurs twice"),
+        ("/orders/{number", "a brace has no counterpart"),
+        ("/orders/number}", "a brace has no counterpart"),
+        ("/orders/{{number}}", "a brace has no counterpart"),
+        ("orders", "a path begins with /"),
+        ("", "a path begins with /"),
+        ("/orders?sort={key}", "leave out the query"),
+        ("/two words", "percent-encoded"),
+        ("/caf\xe9", "percent-encoded"),
+    ],
+)
+def test_route_that_nothing_can_match_is_refused(path: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=r"^route ") as caught:
+        Route(path, ShowSegments)
+    assert repr(path) in str(caught.value)
+    assert reason in str(caught.value)
+
+
+async def test_route_with_a_percent_encoded_letter_is_found() -> None:
+    async with serving(app(Route("/caf%C3%A9/{\xe9t\xe9}", ShowSegments))) as client:
+        assert response_json(await client.get("/caf%C3%A9/1")) == {"\xe9t\xe9": "1"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("/a", "/a"), ("/a/{x}", "/a/{y}"), ("/a/{x*}", "/a/{y*}")]
+)
+def test_second_route_for_the_same_paths_is_refused(first: str, second: str) -> None:
+    with pytest.raises(ValueError, match="matches the same paths as") as caught:
+        app(Route(first, ShowSegments), Route("/b", ShowSegments), Route(second, ShowSegments))
+    assert repr(first) in str(caught.value)
+    assert repr(second) in str(caught.value)
+
+
+def test_routes_for_other_paths_are_no_doubles() -> None:
+    paths = ["/a", "/a/", "/A", "/{x}", "/{x*}", "/a/{x}", "/a/{x}/{y}"]
+    app(*(Route(path, ShowSegments) for path in paths))
+
+
+class ShowOrder(Handler):
+    def get(self, number: str, version: str = "1") -> None:
+        self.reply({"number": number, "version": version})
+
+    @authenticated
+    def delete(self, number: str) -> None:
+        raise NotImplementedError
+
+
+class Feed(WebSocket):
+    def open(self, number: str) -> None:
+        raise NotImplementedError
+
+
+class Helped(RequestHandler):
+    def get(self) -> None:
+        raise NotImplementedError
+
+    def open(self, path: str) -> None:
+        """Not the one that a WebSocket has."""
+
+
+@pytest.mark.parametrize(
+    ("path", "handler", "reason"),
+    [
+        ("/{order_id}", ShowOrder, "ShowOrder.get does not take .*number"),
+        ("/", ShowOrder, "ShowOrder.get does not take .*number"),
+        ("/{number}/{other}", ShowOrder, "ShowOrder.get does not take .*other"),
+        ("/{number}/{version}", ShowOrder, "ShowOrder.delete does not take .*version"),
+        ("/{self}", ShowSegments, "ShowSegments.get does not take .*self"),
+        ("/{id}", Feed, "Feed.open does not take .*number"),
+        ("/{id}", Helped, "Helped.get does not take .*id"),
+    ],
+)
+def test_method_that_does_not_take_the_placeholders_is_refused(
+    path: str, handler: type[RequestHandler], reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Route(path, handler)
+
+
+def test_method_that_takes_the_placeholders_is_not_refused() -> None:
+    Route("/{number}", ShowOrder)
+    Route("/{number}", Feed)
+    Route("/", Helped)
+    Route("/{anything}", WebSocket)

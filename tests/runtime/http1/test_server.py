@@ -73,6 +73,42 @@ async def listening(app: Application) -> AsyncIterator[tuple[HTTPServer, socket.
 # Accepting
 
 
+@pytest.mark.parametrize("proxy", ["127.0.0.1", "::ffff:127.0.0.0/104"])
+async def test_proxy_is_recognised_on_a_socket_for_both_families(
+    proxy: str, log_records: list[Record]
+) -> None:
+    app = make_app(Settings(trusted_proxies=proxy))
+    server = app.create_server()
+    try:
+        listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    except (OSError, ValueError):
+        pytest.skip("no IPv6")
+    listener.setblocking(False)
+    server.add_sockets([listener])
+    async with RawConnection(listener.getsockname()[1]) as connection:
+        await connection.get("/")
+        await connection.get("/", X_Forwarded_For="203.0.113.5")
+    server.stop()
+    await server.close_all_connections()
+    addresses = [line["client.address"] for line in access_lines(log_records)]
+    assert addresses == ["127.0.0.1", "203.0.113.5"]
+
+
+async def test_proxy_on_a_unix_socket_has_an_address_that_can_be_trusted(
+    tmp_path: Path, log_records: list[Record]
+) -> None:
+    server = make_app(Settings(trusted_proxies="0.0.0.0")).create_server()
+    server.add_sockets([bind_unix_socket(str(tmp_path / "socket"))])
+    _, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.5\r\n\r\n")
+    await wait_until(lambda: access_lines(log_records))
+    writer.close()
+    server.stop()
+    await server.close_all_connections()
+    [line] = access_lines(log_records)
+    assert line["client.address"] == "203.0.113.5"
+
+
 @pytest.mark.parametrize("request_", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"])
 async def test_client_that_has_gone_before_it_is_accepted_leaves_nothing(
     request_: bytes, log_records: list[Record]

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from runtime import Extension, Request
@@ -14,6 +14,7 @@ from runtime.http.problem import Problem
 from runtime.http.routing import Route
 from runtime.settings import Settings
 from runtime.testing import Record, serving, wait_until
+from tornado.routing import PathMatches, Rule
 from tornado.web import RequestHandler, stream_request_body
 
 from ..support.access import access_lines
@@ -389,6 +390,109 @@ async def test_limit_that_a_handler_sets_holds_above_that_of_the_service(is_chun
         assert (await connection.response()).json() == {"size": 1000}
         connection.send(whole(1001 * b"a", is_chunked=is_chunked))
         await refused(connection, 413)
+
+
+@FRAMINGS
+async def test_limit_that_tornado_takes_in_prepare_is_that_of_the_body(is_chunked: bool) -> None:
+    def prepare(handler: Streams) -> None:
+        handler.request.connection.set_max_body_size(10**9)
+
+    size = 3_000_000
+    async with (
+        serving(app(prepare=prepare)) as client,
+        RawConnection(client.port) as connection,
+    ):
+        connection.send(whole(size * b"a", is_chunked=is_chunked))
+        assert (await connection.response()).json() == {"size": size}
+
+
+class Whole(Handler):
+    """Gets its body as a whole; has a limit of its own."""
+
+    max_body_size = 1000
+
+    async def post(self) -> None:
+        self.reply({"size": len(self.request.body)})
+
+
+@stream_request_body
+class Pieces(Streams):
+    """Gets its body in pieces; has a limit of its own."""
+
+    max_body_size = 1000
+
+
+class SlowBody(Streams):
+    """Its body has less time than those of other handlers."""
+
+    body_timeout = 0.05
+
+
+@FRAMINGS
+@pytest.mark.parametrize("service_limit", [10, 2000])
+@pytest.mark.parametrize(
+    "rule", [Route("/", Whole), Route("/", Pieces), Rule(PathMatches("/"), Whole)]
+)
+async def test_limit_of_a_handler_class_replaces_that_of_the_service(
+    is_chunked: bool, service_limit: int, rule: Rule
+) -> None:
+    routes = cast(list[Route], [rule, Route("/other", Streams)])
+    async with (
+        serving(Application(Settings(max_body_size=service_limit), routes)) as client,
+        RawConnection(client.port) as connection,
+    ):
+        connection.send(whole(1000 * b"a", is_chunked=is_chunked))
+        assert (await connection.response()).json() == {"size": 1000}
+        connection.send(whole(10 * b"a", is_chunked=is_chunked, path="/other"))
+        assert (await connection.response()).json() == {"size": 10}
+        connection.send(whole(1001 * b"a", is_chunked=is_chunked))
+        await refused(connection, 413)
+
+
+@FRAMINGS
+async def test_time_that_a_handler_class_gives_its_body_replaces_that_of_the_service(
+    is_chunked: bool,
+) -> None:
+    application = Application(Settings(idle_timeout=0.2), [Route("/", SlowBody)])
+    async with serving(application) as client, RawConnection(client.port) as connection:
+        connection.send(head(None if is_chunked else 10))
+        response = await refused(connection, 408)
+    assert response.json()["detail"] == "The body did not arrive within 0.05 s."
+
+
+@FRAMINGS
+@pytest.mark.parametrize("waits", [False, True])
+async def test_handler_can_refuse_a_body_before_its_end(
+    is_chunked: bool, waits: bool, log_records: list[Record]
+) -> None:
+    handlers: list[Streams] = []
+
+    async def refuse_later() -> None:
+        await asyncio.sleep(0)
+        raise Problem(507, "No room is left.", headers={"Retry-After": "7"})
+
+    def refuse(handler: Streams) -> Awaitable[None]:
+        handlers.append(handler)
+        if waits:
+            return refuse_later()
+        raise Problem(507, "No room is left.", headers={"Retry-After": "7"})
+
+    async with (
+        serving(app(data_received=refuse)) as client,
+        RawConnection(client.port) as connection,
+    ):
+        connection.send(whole(900_000 * b"a", is_chunked=is_chunked))
+        response = await refused(connection, 507)
+        await wait_until(lambda: not client.app.connections.open)
+        assert not client.app.connections.in_flight
+    assert response.json()["detail"] == "No room is left."
+    assert response.headers["Retry-After"] == "7"
+    assert [handler.is_closed for handler in handlers] == [True]
+    [line] = access_lines(log_records)
+    assert (line["http.route"], line["http.response.status_code"]) == ("/", 507)
+    assert [e["message"] for e in errors(log_records)] == [
+        "POST /: HTTP 507: Insufficient Storage (No room is left.)"
+    ]
 
 
 async def test_too_large_is_said_before_malformed_however_the_body_is_split() -> None:

@@ -41,6 +41,8 @@ def log_access(
         "user_agent.original": headers["User-Agent"] if "User-Agent" in headers else None,  # noqa: SIM401
         "duration_ms": round(1e6 * (time.perf_counter() - request.start_time)) / 1000,
     }
+    if status >= 400 and request.reason:
+        fields["reason"] = request.reason
     if extra:
         fields |= extra
     direct.log(access, level, "%s %s %d", (request.method, request.path, status), fields)

@@ -14,11 +14,9 @@ from tornado.httputil import (
     HTTPConnection,
     HTTPHeaders,
     HTTPMessageDelegate,
-    ParseBodyConfig,
-    ParseMultipartConfig,
+    HTTPServerRequest,
     RequestStartLine,
     ResponseStartLine,
-    set_parse_body_config,
 )
 from tornado.iostream import StreamClosedError
 from tornado.routing import Rule
@@ -112,9 +110,6 @@ class Application(web.Application):
         self._allowed_origins = (
             AllowedOrigins(settings.cors_origins) if settings.cors_origins else None
         )
-        # Multipart is off: its parser has a history of vulnerabilities. Tornado has one setting
-        # for the whole process.
-        set_parse_body_config(ParseBodyConfig(multipart=ParseMultipartConfig(enabled=False)))
         tasks.simplify_tasks()
 
     @property
@@ -165,7 +160,25 @@ class Application(web.Application):
         if not found:
             return cast(HTTPMessageDelegate, self.find_handler(request))
         route, arguments = found
-        return self.get_handler_delegate(request, route.target, route.target_kwargs, **arguments)
+        return cast(
+            HTTPMessageDelegate,
+            self.get_handler_delegate(request, route.target, route.target_kwargs, **arguments),
+        )
+
+    def get_handler_delegate(
+        self,
+        request: HTTPServerRequest,
+        target_class: type[web.RequestHandler],
+        target_kwargs: dict[str, Any] | None = None,
+        path_args: list[bytes] | None = None,
+        path_kwargs: dict[str, bytes] | None = None,
+    ) -> Any:
+        """Return what creates the handler of a request, and apply the limits of its class."""
+        if cast(Request, request).exchange.has_body:
+            cast(Request, request).apply_limits(target_class)
+        return super().get_handler_delegate(
+            request, target_class, target_kwargs, path_args, path_kwargs
+        )
 
     def _find_preflight_handler(
         self, request: Request, delegate: HTTPMessageDelegate
@@ -177,7 +190,8 @@ class Application(web.Application):
         methods = implemented_methods(handler)
         if not methods or "OPTIONS" in methods:
             return delegate
-        return self.get_handler_delegate(request, Preflight, {"methods": methods})
+        preflight = self.get_handler_delegate(request, Preflight, {"methods": methods})
+        return cast(HTTPMessageDelegate, preflight)
 
     def add_handlers(self, host_pattern: str, host_handlers: Any) -> None:
         """Add handlers for a host, which come before the others."""
@@ -277,6 +291,9 @@ class RequestDelegate(HTTPMessageDelegate):
 
 class NotFound(Handler):
     """Handles requests that match no route."""
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        self.request.body = b""  # not parsed: the answer is 404 whatever is wrong with it
 
     def prepare(self) -> None:
         raise Problem(404, "No route matches this path.")

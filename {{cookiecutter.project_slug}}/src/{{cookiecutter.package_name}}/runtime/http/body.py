@@ -57,7 +57,9 @@ class Body(BaseModel):
                 {"pointer": "".join(map(_token, detail["loc"])), "detail": detail["msg"]}
                 for detail in error.errors(include_url=False, include_input=False)
             ]
-            raise Problem(422, errors=errors) from None
+            raise Problem(
+                422, "The errors say what is wrong with which part.", errors=errors
+            ) from None
 
 
 def _token(part: int | str) -> str:

@@ -6,10 +6,11 @@ from asyncio import Future, Task
 from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
 from http.client import responses
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import orjson
-from tornado.httputil import HTTPHeaders
+from tornado import web
+from tornado.httputil import HTTPHeaders, ParseMultipartConfig
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
@@ -27,7 +28,7 @@ CLIENT_CLOSED_REQUEST = 499, "Client Closed Request"
 JSON = "application/json"
 
 DETAILS = {
-    403: "Requests like this one are not allowed, for example from another origin.",
+    403: "Requests like this one are not allowed.",
     405: "The header Allow lists the methods that are allowed.",
     500: "The cause is in the log of the service, under this request_id.",
 }
@@ -63,6 +64,21 @@ class Handler(RequestHandler):
 
     A handler whose client disconnects goes on; ``on_connection_close`` is called. A stop waits for
     handlers, and for what they start with `background`.
+
+    A form is parsed: ``self.get_body_argument("name")``, and ``self.request.files`` if the class
+    sets `multipart`. A large upload is not held in memory if ``@tornado.web.stream_request_body``
+    decorates the class: ``async def data_received(self, chunk: bytes)`` gets the body piece by
+    piece, after ``prepare`` and before the method; it may raise a `Problem`.
+    """
+
+    max_body_size: ClassVar[int | None] = None
+    """Bytes that the body of a request may have; None is APP_MAX_BODY_SIZE."""
+    body_timeout: ClassVar[float | None] = None
+    """Seconds that the body may take to arrive; None is APP_BODY_TIMEOUT."""
+    multipart: ClassVar[ParseMultipartConfig | None] = None
+    """The limits of multipart forms, such as ``ParseMultipartConfig(max_parts=10)``.
+
+    None accepts none. Their files are held in memory, so `max_body_size` is what they may take.
     """
 
     request: Request
@@ -142,6 +158,8 @@ class Handler(RequestHandler):
             problem["detail"] = DETAILS[status_code]
         if isinstance(error, Problem):
             problem |= self._details(error)
+        elif reason := _reason_of_tornado(error):
+            problem["detail"] = f"{reason}."
         if error and self.settings.get("serve_traceback"):
             problem["traceback"] = "".join(traceback.format_exception(error))
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -167,7 +185,8 @@ class Handler(RequestHandler):
 
     def log_exception(self, typ: object, value: Any, tb: object) -> None:
         if isinstance(value, HTTPError):
-            # Raised on purpose; the access log has the status. For 5xx log the reason too.
+            # Raised on purpose; the access line has the status and the reason.
+            self.request.reason = value.get_message()
             level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
             logger.log(level, "%s %s: %s", self.request.method, self.request.route, value)
         elif isinstance(value, CONNECTION_CLOSED) and self.request.exchange.is_closed:
@@ -186,3 +205,18 @@ def implemented_methods(handler: type[RequestHandler]) -> list[str]:
         if getattr(handler, method.replace("HEAD", "GET").lower())
         is not getattr(RequestHandler, method.lower())
     ]
+
+
+def _reason_of_tornado(error: BaseException | None) -> str | None:
+    """Return why Tornado itself refuses a request: an argument is missing, an origin is another.
+
+    The messages of other errors are for the log only.
+    """
+    if not isinstance(error, HTTPError) or error.status_code >= 500:
+        return None
+    raised_in = error.__traceback__
+    while raised_in and raised_in.tb_next:
+        raised_in = raised_in.tb_next
+    if not raised_in or raised_in.tb_frame.f_globals["__name__"] != web.__name__:
+        return None
+    return error.get_message()

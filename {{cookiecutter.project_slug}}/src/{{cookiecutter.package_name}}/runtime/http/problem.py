@@ -1,6 +1,13 @@
 """Error responses: RFC 9457 problem details."""
 
+from collections.abc import Iterator, Sequence
+
 from tornado.web import HTTPError
+
+LOGGED_ERRORS = 3
+"""How many of the errors of a problem are in the log."""
+LOGGED_CHARACTERS = 200
+"""Characters of one of them; a pointer may be a name that the client has sent."""
 
 
 class Problem(HTTPError):
@@ -27,7 +34,15 @@ class Problem(HTTPError):
     ) -> None:
         if not 400 <= status < 600:
             raise ValueError(f"{status} is not the status of an error")
-        super().__init__(status, detail)
+        super().__init__(status, " ".join(_reasons(detail, errors or ())) or None)
         self.detail = detail
         self.errors = errors
         self.headers = headers or {}
+
+
+def _reasons(detail: str | None, errors: Sequence[dict[str, str]]) -> Iterator[str]:
+    """Yield what the log says about a problem."""
+    if detail:
+        yield detail
+    for error in errors[:LOGGED_ERRORS]:
+        yield f"[{error.get('pointer', '')}: {error.get('detail', '')}]"[:LOGGED_CHARACTERS]

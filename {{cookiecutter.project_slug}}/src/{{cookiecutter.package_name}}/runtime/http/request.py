@@ -4,20 +4,26 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 from tornado.escape import parse_qs_bytes
 from tornado.httputil import (
     HTTPFile,
     HTTPHeaders,
+    HTTPInputError,
     HTTPServerRequest,
+    ParseBodyConfig,
+    ParseMultipartConfig,
     RequestStartLine,
+    parse_body_arguments,
     split_host_and_port,
 )
 
 from ..http1.errors import RequestError
 from ..http1.exchange import Exchange
 from ..logs.context import request_id
+from .problem import Problem
 
 UNMATCHED_ROUTE = "none"
 """The route of requests that match none: a constant, to bound the number of label values."""
@@ -33,6 +39,11 @@ _VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 class Request(HTTPServerRequest):
     """Tornado's request, with its route, its id and what has been sent in response."""
+
+    reason: str | None = None
+    """Why the request is refused, for the access line."""
+    _multipart: ParseMultipartConfig | None = None
+    """The limits for a multipart body; None if the handler does not accept any."""
 
     def __init__(
         self,
@@ -69,10 +80,35 @@ class Request(HTTPServerRequest):
         """Return the seconds since the headers had arrived."""
         return time.perf_counter() - self.start_time
 
+    def apply_limits(self, handler: type) -> None:
+        """Apply the limits for bodies that a class of handlers may have; see `Handler`."""
+        if (size := getattr(handler, "max_body_size", None)) is not None:
+            self.exchange.set_max_body_size(size)
+        if (seconds := getattr(handler, "body_timeout", None)) is not None:
+            self.exchange.set_body_timeout(seconds)
+        self._multipart = getattr(handler, "multipart", None)
+
     def _parse_body(self) -> None:
         # Most requests have none.
-        if self.body:
-            super()._parse_body()
+        if self.body and "Content-Type" in self.headers:
+            self._parse_form(self.headers["Content-Type"])
+
+    def _parse_form(self, media_type: str) -> None:
+        """Parse a body that is a form. Raises `Problem`."""
+        config, arguments = ParseBodyConfig(), self.body_arguments
+        if media_type.startswith("multipart/form-data"):
+            if not self._multipart:
+                raise Problem(415, "This path does not accept multipart/form-data.")
+            # Tornado counts what is before the first part as one.
+            config.multipart = replace(self._multipart, max_parts=self._multipart.max_parts + 1)
+        try:
+            parse_body_arguments(
+                media_type, self.body, arguments, self.files, self.headers, config=config
+            )
+        except HTTPInputError as error:
+            raise Problem(400, f"The form cannot be read: {error}.") from None
+        for name, values in arguments.items():
+            self.arguments.setdefault(name, []).extend(values)
 
     @property
     def headers_sent(self) -> bool:

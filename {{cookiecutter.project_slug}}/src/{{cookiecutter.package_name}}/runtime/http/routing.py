@@ -1,16 +1,21 @@
 """Routes: from a path to a handler."""
 
+import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from tornado.httputil import HTTPServerRequest
-from tornado.routing import PathMatches, Rule
+from tornado.routing import Matcher, PathMatches, Rule
 from tornado.web import RequestHandler
+from tornado.websocket import WebSocketHandler
 
+from ..http1.grammar import PATH_CHARACTER
 from .request import Request
 
-_PLACEHOLDER = re.compile(r"\\\{(\w+)(\\\*)?\\\}")  # in a template that `re.escape` has escaped
+_PLACEHOLDER = re.compile(r"\{([^{}]*?)(\*?)\}")
+# A path is compared as it arrives: percent-encoded, without the query.
+_TEXT = re.compile(rf"{PATH_CHARACTER}*")
 
 
 class Route(Rule):
@@ -25,19 +30,25 @@ class Route(Rule):
       ``Route("/manuals/{path*}", StaticFiles, path="/srv/manuals")``.
 
     The template, not the path of the request, is what the access log and the metrics call a route.
+    Raises `ValueError` if nothing can match it, or if a method of the handler does not take what
+    the placeholders give.
     """
 
     def __init__(self, path: str, handler: type[RequestHandler], /, **arguments: Any) -> None:
-        super().__init__(PathTemplate(path), handler, arguments)
+        template = PathTemplate(path)
+        _check_methods(template, handler)
+        super().__init__(template, handler, arguments)
 
 
 class PathTemplate(PathMatches):
     """Matches a path template and stores it on the request."""
 
     def __init__(self, template: str) -> None:
-        super().__init__(_PLACEHOLDER.sub(_placeholder_regex, re.escape(template)))
         self.template = template
-        self._is_static = not _PLACEHOLDER.search(re.escape(template))
+        self.names: list[str] = []
+        """Those of the placeholders."""
+        super().__init__("".join(self._parse()))
+        self._is_static = not self.names
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
         if self._is_static:
@@ -53,6 +64,43 @@ class PathTemplate(PathMatches):
         """What every path that matches begins with, up to the second slash; None if that varies."""
         segment = _first_segment(self.template)
         return None if "{" in segment else segment
+
+    @property
+    def shape(self) -> str:
+        """Equal for templates that match the same paths, whatever their placeholders are called."""
+        return _PLACEHOLDER.sub(r"{\2}", self.template)
+
+    def _parse(self) -> Iterator[str]:
+        """Yield the parts of a regular expression. Raises `ValueError`."""
+        if not self.template.startswith("/"):
+            raise self._error("a path begins with /")
+        end = 0
+        for placeholder in _PLACEHOLDER.finditer(self.template):
+            yield self._parse_text(end, placeholder.start())
+            end = placeholder.end()
+            name, is_tail = placeholder.groups()
+            if not name.isidentifier():
+                rule = "is not {name} or {name*} with a name that Python allows"
+                raise self._error(f"{placeholder[0]} {rule}")
+            if name in self.names:
+                raise self._error(f"the name {name} occurs twice")
+            self.names.append(name)
+            yield f"(?P<{name}>{'.*' if is_tail else '[^/]+'})"
+        yield self._parse_text(end, len(self.template))
+
+    def _parse_text(self, start: int, end: int) -> str:
+        text = self.template[start:end]
+        if "{" in text or "}" in text:
+            raise self._error("a brace has no counterpart")
+        if not _TEXT.fullmatch(text):
+            raise self._error(
+                f"{text!r} is in no path: write spaces and letters beyond ASCII percent-encoded, "
+                "and leave out the query"
+            )
+        return re.escape(text)
+
+    def _error(self, reason: str) -> ValueError:
+        return ValueError(f"route {self.template!r}: {reason}")
 
 
 class _FilePath(PathTemplate):
@@ -78,12 +126,15 @@ class RouteTable:
     """Finds the route of a path: the first one that matches, among those that can match.
 
     Tornado tries one route after the other, which takes long if there are hundreds.
+
+    Raises `ValueError` if two routes match the same paths: the second one would never be found.
     """
 
     def __init__(self, routes: Sequence[Rule]) -> None:
         self._by_segment: dict[str, list[Rule]] = {}
         self._others: list[Rule] = []
         """The routes whose first segment varies."""
+        _check_unique([route.matcher for route in routes])
         for route in routes:
             if not isinstance(route.matcher, PathTemplate):
                 break  # it may match anything; Tornado finds it and what comes behind it
@@ -108,6 +159,33 @@ def _first_segment(path: str) -> str:
     return path[1:].partition("/")[0]
 
 
-def _placeholder_regex(placeholder: re.Match[str]) -> str:
-    name, is_tail = placeholder.groups()
-    return f"(?P<{name}>{'.*' if is_tail else '[^/]+'})"
+def _check_unique(matchers: Sequence[Matcher]) -> None:
+    """Raise `ValueError` if two templates match the same paths."""
+    found: dict[str, str] = {}
+    for matcher in matchers:
+        if isinstance(matcher, PathTemplate):
+            if matcher.shape in found:
+                raise ValueError(
+                    f"route {matcher.template!r} matches the same paths as "
+                    f"{found[matcher.shape]!r} before it"
+                )
+            found[matcher.shape] = matcher.template
+
+
+def _check_methods(template: PathTemplate, handler: type[RequestHandler]) -> None:
+    """Raise `ValueError` if a method of a handler cannot be called with what a template gives."""
+    arguments = dict.fromkeys(template.names, "")
+    names = [method.lower() for method in handler.SUPPORTED_METHODS]
+    if issubclass(handler, WebSocketHandler):
+        names.append("open")
+    for name in names:
+        method = getattr(handler, name, None)
+        if method is None or method is getattr(RequestHandler, name, None):
+            continue
+        try:
+            inspect.signature(method).bind("self", **arguments)
+        except TypeError as error:
+            raise ValueError(
+                f"route {template.template!r}: {handler.__name__}.{name} does not take what the "
+                f"placeholders give: {error}"
+            ) from None

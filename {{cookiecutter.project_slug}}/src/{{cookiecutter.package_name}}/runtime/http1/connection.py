@@ -411,7 +411,6 @@ class Connection(asyncio.Protocol):
         exchange, body = self._exchange, self._body
         if exchange is None:
             return False  # the response is finished
-        _check_size(body, exchange)
         if body.is_complete:
             self._phase = RESPONSE
             self.deadline = math.inf
@@ -419,6 +418,7 @@ class Connection(asyncio.Protocol):
                 self._set_response_deadline()
             self._context.run(self._delegate.finish)
             return True
+        _check_size(body, exchange)
         if not self._buffer:
             self._send_continue()
             return False

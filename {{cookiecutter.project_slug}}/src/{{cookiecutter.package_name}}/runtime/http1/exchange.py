@@ -123,6 +123,8 @@ class Exchange(HTTPConnection):
         """What the response has unless its handler sets it."""
         self.keep_alive = head.keep_alive
         """Whether the connection stays open after the response."""
+        self.has_body = not head.body.is_complete
+        """Whether the request has a body."""
         self.max_body_size = max_body_size
         self.body_timeout = body_timeout
         self.headers_sent = False

@@ -17,7 +17,7 @@ from tornado.httputil import HTTPHeaders, RequestStartLine
 
 from .body import Body, ChunkedBody, FixedBody
 from .errors import RequestError
-from .grammar import TOKEN, VALUE
+from .grammar import PATH_CHARACTER, TOKEN, VALUE
 
 MAX_HEAD_SIZE = 16 * 1024
 """Bytes of a request line and its header fields."""
@@ -32,13 +32,12 @@ MALFORMED_REQUEST_LINE = "The request line is malformed: method, target and HTTP
 _FIELD = rf"{TOKEN}:{VALUE}\r\n"
 _HEAD = re.compile(rf"({TOKEN}) ([!-~]++) HTTP/1\.([01])\r\n((?:{_FIELD})*+)\r\n")
 _REQUEST_LINE = re.compile(rf"{TOKEN} [!-~]++ HTTP/1\.[01]\r\n")
-# A path, perhaps with a query (RFC 3986), or the asterisk of OPTIONS.
-_CHARACTER = r"(?:[!$&-;=@-Z\[\]_a-z~|^{}]|%[0-9A-Fa-f]{2})"
-_QUERY = rf"(?:\?(?:\?|{_CHARACTER})*+)?"
-_PATH = re.compile(rf"/{_CHARACTER}*+{_QUERY}|\*")
+# A path, perhaps with a query, or the asterisk of OPTIONS.
+_QUERY = rf"(?:\?(?:\?|{PATH_CHARACTER})*+)?"
+_PATH = re.compile(rf"/{PATH_CHARACTER}*+{_QUERY}|\*")
 # From a client that takes us for a proxy.
 _ABSOLUTE = re.compile(
-    rf"[Hh][Tt][Tt][Pp][Ss]?://(?P<host>[^/?#@]+)(?P<path>(?:/{_CHARACTER}*+)?{_QUERY})"
+    rf"[Hh][Tt][Tt][Pp][Ss]?://(?P<host>[^/?#@]+)(?P<path>(?:/{PATH_CHARACTER}*+)?{_QUERY})"
 )
 # Tornado crashes on very long ports, and accepts ports that are not numbers.
 _HOST = re.compile(r"(?:[^\s:,/@\[\]\x80-\xff]*|\[[\da-fA-F:.]+\])(?::\d{0,5})?")

@@ -159,5 +159,7 @@ class HTTPServer:
 
 def _remote_ip(connection: socket.socket, address: Any) -> str:
     if connection.family in (socket.AF_INET, socket.AF_INET6):
-        return str(address[0])
+        # A socket for both families shows 192.0.2.1 as ::ffff:192.0.2.1.
+        ip = str(address[0])
+        return ip.removeprefix("::ffff:") if "." in ip else ip
     return "0.0.0.0"  # noqa: S104 - a Unix socket; what Tornado says, too
