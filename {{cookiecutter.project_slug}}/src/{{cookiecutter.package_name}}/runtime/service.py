@@ -2,6 +2,7 @@
 
 import argparse
 import http.client
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,6 +17,8 @@ EXIT_BAD_SETTINGS = 78
 """EX_CONFIG of sysexits.h."""
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as in a shell."""
+EXIT_BROKEN_PIPE = 141
+"""128 + SIGPIPE."""
 HEALTHCHECK_TIMEOUT = 3
 """Seconds to wait for the admin port."""
 
@@ -26,9 +29,11 @@ class ProcessModel(Protocol):
     @property
     def is_supported(self) -> bool:
         """Whether the operating system can do it."""
+        ...
 
     def serve(self, service: ServiceDefinition, settings: Settings) -> int:
         """Run until a signal. Returns the exit code; raises `StartupError`."""
+        ...
 
 
 class Service:
@@ -48,7 +53,7 @@ class Service:
 
     def __init__(
         self,
-        package: str,
+        package: str | None,
         version: str,
         *,
         processes: ProcessModel | None = None,
@@ -56,6 +61,8 @@ class Service:
         settings: str | None = None,
         app: str | None = None,
     ) -> None:
+        if not package:
+            raise ValueError("a service needs the name of its package: __package__")
         self.processes = processes
         self.extensions = tuple(extensions)
         self._definition = ServiceDefinition(
@@ -70,8 +77,23 @@ class Service:
         """Run a command, those of `sys.argv` by default, and return the exit code.
 
         0 is success; 1 a service that cannot start, is not ready, or was aborted by a second
-        signal; 78 invalid settings; 130 Ctrl-C before the service runs.
+        signal; 78 invalid settings; 130 Ctrl-C before the service runs; 141 output that is read no
+        further, as in ``check | head -1``.
         """
+        try:
+            try:
+                return self._run(arguments)
+            finally:
+                # Not at the exit of Python, which would print a traceback. It is None if closed.
+                if sys.stdout:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes both again when it exits.
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            return EXIT_BROKEN_PIPE
+
+    def _run(self, arguments: list[str] | None) -> int:
         info = self._definition.info
         parser = argparse.ArgumentParser(prog=info.name, description=f"Run {info.name}.")
         parser.add_argument("--version", action="version", version=info.version)
