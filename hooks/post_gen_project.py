@@ -3,6 +3,9 @@
 cookiecutter renders this file and runs it in the new project. Which answers keep which paths
 stands in ``_features`` in cookiecutter.json, with an asterisk in place of the name of the package.
 A path below another one is kept for the answers of both.
+
+What lay at the paths that were not chosen, pre_gen_project.py has set aside: all that is there now,
+the template has written.
 """
 
 import json
@@ -12,6 +15,7 @@ import sys
 from pathlib import Path
 
 ANSWERS = r"""{{ cookiecutter | tojson }}"""
+ASIDE = Path(".set-aside-by-cookiecutter")
 
 
 def unwanted(answers: dict) -> list[Path]:
@@ -38,6 +42,27 @@ def remove(path: Path) -> None:
         folder.rmdir()
 
 
+def is_same(one: Path, other: Path) -> bool:
+    """Tell whether two paths are files with the same bytes."""
+    are_files = one.is_file() and other.is_file() and not one.is_symlink()
+    return are_files and one.read_bytes() == other.read_bytes()
+
+
+def owners_files() -> list[Path]:
+    """List what was set aside, without the files that are as the template has written them."""
+    found = [path for path in sorted(ASIDE.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    places = [path.relative_to(ASIDE) for path in found]
+    return [place for place in places if not is_same(ASIDE / place, place)]
+
+
+def put_back(files: list[Path]) -> None:
+    """Move files back that were set aside, and remove the others."""
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (ASIDE / file).replace(file)
+    shutil.rmtree(ASIDE, ignore_errors=True)
+
+
 def next_steps(answers: dict, colour: bool) -> str:
     """Tell how to go on."""
     slug = answers["project_slug"]
@@ -57,8 +82,13 @@ README.md says how to change, configure and operate it.
 def main() -> None:
     """Finish the project of this run."""
     answers = json.loads(ANSWERS)
+    kept = owners_files()
     for path in unwanted(answers):
         remove(path)
+    put_back(kept)
+    if kept:
+        names = ", ".join(path.as_posix() for path in kept)
+        print(f"Not removed, because the template would not write it like this: {names}")
     print(next_steps(answers, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
 
 

@@ -1,9 +1,14 @@
 """Refuse bad answers before anything is written: all at once, with the command that tries again.
+Set aside what lies where an optional part goes that was not chosen.
 
 cookiecutter renders this file and runs it in the new, still empty folder. It makes that folder
 before it asks this hook, so a slug that is empty, too long or a path would be an error of its own
 or leave folders behind: ``__given_slug`` in cookiecutter.json keeps such a slug for this hook and
 puts a harmless one in its place.
+
+With ``--overwrite-if-exists`` the folder is that of an older project. cookiecutter writes every
+optional part, also one that was not chosen and is removed at the end: files of its owner would be
+written over or removed with it.
 """
 
 import json
@@ -11,6 +16,7 @@ import keyword
 import re
 import shlex
 import sys
+from pathlib import Path
 
 ANSWERS = r"""{{ cookiecutter | tojson }}"""
 
@@ -24,6 +30,8 @@ TAKEN = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names, *SOMETI
 SLUG = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
 PACKAGE = r"[a-z][a-z0-9_]*"
 EMAIL = r"[\w.!#$%&*+/=?^`|~-]+@[\w-]+(\.[\w-]+)+"
+# post_gen_project.py puts back from it what the template has not written, and removes it.
+ASIDE = Path(".set-aside-by-cookiecutter")
 
 
 def is_line(value: str, length: int) -> bool:
@@ -101,15 +109,45 @@ def retry_command(answers: dict, bad: set[str]) -> str:
     return shlex.join(["cookiecutter", *version, answers.get("_template", "TEMPLATE"), *good])
 
 
+# The same as in post_gen_project.py: one hook cannot import from the other.
+def unwanted(answers: dict) -> list[Path]:
+    """List the paths that belong to answers that were not given, the deepest first."""
+    patterns = [
+        pattern
+        for feature in answers["_features"]
+        if any(answers[question] not in good for question, good in feature["for"].items())
+        for pattern in feature["paths"]
+    ]
+    paths = [path for pattern in patterns for path in Path().glob(pattern)]
+    return sorted(paths, key=lambda path: len(path.parts), reverse=True)
+
+
+def set_aside(path: Path) -> None:
+    """Move a file, or the files in a folder but for byte code, into ASIDE."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    for file in [*path.rglob("*")] if is_folder else [path]:
+        is_file = file.is_symlink() or not file.is_dir()
+        if is_file and "__pycache__" not in file.parts:
+            (ASIDE / file).parent.mkdir(parents=True, exist_ok=True)
+            file.rename(ASIDE / file)
+
+
 def main() -> int:
-    """Check the answers of this run."""
+    """Check the answers of this run, and make room for it."""
     answers = json.loads(ANSWERS)
     answers["project_slug"] = answers["__given_slug"]
     bad = complaints(answers)
-    if not bad:
+    problems = [f"{key} {sentence}, got {answers[key]!a}." for key, sentence in bad]
+    if ASIDE.exists():
+        problems.append(
+            f"{ASIDE}/ has files of yours, left there by a run that failed. "
+            "Move them to their places and remove it."
+        )
+    if not problems:
+        for path in unwanted(answers):
+            set_aside(path)
         return 0
-    for key, sentence in bad:
-        print(f"{key} {sentence}, got {answers[key]!a}.", file=sys.stderr)
+    print(*problems, sep="\n", file=sys.stderr)
     print(
         f"\nNothing was written. This asks again and keeps the good answers:\n\n"
         f"  {retry_command(answers, {key for key, _ in bad})}\n",

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -15,18 +16,25 @@ from cookiecutter.main import cookiecutter
 from .bakes import TEMPLATE, defaults
 
 
+def pytest_configure() -> None:
+    # Downloads may go through a proxy, requests to the services that the tests start may not.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = "localhost,127.0.0.1,::1"
+
+
 @pytest.fixture(scope="session")
 def bake_into(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Bake a project into a folder, untouched by the user's configuration and with none of it left.
 
     For a test that changes the project, or compares two of them; the others share those of `bake`.
+    With `overwrite` there may be one already.
     """
     home = tmp_path_factory.mktemp("cookiecutter")
     config = home / "config.yaml"
     folders = {name: str(home / name) for name in ("cookiecutters_dir", "replay_dir")}
     config.write_text(json.dumps(folders))
 
-    def bake_into(folder: Path, **answers: Any) -> Path:
+    def bake_into(folder: Path, *, overwrite: bool = False, **answers: Any) -> Path:
         with pytest.MonkeyPatch.context() as patch:
             # cookiecutter never removes the rendered hooks that it writes there.
             patch.setattr(tempfile, "tempdir", str(home))
@@ -35,6 +43,7 @@ def bake_into(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
                 no_input=True,
                 extra_context=answers,
                 output_dir=str(folder),
+                overwrite_if_exists=overwrite,
                 config_file=str(config),
             )
         return Path(project)

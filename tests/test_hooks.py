@@ -2,19 +2,22 @@
 
 import ast
 import importlib.util
+import inspect
 import json
 import keyword
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from .bakes import TEMPLATE, configuration
+from .bakes import ALL_ON, TEMPLATE, Answers, configuration, label
 
 HOOKS = TEMPLATE / "hooks"
 
@@ -29,6 +32,7 @@ GOOD: dict[str, Any] = {
     "workers": "4",
     "_template": "gh:org/tornado-template",
     "_checkout": None,
+    "_features": [],
     "_reserved_names": configuration()["_reserved_names"],
 }
 
@@ -50,7 +54,7 @@ post_gen = load("post_gen_project")
 @pytest.mark.parametrize("name", ["pre_gen_project", "post_gen_project"])
 def test_hook_is_small_plain_python_with_one_expression(name: str) -> None:
     text = (HOOKS / f"{name}.py").read_text("utf-8")
-    assert len(text.splitlines()) <= 130
+    assert len(text.splitlines()) <= 160
     assert re.findall(r"\{[{%#].*", text) == ['{{ cookiecutter | tojson }}"""']
     imported = {
         (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
@@ -323,6 +327,79 @@ def test_remove_fails_on_a_path_that_is_not_there(project: Path, path: str) -> N
     with pytest.raises(FileNotFoundError, match="missing"):
         post_gen.remove(Path(path))
     assert (project / "deploy/nginx/README.md").exists()
+
+
+# Both: what is not the template's stays
+
+
+def files(project: Path) -> dict[str, bytes]:
+    """Read a project."""
+    found = (path for path in project.rglob("*") if path.is_file())
+    return {path.relative_to(project).as_posix(): path.read_bytes() for path in found}
+
+
+def test_both_hooks_remove_the_same() -> None:
+    assert inspect.getsource(pre_gen.unwanted) == inspect.getsource(post_gen.unwanted)
+    assert pre_gen.ASIDE == post_gen.ASIDE
+
+
+def test_files_of_the_owner_outlive_the_part_that_they_belong_to(
+    bake_into: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = bake_into(tmp_path, **ALL_ON)
+    mine = {
+        "deploy/nginx/keys/privkey.pem": "a key",
+        "deploy/nginx/tls.conf": "# a changed file of the template's",
+        "deploy/docker/tls/fullchain.pem": "another part, and one below another",
+        "src/tornado_service/runtime/metrics/own.py": "NUMBER = 1",
+    }
+    for name, text in mine.items():
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(text)
+    (project / "deploy/nginx/current").symlink_to("no such file")
+    byte_code = project / "src/tornado_service/runtime/tracing/__pycache__/client.cpython-311.pyc"
+    byte_code.parent.mkdir()
+    byte_code.write_text("")
+    capfd.readouterr()
+    off = {"nginx": False, "metrics": False, "tracing": False}
+    bake_into(tmp_path, overwrite=True, **{**ALL_ON, **off})
+    fresh = bake_into(tmp_path / "fresh", **{**ALL_ON, **off})
+    assert files(project) == files(fresh) | {name: mine[name].encode() for name in mine}
+    assert (project / "deploy/nginx/current").is_symlink()
+    assert not byte_code.parents[1].exists()
+    [line] = [x for x in capfd.readouterr().out.splitlines() if x.startswith("Not removed")]
+    names = sorted(map(Path, [*mine, "deploy/nginx/current"]))
+    assert line.endswith(": " + ", ".join(path.as_posix() for path in names))
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [{"nginx": False}, {"metrics": False}, {"processes": "single"}, {"deploy": "none"}],
+    ids=label,
+)
+def test_nothing_is_left_of_a_part_that_its_owner_has_not_changed(
+    bake: Callable[..., Path], bake_into: Callable[..., Path], tmp_path: Path, answers: Answers
+) -> None:
+    project = shutil.copytree(bake(**ALL_ON), tmp_path / "tornado-service")
+    bake_into(tmp_path, overwrite=True, **{**ALL_ON, **answers})
+    assert files(project) == files(bake(**{**ALL_ON, **answers}))
+
+
+def test_files_that_a_failed_run_has_left_are_not_mixed_with_others(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "deploy/nginx/privkey.pem").write_text("a key")
+    features = [{"for": {"license": ["Proprietary"]}, "paths": ["deploy/nginx"]}]
+    answers = {**GOOD, "__given_slug": GOOD["project_slug"], "_features": features}
+    monkeypatch.setattr(pre_gen, "ANSWERS", json.dumps(answers))
+    assert pre_gen.main() == 0
+    before = files(project)
+    assert before[f"{pre_gen.ASIDE}/deploy/nginx/privkey.pem"] == b"a key"
+    # cookiecutter has not got as far as the other hook.
+    (project / "deploy/nginx/privkey.pem").write_text("a new key")
+    assert pre_gen.main() == 1
+    assert files(project) == before | {"deploy/nginx/privkey.pem": b"a new key"}
+    assert f"{pre_gen.ASIDE}/ has files of yours" in capsys.readouterr().err
 
 
 # post_gen_project: what it says

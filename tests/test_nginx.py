@@ -1,9 +1,11 @@
 """The Nginx configurations of all projects: taken without a warning, and safe as gixy sees it."""
 
+import contextlib
 import functools
 import json
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +114,28 @@ def findings_of_gixy(*folders: Path) -> set[str]:
 @pytest.mark.parametrize("name", NAMED)
 def test_nginx_accepts(site: Callable[..., Path], name: str, tls: bool) -> None:
     assert complaints_of_nginx(site(NAMED[name], tls=tls)) == []
+
+
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+def test_host_needs_no_ipv6(site: Callable[..., Path]) -> None:
+    folder = site({}, tls=True)
+    files = [folder / "tornado-service.conf", folder / "tornado-service.d/tls.conf"]
+    listens = [
+        re.findall(r"^ *(#?) *listen (.*?) ?(?:ssl http2)?;$", path.read_text(), re.M)
+        for path in files
+    ]
+    plain = [("", "1080"), ("#", "[::]:1080")]
+    assert listens == [[*plain, *plain], [("", "10443"), ("#", "[::]:10443")]]
+    if has_ipv6():
+        # As the README says.
+        for path in files:
+            path.write_text(re.sub("# (listen )", r"\1", path.read_text()))
+        assert complaints_of_nginx(folder) == []
 
 
 def test_gixy_finds_nothing(site: Callable[..., Path]) -> None:

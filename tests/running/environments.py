@@ -28,9 +28,9 @@ def environment(project: Path, folder: Path) -> Path:
 
     The environments are in `folder`. Projects with the same dependencies have the same one.
     """
-    data = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
+    data = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
     constraints = (project / "constraints.txt").read_text("utf-8")
-    wanted = [*data["dependencies"], *data["optional-dependencies"]["dev"], constraints]
+    wanted = [*data["project"]["dependencies"], *data["dependency-groups"]["dev"], constraints]
     name = hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:8]
     place = folder / f"environment-{name}"
     python = place / "bin/python"
@@ -38,7 +38,7 @@ def environment(project: Path, folder: Path) -> Path:
     with locked(place):
         if not complete.exists():
             _uv(project, "venv", "--clear", "--python", sys.executable, str(place))
-            _pip(project, python, "-r", "pyproject.toml", "--extra", "dev")
+            _pip(project, python, "-r", "pyproject.toml", "--group", "dev")
             complete.touch()
     return python
 

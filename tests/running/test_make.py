@@ -6,6 +6,7 @@ import pty
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,11 @@ import pytest
 from ..bakes import TEMPLATE
 from ..ports import free_ports
 from ..tools import PLACES, needs
+from .environments import install
 from .harness import is_open, until
+
+OLD_PYTHON = Path(__file__).with_name("old_python")
+"""A folder with a Python that is too old."""
 
 
 class Terminal:
@@ -164,14 +169,101 @@ def test_tools_are_added_to_what_serves(
     assert installation() != first
 
 
+def make(project: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run make in a project."""
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=project,
+        env={**os.environ, "PATH": PLACES, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def version(project: Path) -> str:
+    """Run the command of a project."""
+    command = [project / ".venv/bin/tornado-service", "--version"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_python_that_is_too_old_is_one_line(bake_into: Callable[..., Path], tmp_path: Path) -> None:
+    project = bake_into(tmp_path)
+    path = os.pathsep.join([str(OLD_PYTHON), without("uv", os.environ["PATH"])])
+    for given in ([], ["PYTHON=python3"]):  # given, it is also refused when uv could find another
+        done = make(project, "run", *given, PATH=path, REAL_PYTHON=sys.executable)
+        first, second = done.stderr.splitlines()
+        assert first == (
+            "python3 is not Python 3.11 or later, but Python 3.10.13. "
+            "Name another one: make run PYTHON=python3.11"
+        )
+        assert second.startswith("make: *** ")
+        assert done.stdout == ""
+        assert not (project / ".venv").exists()
+        path += os.pathsep + str(Path(needs("uv")).parent)
+    # Nothing has to be cleaned up.
+    assert make(project, ".venv/made-for", f"PYTHON={sys.executable}").returncode == 0
+    assert (project / ".venv/bin/python").exists()
+
+
+def test_environment_that_does_not_fit_is_made_anew(
+    bake_into: Callable[..., Path], tmp_path: Path
+) -> None:
+    project = bake_into(tmp_path)
+
+    def is_made_anew(target: str) -> bool:
+        done = make(project, target)
+        assert (done.returncode, done.stderr) == (0, "")
+        subprocess.run([project / ".venv/bin/python", "-c", ""], check=True)
+        return ".venv was made for another folder or Python." in done.stdout
+
+    # What its owner has made is used.
+    subprocess.run([needs("uv"), "venv", "--quiet", project / ".venv"], check=True)
+    (project / ".venv/own").touch()
+    assert not is_made_anew(".venv/serving")
+    assert (project / ".venv/own").exists()
+    project = project.rename(tmp_path / "renamed")
+    assert is_made_anew(".venv/serving")
+    assert version(project) == "0.1.0\n"
+    assert not is_made_anew(".venv/made-for")
+    python = project / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to(tmp_path / "removed")
+    assert is_made_anew(".venv/made-for")
+    # After an upgrade: Python would look for packages where there are none.
+    made_for = project / ".venv/made-for"
+    folder, major, minor = made_for.read_text().split()
+    made_for.write_text(f"{folder} {major} {int(minor) - 1}\n")
+    assert is_made_anew(".venv/made-for")
+    assert made_for.read_text() == f"{folder} {major} {minor}\n"
+
+
+def test_uv_knows_the_tools(bake_into: Callable[..., Path], tmp_path: Path) -> None:
+    project = bake_into(tmp_path)
+    tool = project / ".venv/bin/ruff"
+
+    def sync(*options: str) -> None:
+        command = [needs("uv"), "sync", "--quiet", *options]
+        subprocess.run(command, cwd=project, env={**os.environ, "PATH": PLACES}, check=True)
+
+    sync()
+    assert tool.exists()
+    assert make(project, ".venv/installed").returncode == 0
+    sync("--no-dev")
+    assert not tool.exists()
+    assert make(project, ".venv/installed").returncode == 0
+    assert tool.exists()
+
+
 def test_dev_restarts_at_a_change(
-    python: Path,
+    shared: Path,
     bake_into: Callable[..., Path],
     tmp_path: Path,
     terminal: Callable[..., Terminal],
 ) -> None:
     copy = bake_into(tmp_path)
-    (copy / ".venv").symlink_to(python.parents[1])
+    install(copy, shared)
+    make(copy, ".venv/made-for")
     (copy / ".venv/serving").touch()
     port, admin_port = free_ports(2)
     ports = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port)}

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ..bakes import ALL_OFF, ALL_ON, AWKWARD, every_value
-from .environments import install, locked, succeed
+from ..tools import needs
+from .environments import environment, install, locked, succeed
 from .harness import starter
 
 EXECUTED = [
@@ -41,6 +42,18 @@ def test_project_works(
         service.signal()
         assert service.wait() == 0
         assert service.errors() == ""
+
+
+@pytest.mark.parametrize("answers", [ALL_ON, ALL_OFF], ids=["all-on", "all-off"])
+def test_editors_find_no_problems(
+    bake: Callable[..., Path], shared: Path, answers: dict[str, Any]
+) -> None:
+    # pyright as it comes, with the environment of the project.
+    project = bake(**answers)
+    python = environment(project, shared)
+    command = [needs("pyright"), "--pythonpath", python]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert "0 errors, 0 warnings, 0 informations" in done.stdout, done.stdout + done.stderr
 
 
 def check_types(project: Path, python: Path, shared: Path, **environment: str) -> None:

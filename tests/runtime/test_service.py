@@ -1,19 +1,22 @@
 """The command of a service: serve, check, healthcheck."""
 
 import asyncio
+import os
 import re
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from runtime import Service, Settings
 from runtime.admin.handlers import make_admin_app
 from runtime.process.definition import ServiceDefinition
-from runtime.service import EXIT_BAD_SETTINGS, EXIT_INTERRUPTED
-from runtime.testing import ServiceStarter, serving
+from runtime.service import EXIT_BAD_SETTINGS, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED
+from runtime.testing import SOURCE, ServiceStarter, serving
 
 from .apps import orders as orders_package
 from .apps.orders.__main__ import service as orders
@@ -252,6 +255,38 @@ def test_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("runtime.process.single.serve", interrupt)
     assert single.main([]) == EXIT_INTERRUPTED == 130
+
+
+@pytest.fixture
+def broken_pipe() -> Iterator[int]:
+    """A pipe to write to that is read no further."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@pytest.mark.parametrize("argument", ["check", "--help"])
+def test_output_that_is_read_no_further_is_no_traceback(
+    argument: str, broken_pipe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE), prepend=os.pathsep)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # argparse hides errors then
+    command = [sys.executable, "-m", SAMPLE_APP, argument]
+    done = subprocess.run(command, stdout=broken_pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (EXIT_BROKEN_PIPE, b"")
+    assert EXIT_BROKEN_PIPE == 128 + signal.SIGPIPE
+
+
+def test_errors_that_are_read_no_further_are_no_traceback(
+    broken_pipe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in `healthcheck 2>&1 | head -1`, which has nothing to say on standard output.
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE), prepend=os.pathsep)
+    monkeypatch.setenv("APP_ADMIN_PORT", "1")
+    command = [sys.executable, "-m", SAMPLE_APP, "healthcheck"]
+    done = subprocess.run(command, stdout=broken_pipe, stderr=subprocess.STDOUT)
+    assert done.returncode == EXIT_BROKEN_PIPE
 
 
 async def test_ready_service_is_healthy(

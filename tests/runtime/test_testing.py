@@ -138,6 +138,9 @@ def test_fixtures_hide_settings_and_end_processes(
     for name, value in {
         "APP_PORT": "8001",
         "app_workers": "2",
+        "HTTP_PROXY": "http://proxy.example",
+        "all_proxy": "http://proxy.example",
+        "NO_PROXY": "localhost",
         "PID_FILE": tmp_path / "pid",
     }.items():
         monkeypatch.setenv(name, str(value))
@@ -157,6 +160,6 @@ def test_fixtures_hide_settings_and_end_processes(
         [sys.executable, "-m", "pytest", *arguments], capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout
-    assert "2 passed" in result.stdout
+    assert "3 passed" in result.stdout
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

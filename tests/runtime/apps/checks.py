@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.request import getproxies_environment
 
 from runtime import Settings
 from runtime.testing import (
@@ -20,6 +21,10 @@ def test_settings_are_the_defaults(tmp_path: Path) -> None:
     assert Settings.load() == Settings()
     assert not [name for name in os.environ if name.upper().startswith("APP_")]
     assert Path.cwd() == tmp_path
+
+
+def test_requests_go_through_no_proxy() -> None:
+    assert getproxies_environment() == {}
 
 
 def test_process_is_left_running(start_service: ServiceStarter) -> None:

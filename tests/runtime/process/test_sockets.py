@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from runtime.errors import StartupError
 from runtime.process import sockets
+from runtime.process.listener import Listener
 from runtime.process.sockets import listening_url
 from runtime.settings import Settings
 
@@ -192,6 +194,25 @@ def test_ipv6_address_is_ipv6_only(open_ports: Open) -> None:
         assert probe.connect_ex(("127.0.0.1", port_of(everywhere[0]))) != 0
     [[other]], _ = open_ports(port_of(everywhere[0]), address="0.0.0.0")
     sockets.listen([other])
+
+
+class ListenerWithoutIPv6(Listener):
+    """What a host without IPv6 has."""
+
+    def __init__(self, family: socket.AddressFamily = socket.AF_INET) -> None:
+        if family != socket.AF_INET:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        super().__init__(family)
+
+
+@pytest.mark.parametrize("setting", ["address", "admin_address"])
+def test_host_without_ipv6_is_an_error(
+    open_ports: Open, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.setattr(sockets, "Listener", ListenerWithoutIPv6)
+    open_ports(0)
+    with pytest.raises(StartupError, match=r"^cannot listen on :: port 0: Address family not supp"):
+        open_ports(0, **{setting: "::"})
 
 
 def test_listening_url_is_that_of_the_first_socket(

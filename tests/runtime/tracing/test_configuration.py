@@ -21,6 +21,8 @@ from .conftest import Traced
 TRACED_APP = "tests.runtime.apps.traced"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+TRACES_PROTOCOL = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
 
 
 async def start_and_stop() -> None:
@@ -40,6 +42,14 @@ async def start_and_stop() -> None:
         ({TRACES_ENDPOINT: "http://shop:4318/spans"}, "http://shop:4318/spans"),
         ({TRACES_ENDPOINT: "", ENDPOINT: "http://shop"}, "http://shop/v1/traces"),
         ({TRACES_ENDPOINT: "http://shop/", ENDPOINT: "http://elsewhere"}, "http://shop/"),
+        ({ENDPOINT: "http://shop", "OTEL_TRACES_EXPORTER": "none"}, ""),
+        ({TRACES_ENDPOINT: "http://shop", "OTEL_TRACES_EXPORTER": "OTLP"}, "http://shop"),
+        ({TRACES_ENDPOINT: "http://shop", PROTOCOL: "http/protobuf"}, "http://shop"),
+        ({PROTOCOL: "grpc"}, ""),
+        (
+            {TRACES_ENDPOINT: "http://shop", PROTOCOL: "grpc", TRACES_PROTOCOL: "http/protobuf"},
+            "http://shop",
+        ),
     ],
 )
 def test_endpoint(
@@ -83,6 +93,9 @@ async def test_bad_endpoint_is_a_startup_error_without_the_value(
         ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=b, authorization: hunter2"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "hunter2"),
+        (PROTOCOL, "grpc"),
+        (TRACES_PROTOCOL, "http/json"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
     ],
 )
 async def test_invalid_variable_is_a_startup_error(
@@ -127,6 +140,15 @@ async def test_environment_sets_the_sampler(
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     async with traced() as client:
         await client.get("/items/cup")
+    assert exporter.get_finished_spans() == ()
+
+
+async def test_environment_turns_tracing_off(
+    traced: Traced, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    async with traced() as client:
+        assert (await client.get("/items/cup")).code == 200
     assert exporter.get_finished_spans() == ()
 
 

@@ -1,5 +1,8 @@
 """Fixtures for the tests of the deployment: the production settings."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from {{ cookiecutter.package_name }}.settings import Settings
@@ -8,6 +11,7 @@ from .files import PRODUCTION
 
 
 @pytest.fixture
-def production() -> Settings:
+def production(tmp_path: Path) -> Settings:
     """The settings in `deploy/production.env`, and the defaults of all others."""
-    return Settings(_env_file=PRODUCTION)
+    shutil.copy(PRODUCTION, tmp_path / ".env")
+    return Settings.load()

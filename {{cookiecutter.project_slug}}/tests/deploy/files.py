@@ -8,7 +8,7 @@ from {{ cookiecutter.package_name }}.settings import Settings
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "deploy/production.env"
 
-PREFIX = str(Settings.model_config["env_prefix"])
+PREFIX = str(Settings.model_config.get("env_prefix"))
 SETTINGS = {PREFIX + name.upper() for name in Settings.model_fields}
 
 

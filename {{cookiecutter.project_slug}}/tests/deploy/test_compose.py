@@ -10,7 +10,7 @@ import yaml
 
 from {{ cookiecutter.package_name }}.settings import Settings
 
-from .files import PRODUCTION, ROOT, ports, unknown_settings
+from .files import ROOT, ports, unknown_settings
 
 FOLDER = ROOT / "deploy/docker"
 NGINX = ROOT / "deploy/nginx/{{ cookiecutter.project_slug }}.conf"
@@ -23,7 +23,7 @@ def services() -> Any:
 
 
 @pytest.fixture
-def settings(services: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(services: Any, production: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings in the container: the production settings with those of compose.yaml."""
     environment = services["app"].get("environment", {})
     assert unknown_settings(environment) == []
@@ -31,7 +31,8 @@ def settings(services: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
         # The value of a secret comes from outside.
         if "${" not in str(value):
             monkeypatch.setenv(name, str(value))
-    return Settings(_env_file=PRODUCTION)
+    # Those of `production` are in `.env`.
+    return Settings.load()
 
 
 def published(service: Any) -> list[int]:

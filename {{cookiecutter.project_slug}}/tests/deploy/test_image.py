@@ -87,7 +87,7 @@ def test_image_starts_the_command_of_the_project() -> None:
 
 
 def test_production_settings_are_where_the_service_reads_them() -> None:
-    file = Settings.model_config["env_file"]
+    file = Settings.model_config.get("env_file")
     assert ("COPY", f"--chmod=0644 deploy/production.env {file}") in stages()[-1]
 
 

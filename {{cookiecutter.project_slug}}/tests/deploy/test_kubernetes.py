@@ -11,7 +11,7 @@ import yaml
 
 from {{ cookiecutter.package_name }}.settings import Settings
 
-from .files import PRODUCTION, ROOT, unknown_settings
+from .files import ROOT, unknown_settings
 
 FOLDER = ROOT / "deploy/kubernetes"
 NAME = "{{ cookiecutter.project_slug }}"
@@ -171,7 +171,7 @@ def test_overlay_settings_reach_the_service(
     assert unknown_settings(settings) == []
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    assert (Settings(_env_file=PRODUCTION) != production) == bool(settings)
+    assert (Settings.load() != production) == bool(settings)
 
 
 def test_pod_runs_as_the_user_of_the_image(pod: Object) -> None:

@@ -1,6 +1,7 @@
 """The command of a service: serve, check, healthcheck."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -16,6 +17,8 @@ EXIT_BAD_SETTINGS = 78
 """EX_CONFIG of sysexits.h."""
 EXIT_INTERRUPTED = 130
 """128 + SIGINT, as in a shell."""
+EXIT_BROKEN_PIPE = 141
+"""128 + SIGPIPE."""
 
 
 class ProcessModel(Protocol):
@@ -24,12 +27,15 @@ class ProcessModel(Protocol):
     @property
     def is_supported(self) -> bool:
         """Whether the operating system can do it."""
+        ...
 
     def load_settings(self, service: ServiceDefinition) -> Settings:
         """Read the settings, without importing the service if possible. Raises `SettingsError`."""
+        ...
 
     def serve(self, service: ServiceDefinition, settings: Settings) -> int:
         """Run until a signal. Returns the exit code; raises `StartupError`."""
+        ...
 
 
 class Service:
@@ -49,7 +55,7 @@ class Service:
 
     def __init__(
         self,
-        package: str,
+        package: str | None,
         version: str,
         *,
         processes: ProcessModel | None = None,
@@ -57,6 +63,8 @@ class Service:
         settings: str | None = None,
         app: str | None = None,
     ) -> None:
+        if not package:
+            raise ValueError("a service needs the name of its package: __package__")
         self.processes = processes
         self.extensions = tuple(extensions)
         self._definition = ServiceDefinition(
@@ -71,8 +79,23 @@ class Service:
         """Run a command, those of `sys.argv` by default, and return the exit code.
 
         0 is success; 1 a service that cannot start, cannot stop cleanly, is not ready, or was
-        aborted by a second signal; 78 invalid settings; 130 Ctrl-C before the service runs.
+        aborted by a second signal; 78 invalid settings; 130 Ctrl-C before the service runs; 141
+        output that is read no further, as in ``check | head -1``.
         """
+        try:
+            try:
+                return self._run(arguments)
+            finally:
+                # Not at the exit of Python, which would print a traceback. It is None if closed.
+                if sys.stdout:
+                    sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes both again when it exits.
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            return EXIT_BROKEN_PIPE
+
+    def _run(self, arguments: list[str] | None) -> int:
         info = self._definition.info
         parser = argparse.ArgumentParser(prog=info.name, description=f"Run {info.name}.")
         parser.add_argument("--version", action="version", version=info.version)
@@ -100,17 +123,15 @@ class Service:
         processes = self.processes if self.processes and self.processes.is_supported else None
         is_restarted = restarter.is_child()
         try:
-            if processes:
-                settings = processes.load_settings(self._definition)
-            else:
-                settings = self._load_settings()
+            settings = (
+                processes.load_settings(self._definition) if processes else self._load_settings()
+            )
             if settings.debug and not is_restarted:
                 return restarter.run(self._definition)
             if processes and settings.workers > 1 and not settings.debug:
                 return processes.serve(self._definition, settings)
-            if processes:
-                settings = self._load_settings()  # with those of the service's own
-            single.serve(self._definition, settings)
+            # With those of the service's own, which a process model may leave out.
+            single.serve(self._definition, self._load_settings())
         except (StartupError, ShutdownError) as error:
             print(error, file=sys.stderr)
             return EXIT_FAILURE

@@ -171,15 +171,15 @@ class Settings(BaseSettings):
         try:
             lines += _malformed_lines()
             settings = cls()
+            if not lines:
+                return settings
         except ValidationError as error:
             lines += [cls._format_error(detail) for detail in error.errors(include_url=False)]
         except DecodingError as error:
             lines += [_format_decoding_error(error)]
         except (OSError, UnicodeDecodeError) as error:
             lines += [f"{ENV_FILE} cannot be read: {error}"]
-        if lines:
-            raise SettingsError("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
-        return settings
+        raise SettingsError("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
 
     @classmethod
     def unknown_variables(cls) -> list[str]:

@@ -40,14 +40,17 @@ class ProcessRow(Protocol):
     @property
     def slot(self) -> int:
         """The number of the worker, or `ADMIN_SLOT`."""
+        ...
 
     @property
     def ready(self) -> bool:
         """Whether the process is in the state READY."""
+        ...
 
     @property
     def draining(self) -> bool:
         """Whether the process is in the state DRAINING."""
+        ...
 
 
 class StateReporter(Protocol):
@@ -65,6 +68,8 @@ class StatusSource(Protocol):
 
     def not_ready_reasons(self) -> list[str]:
         """Return why the service should get no traffic; empty if it is ready."""
+        ...
 
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the status of each worker."""
+        ...

@@ -2,7 +2,7 @@
 
 Import its fixtures in ``tests/conftest.py``, and name them in ``__all__``:
 
-- `clean_environment` (automatic) hides your settings and `.env` from the tests.
+- `clean_environment` (automatic) hides your settings, proxies and `.env` from the tests.
 - `log_records` lists what the test's process logs.
 - `start_service` starts the service as a real process and ends it after the test.
 
@@ -58,9 +58,9 @@ WAIT_TIMEOUT = 30.0
 POLL_INTERVAL = 0.005
 """Seconds between two checks of a condition."""
 
-PACKAGE = __package__.rpartition(".")[0]
+PACKAGE = __name__.removesuffix("runtime.testing").rstrip(".")
 """The package of the service."""
-SOURCE = Path(__file__).parents[__package__.count(".") + 1]
+SOURCE = Path(__file__).parents[__name__.count(".")]
 """The folder from which the package is imported."""
 
 Record = dict[str, Any]
@@ -309,9 +309,10 @@ def start_service(tmp_path: Path) -> Iterator[ServiceStarter]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide APP_ and OTEL_ variables and `.env`; the test runs in a folder of its own."""
+    """Hide APP_, OTEL_ and proxy variables and `.env`; the test runs in a folder of its own."""
     for name in list(os.environ):
-        if name.upper().startswith((PREFIX, "OTEL_")):
+        # Clients that read HTTP_PROXY and its like would ask the proxy for 127.0.0.1.
+        if name.upper().startswith((PREFIX, "OTEL_")) or name.upper().endswith("_PROXY"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -48,6 +48,7 @@ class Body(Protocol):
         The rest belongs to the next request if the body is complete. Otherwise call again with it:
         at once if the piece has `max_size` bytes, and together with what comes next if it has less.
         """
+        ...
 
 
 class FixedBody:

@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
         self._process()
         return True  # keeps the other direction open
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         exchange, phase, pending = self._exchange, self._phase, self._pending
         context, delegate = self._context, self._delegate
         self._phase, self._buffer = CLOSED, b""
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
         self._is_sending = False
         for future in self._waiting:
             if not future.done():
-                future.set_exception(StreamClosedError(real_error=error))
+                future.set_exception(StreamClosedError(real_error=exc))
                 future.exception()  # otherwise asyncio logs it if no handler awaits it
         self._waiting = []
         if not exchange or exchange.is_finished:

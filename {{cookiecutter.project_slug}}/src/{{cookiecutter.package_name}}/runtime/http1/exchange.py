@@ -49,25 +49,31 @@ class Channel(Protocol):
     @property
     def peer(self) -> Peer:
         """Where the request comes from."""
+        ...
 
     @property
     def default_headers(self) -> DefaultHeaders:
         """What each response has unless its handler sets it."""
+        ...
 
     @property
     def closes_after_response(self) -> bool:
         """Whether this is the last response, for reasons of the server."""
+        ...
 
     @property
     def is_draining(self) -> bool:
         """Whether the service drains."""
+        ...
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be sent any more."""
+        ...
 
     def send(self, head: bytes, body: bytes = b"") -> "Future[None]":
         """Send data; the future is done when the operating system has taken all of it."""
+        ...
 
     def response_finished(self, exchange: "Exchange") -> None:
         """Go on with the next request, or close."""
@@ -77,6 +83,7 @@ class Channel(Protocol):
 
     def detach(self) -> IOStream:
         """Hand the socket over to another protocol."""
+        ...
 
 
 class ExchangeStream:

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from pydantic import IPvAnyAddress
 
@@ -73,18 +74,21 @@ def _bind_all(address: IPvAnyAddress, ports: Sequence[int]) -> list[socket.socke
 
 
 def _bind(address: IPvAnyAddress, port: int, reuse: bool = False) -> socket.socket:
-    sock = Listener(socket.AF_INET if address.version == 4 else socket.AF_INET6)
-    sock.setblocking(False)
     try:
-        if os.name != "nt":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if address.version == 6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((str(address), port))
+        # On a host without IPv6 there is no such socket.
+        sock = Listener(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+        with ExitStack() as on_error:
+            on_error.callback(sock.close)
+            sock.setblocking(False)
+            if os.name != "nt":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if address.version == 6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((str(address), port))
+            on_error.pop_all()
     except OSError as error:
-        sock.close()
         raise StartupError(f"cannot listen on {address} port {port}: {error.strerror}") from error
     return sock
 

@@ -188,12 +188,25 @@ class BoundedSpanProcessor(BatchSpanProcessor):
 
 
 def collector_url() -> str:
-    """Return the URL to which spans are sent; empty if none is set. Raises `ValueError`."""
-    if url := _read_url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
-        return url
-    if url := _read_url("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return url.rstrip("/") + TRACES_PATH
-    return ""
+    """Return the URL to which spans are sent; empty for none. Raises `ValueError`."""
+    if _read_choice("OTEL_TRACES_EXPORTER", "otlp", "none") == "none":
+        return ""
+    url = _read_url("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if not url and (base := _read_url("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        url = base.rstrip("/") + TRACES_PATH
+    if url:
+        of_traces = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+        is_set = os.environ.get(of_traces)
+        _read_choice(of_traces if is_set else "OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    return url
+
+
+def _read_choice(variable: str, *choices: str) -> str:
+    """Return the value, or the first choice if it is not set."""
+    value = os.environ.get(variable, "").strip().lower() or choices[0]
+    if value not in choices:
+        raise ValueError(f"{variable} must be {' or '.join(choices)}")
+    return value
 
 
 def _read_url(variable: str) -> str:
