@@ -27,7 +27,7 @@ PREFLIGHT = {**CROSS_SITE, "Access_Control_Request_Method": "POST"}
 class Plain(RequestHandler):
     """One of Tornado's own handlers."""
 
-    def get(self) -> None:
+    def get(self, number: str) -> None:
         self.write("plain")
 
 

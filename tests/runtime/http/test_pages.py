@@ -62,7 +62,7 @@ async def test_page_may_load_what_is_of_its_own_origin_and_nothing_else(pages: C
 class Plain(RequestHandler):
     """A page by one of Tornado's own handlers."""
 
-    def get(self) -> None:
+    def get(self, path: str = "") -> None:
         self.write("<p>hello")
 
 

@@ -124,6 +124,7 @@ async def test_connections_are_accepted_for_an_unresponsive_worker(
         harness.set(state, 1)
     else:
         harness.scoreboard.release(harness.rows[1])
+    harness.scoreboard.count_restart(1)
     harness.heartbeat()
     harness.heartbeat()
     assert accepting(log_records) == [f"{ACCEPTING} 1"]
@@ -147,6 +148,8 @@ async def test_accepting_stops_when_the_worker_is_responsive_again(
     harness: WorkerHarness, sockets: Sockets, log_records: list[Record]
 ) -> None:
     harness.set(State.STARTING, 1, 2)
+    for slot in 1, 2:
+        harness.scoreboard.count_restart(slot)
     harness.heartbeat()
     harness.set(State.READY, 1)
     assert not await is_accepted(sockets["first"])  # not even before the next heartbeat

@@ -11,6 +11,7 @@ from .errors import SettingsError, ShutdownError, StartupError
 from .extensions import Extension, ServiceInfo
 from .process.definition import ServiceDefinition
 from .settings import PREFIX, Settings
+from .starting import prepare_process
 
 EXIT_FAILURE = 1
 EXIT_BAD_SETTINGS = 78
@@ -121,6 +122,7 @@ class Service:
         from .process import restarter, single
 
         processes = self.processes if self.processes and self.processes.is_supported else None
+        prepare_process()
         is_restarted = restarter.is_child()
         try:
             settings = (

@@ -11,7 +11,6 @@ from ..http.application import Application
 from ..logs import formatters
 from ..logs.writer import ThreadedHandler
 from ..settings import Settings
-from ..starting import prepare_process
 from ..status import State
 from .definition import ServiceDefinition
 from .forks import isolate_forks
@@ -29,7 +28,6 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
 
     Raises `StartupError` and `ShutdownError`.
     """
-    prepare_process()
     [public], admin = open_sockets(settings, [settings.port])
     isolate_forks([*public, *admin])
     try:

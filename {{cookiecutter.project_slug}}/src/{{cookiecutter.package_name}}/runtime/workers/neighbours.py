@@ -34,6 +34,7 @@ class NeighbourAcceptor:
         # Several slots may share an inherited socket.
         self._neighbours: dict[socket.socket, list[int]] = {}
         self._accepting: set[socket.socket] = set()
+        self._announced: set[socket.socket] = set()
         for other, listeners in sockets.items():
             for sock in listeners:
                 if ADMIN_SLOT not in (other, slot) and sock not in sockets[slot]:
@@ -44,7 +45,7 @@ class NeighbourAcceptor:
         for sock in self._neighbours:
             if self._has_responsive_worker(sock):
                 self._stop_accepting(sock)
-            elif sock not in self._accepting:
+            else:
                 self._start_accepting(sock)
 
     def close(self) -> None:
@@ -58,18 +59,20 @@ class NeighbourAcceptor:
         return any(map(self._scoreboard.has_responsive_worker, self._neighbours[sock]))
 
     def _start_accepting(self, sock: socket.socket) -> None:
-        if _is_listening(sock):
-            logger.info("accepting connections for worker %d", self._neighbours[sock][0])
-        else:
-            # The worker has never been ready: the service is just starting.
+        if sock not in self._accepting:
             try:
-                sock.listen(BACKLOG)
+                sock.listen(BACKLOG)  # only a worker that was ready has done that
             except OSError:
                 return  # the worker itself reports it
-        self._accepting.add(sock)
-        asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+            self._accepting.add(sock)
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+        slots = self._neighbours[sock]
+        if sock not in self._announced and not all(map(self._scoreboard.is_starting, slots)):
+            self._announced.add(sock)
+            logger.info("accepting connections for worker %d", slots[0])
 
     def _stop_accepting(self, sock: socket.socket) -> None:
+        self._announced.discard(sock)
         if sock in self._accepting:
             self._accepting.remove(sock)
             asyncio.get_running_loop().remove_reader(sock)
@@ -83,7 +86,3 @@ class NeighbourAcceptor:
             connection, address = sock.accept()
             # Close after one request: a proxy would keep using the wrong worker.
             self._server.accept(connection, address, close_after_response=True)
-
-
-def _is_listening(sock: socket.socket) -> bool:
-    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))

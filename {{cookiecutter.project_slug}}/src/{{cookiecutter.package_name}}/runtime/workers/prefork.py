@@ -28,7 +28,6 @@ from ..logs.shared import NonBlockingHandler, ProcessLock
 from ..process.definition import ServiceDefinition
 from ..process.sockets import listening_url, open_sockets
 from ..settings import Settings
-from ..starting import prepare_process
 from ..status import ADMIN_SLOT
 from . import worker
 from .reading import read_settings
@@ -47,7 +46,6 @@ def serve(
 
     `import_after_fork` names the libraries that each worker imports itself.
     """
-    prepare_process()
     step = 1 if settings.port_per_worker else 0
     ports = [settings.port + step * slot for slot in range(settings.workers)]
     public, admin = open_sockets(settings, ports)

@@ -150,6 +150,11 @@ class Scoreboard:
         """Return whether a worker accepts the connections of a slot."""
         return any(row.slot == slot and row.responsive for row in self)
 
+    def is_starting(self, slot: int) -> bool:
+        """Return whether no worker of a slot has been ready, or has failed, since the start."""
+        was_ready = any(row.slot == slot and row.has_been_ready for row in self)
+        return not was_ready and self._restarts[slot] == 0
+
     def not_ready_reasons(self) -> list[str]:
         """Return why the service is not ready; empty if it is."""
         workers = [row for row in self if row.slot != ADMIN_SLOT]
