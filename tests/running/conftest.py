@@ -19,6 +19,7 @@ collect_ignore = ["feature"]  # tests of a project
 UNDER_LOAD = {
     "test_alerts",
     "test_bench",
+    "test_chaos",
     "test_drain",
     "test_hostile",
     "test_logs",

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..ports import free_ports
-from .harness import Answer, Service, Starter, is_open, parse, processes_in, request, until
+from .harness import (
+    PATIENCE,
+    Answer,
+    Service,
+    Starter,
+    is_open,
+    parse,
+    processes_in,
+    request,
+    until,
+)
 from .hostile import frame
 from .operate import reload
 
@@ -72,6 +82,8 @@ class Chaos:
     services: list[Service] = field(default_factory=list)
     killed: dict[int, float] = field(default_factory=dict)
     """When each worker was killed, by pid."""
+    refused: list[float] = field(default_factory=list)
+    """When clients could not connect."""
     interrupted: list[tuple[float, float]] = field(default_factory=list)
     """From when to when a worker or the whole service was gone."""
 
@@ -132,14 +144,17 @@ class Chaos:
         acts = [(self.ask, 90), (self.give_up, 6), (self.open_websocket, 4)]
         functions, weights = zip(*acts, strict=True)
         while len(self.sent) < REQUESTS:
-            with contextlib.suppress(ConnectionRefusedError):
+            try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-                with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                    [act] = own.choices(functions, weights)
-                    await act(own, reader, writer)
-                writer.close()
+            except ConnectionError:
+                self.refused.append(time.monotonic())
+                await asyncio.sleep(0.02)
                 continue
-            await asyncio.sleep(0.02)
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                [act] = own.choices(functions, weights)
+                async with asyncio.timeout(PATIENCE):
+                    await act(own, reader, writer)
+            writer.close()
 
     def new(self, kind: str) -> Sent:
         sent = Sent(f"{kind}-{len(self.sent)}", kind, time.monotonic())
@@ -189,46 +204,46 @@ class Chaos:
         headers |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "X-Request-ID": sent.id}
         writer.write(request(f"/broken/{own.choice(CALLBACKS)}", **headers))
         answer = parse(await reader.readuntil(b"\r\n\r\n"))
-        if answer.status == 101:
-            writer.write(frame(TEXT, b"hello") + frame(PING))
-            await asyncio.sleep(own.choice([0, 0.001, 0.02, 0.3]))
+        sent.ended = time.monotonic()
         sent.status, sent.pid = answer.status, int(answer.headers.get("pid", 0))
+        if answer.status != 101:
+            return
+        writer.write(frame(TEXT, b"hello") + frame(PING))
+        await asyncio.sleep(own.choice([0, 0.001, 0.02, 0.3]))
         if own.random() < 0.5:
             writer.write(frame(CLOSE))
             await reader.read()
         elif own.random() < 0.5:
             writer.transport.abort()
-        sent.ended = time.monotonic()
 
     # What is left
+
+    def was_interrupted(self, start: float, end: float) -> bool:
+        """Tell whether something was gone between two moments."""
+        return any(first <= end and start <= last for first, last in self.interrupted)
 
     def unexpected_failures(self) -> list[Sent]:
         """Requests without a response, though nothing was gone and nobody had given up."""
         return [
             sent
             for sent in self.sent
-            if not (sent.left or sent.status)
-            and not any(
-                start <= sent.ended and sent.began <= end for start, end in self.interrupted
-            )
+            if not (sent.left or sent.status or self.was_interrupted(sent.began, sent.ended))
         ]
 
     def lines(self) -> dict[str, list[int]]:
-        """The statuses of the access lines of each request."""
+        """The statuses of the access lines of each request. A WebSocket has another at its end."""
         found: dict[str, list[int]] = {}
         for service in self.services:
             for record in service.records():
-                if record["logger"] == "access":
+                if record["logger"] == "access" and "websocket.close_code" not in record:
                     status = record["http.response.status_code"]
                     found.setdefault(record["request_id"], []).append(status)
         return found
 
     def may_lack_line(self, sent: Sent) -> bool:
         """Tell whether the worker was killed before it had written its last lines."""
-        if not (killed := self.killed.get(sent.pid)):
-            return False
-        # The line of a WebSocket comes when it is closed.
-        return sent.kind == "websocket" or sent.ended > killed - LAST_LINES
+        killed = self.killed.get(sent.pid)
+        return killed is not None and sent.ended > killed - LAST_LINES
 
 
 def message(sent: Sent, own: random.Random) -> bytes:
@@ -291,6 +306,7 @@ async def test_chaos_leaves_nothing_over(run: Starter) -> None:
 
     # The books of clients, handlers and log agree.
     assert chaos.unexpected_failures() == []
+    assert [at for at in chaos.refused if not chaos.was_interrupted(at, at)] == []
     lines = chaos.lines()
     assert {name: found for name, found in lines.items() if len(found) > 1} == {}
     wrong = [s for s in chaos.sent if s.status and lines.get(s.id) != [s.status]]
