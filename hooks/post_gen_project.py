@@ -27,6 +27,8 @@ def unwanted(answers: dict) -> list[Path]:
         for pattern in feature["paths"]
     ]
     paths = [path for pattern in patterns for path in Path().glob(pattern)]
+    # What a symbolic link leads to is not of this project.
+    paths = [path for path in paths if not any(folder.is_symlink() for folder in path.parents)]
     return sorted(paths, key=lambda path: len(path.parts), reverse=True)
 
 
@@ -83,9 +85,11 @@ def main() -> None:
     """Finish the project of this run."""
     answers = json.loads(ANSWERS)
     kept = owners_files()
-    for path in unwanted(answers):
-        remove(path)
-    put_back(kept)
+    try:
+        for path in unwanted(answers):
+            remove(path)
+    finally:
+        put_back(kept)
     if kept:
         names = ", ".join(path.as_posix() for path in kept)
         print(f"Not removed, because the template would not write it like this: {names}")

@@ -42,17 +42,8 @@ def is_line(value: str, length: int) -> bool:
 def complaints(answers: dict) -> list[tuple[str, str]]:
     """Say what is wrong with which answer: keys, each with a sentence."""
     reserved = answers["_reserved_names"]
-    name, description, author, email, slug, package = (
-        answers[key]
-        for key in (
-            "project_name",
-            "description",
-            "author_name",
-            "author_email",
-            "project_slug",
-            "package_name",
-        )
-    )
+    keys = "project_name description author_name author_email project_slug package_name"
+    name, description, author, email, slug, package = map(answers.get, keys.split())
     rules = [
         ("project_name", is_line(name, 60), "must be one line of 1 to 60 printable characters"),
         (
@@ -119,6 +110,8 @@ def unwanted(answers: dict) -> list[Path]:
         for pattern in feature["paths"]
     ]
     paths = [path for pattern in patterns for path in Path().glob(pattern)]
+    # What a symbolic link leads to is not of this project.
+    paths = [path for path in paths if not any(folder.is_symlink() for folder in path.parents)]
     return sorted(paths, key=lambda path: len(path.parts), reverse=True)
 
 

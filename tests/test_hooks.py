@@ -372,6 +372,21 @@ def test_files_of_the_owner_outlive_the_part_that_they_belong_to(
     assert line.endswith(": " + ", ".join(path.as_posix() for path in names))
 
 
+def test_what_a_symbolic_link_leads_to_is_not_of_the_project(
+    bake_into: Callable[..., Path], tmp_path: Path
+) -> None:
+    project = bake_into(tmp_path, **ALL_ON)
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "runtime/tracing").mkdir(parents=True)
+    (elsewhere / "runtime/tracing/own.py").write_text("NUMBER = 1")
+    (project / "src/other").symlink_to(elsewhere)
+    before = files(elsewhere)
+    bake_into(tmp_path, overwrite=True, **{**ALL_ON, "tracing": False})
+    assert files(elsewhere) == before
+    assert (project / "src/other").is_symlink()
+    assert not (project / "src/tornado_service/runtime/tracing").exists()
+
+
 @pytest.mark.parametrize(
     "answers",
     [{"nginx": False}, {"metrics": False}, {"processes": "single"}, {"deploy": "none"}],

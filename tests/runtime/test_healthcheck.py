@@ -38,6 +38,24 @@ async def test_environment_wins_over_the_file(
     assert (await run()).returncode == 0
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "APP_ADMIN_PORT=",
+        "APP_ADMIN_PORT = 9100\t# health",
+        "export APP_ADMIN_PORT=9100",
+        "app_admin_port=9100",
+        "# APP_ADMIN_PORT=9100",
+    ],
+)
+def test_port_is_that_of_the_settings(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(f"{line}\n")
+    asked: list[int] = []
+    monkeypatch.setattr(healthcheck, "check", lambda _, port: asked.append(port))
+    healthcheck.main()
+    assert asked == [Settings.load().admin_port]
+
+
 def test_defaults_are_those_of_the_settings() -> None:
     settings = Settings().as_variables()
     assert {name: settings[name] for name in healthcheck.DEFAULTS} == healthcheck.DEFAULTS

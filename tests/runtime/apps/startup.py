@@ -50,6 +50,8 @@ async def open_queue(settings: Settings) -> AsyncIterator[None]:
         try:
             yield
         finally:
+            if END == "queue waits":
+                await until_released()
             if END == "queue fails":
                 raise OSError("messages are left")
     if END == "queue waits for what it has cancelled":

@@ -11,7 +11,7 @@ from runtime.http.routing import Route
 from runtime.http.websocket import WebSocket
 from runtime.settings import Settings
 from runtime.testing import Client, Record, response_problem, serving
-from tornado.httpclient import HTTPResponse
+from tornado.httpclient import HTTPClientError, HTTPResponse
 from tornado.web import RequestHandler
 
 from ..apps.pages.app import Broken, Items
@@ -38,6 +38,15 @@ class OwnOptions(Handler):
         self.reply({"own": True})
 
 
+class Large(Handler):
+    """A handler that accepts large bodies."""
+
+    max_body_size = 1000
+
+    def post(self) -> None:
+        self.reply(status=201)
+
+
 class OwnHeaders(Handler):
     """A handler with headers of its own that CORS uses as well."""
 
@@ -51,6 +60,7 @@ def make_app(**tornado_settings: Any) -> Application:
     handlers = {"/items": Items, "/broken": Broken, "/own": OwnOptions, "/headers": OwnHeaders}
     routes = [Route(path, handler) for path, handler in handlers.items()]
     routes += [Route("/plain/{number}", Plain), Route("/socket", WebSocket)]
+    routes.append(Route("/large", Large))
     settings = Settings(cors_origins=(ORIGIN, "http://localhost:3000"), max_body_size=100)
     return Application(settings, routes, **tornado_settings)
 
@@ -176,6 +186,19 @@ async def test_allowed_origin_may_change_something(api: Client) -> None:
     assert (await api.post("/items", {"name": "Ada"}, **elsewhere)).code == 403
     async with api.websocket("/socket", **CROSS_SITE) as websocket:
         await close(websocket)
+
+
+async def test_cookies_make_a_request_like_that_of_any_other_origin(api: Client) -> None:
+    response = await api.post("/items", {"name": "Ada"}, **CROSS_SITE, Cookie="session=1")
+    assert response.code == 403
+    with pytest.raises(HTTPClientError, match="403"):
+        await api.websocket("/socket", **CROSS_SITE, Cookie="session=1").__aenter__()
+
+
+async def test_preflight_has_no_body_whatever_the_route_accepts(api: Client) -> None:
+    response = await api.fetch("OPTIONS", "/large", b"x" * 200, **PREFLIGHT)
+    assert response.code == 413
+    assert (await api.post("/large", b"x" * 200)).code == 201
 
 
 async def test_trusted_origins_of_the_service_still_count() -> None:

@@ -178,7 +178,7 @@ async def test_multipart_form_over_a_limit_is_refused(
             "This path does not accept multipart/form-data.",
         ),
         ("/form", "b=1", {"Content_Type": URLENCODED}, 400, "Missing argument a"),
-        ("/form", "a=%ff", {"Content_Type": URLENCODED}, 400, "Invalid unicode in a"),
+        ("/form", "a=%ff", {"Content_Type": URLENCODED}, 400, "The argument a is not valid UTF-8."),
         (
             "/form",
             1001 * "a&",

@@ -108,7 +108,20 @@ async def test_static_file_without_a_version_is_revalidated(pages: Client) -> No
     assert head.headers["Content-Length"] == str(len(response.body))
 
 
-@pytest.mark.parametrize("path", ["/static/missing.css", "/static/../app.py", "/static/"])
+async def test_static_file_that_has_changed_is_sent_again(tmp_path: Path) -> None:
+    file = tmp_path / "a.js"
+    async with serving(Application(Settings(), [], static_path=tmp_path)) as client:
+        file.write_text("old")
+        etag = (await client.get("/static/a.js")).headers["Etag"]
+        file.write_text("newer")
+        response = await client.get("/static/a.js", If_None_Match=etag)
+    assert (response.code, response.body) == (200, b"newer")
+    assert response.headers["Etag"] != etag
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/missing.css", "/static/../app.py", "/static/", "/static/a%00.css"]
+)
 async def test_static_file_that_is_not_there_is_a_problem(pages: Client, path: str) -> None:
     response = await pages.get(path)
     assert response_problem(response)["status"] in (403, 404)

@@ -366,6 +366,7 @@ async def test_failed_start_is_one_line(
     assert record.get("exception.message") == cause
 
 
+DOES_NOT_END = "a resource, an exit hook or a thread does not end"
 CLOSE_FAILURES = {
     "queue fails": "cannot close queue: OSError('messages are left')",
     "queue waits for what it has cancelled": "cannot close queue: CancelledError()",
@@ -410,6 +411,28 @@ async def test_failed_start_is_told_even_if_an_open_resource_hides_it(
     process = start_service(STARTUP_APP)
     assert await process.exit_code() == 1
     assert process.errors() == "cannot open database: OSError('no database')\n"
+
+
+async def test_resource_that_does_not_close_is_told(
+    start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("END", "queue waits")
+    process = start_service(STARTUP_APP, drain_timeout=0.5)
+    await process.ports()
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0
+    assert process.messages()[-1].startswith(f"0.5 s after SIGTERM: {DOES_NOT_END} (MainThread")
+
+
+async def test_failed_start_is_told_even_if_an_open_resource_does_not_close(
+    start_service: ServiceStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("START", "resource fails")
+    monkeypatch.setenv("END", "queue waits")
+    process = start_service(STARTUP_APP, drain_timeout=0.5)
+    assert await process.exit_code() == 1
+    failure = "cannot open database: OSError('no database')"
+    assert process.messages()[-1].startswith(f"0.5 s after: {failure}: {DOES_NOT_END}")
 
 
 async def test_signal_while_starting_stops_before_serving(

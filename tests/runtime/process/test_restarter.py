@@ -65,12 +65,13 @@ async def test_change_mends_a_service_that_cannot_start(
     (tmp_path / "renewed" / "app.py").write_text("this is no Python\n")
     record = await process.logged("cannot create the application: SyntaxError")
     assert "this is no Python" in record["exception.stacktrace"]
-    await wait_until(lambda: "SyntaxError" in process.errors())
+    await wait_until(lambda: "exit code 1: waiting until a file changes" in process.errors())
+    assert "SyntaxError" in process.errors()
     deploy(tmp_path, "second")
     await wait_until(lambda: listening(process) == 2)
     assert await version(port) == "second"
     deploy(tmp_path, "broken")
-    await wait_until(lambda: "ValueError" in process.errors())
+    await wait_until(lambda: process.errors().count("waiting until a file changes") == 2)
     process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 1
 

@@ -1,5 +1,6 @@
 """Reading the settings of a service without importing its modules."""
 
+import os
 import sys
 import threading
 from pathlib import Path
@@ -49,7 +50,35 @@ def test_settings_that_take_too_long_are_not_read(
     orders: ServiceDefinition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ServiceDefinition, "load_settings", lambda _: threading.Event().wait())
-    monkeypatch.setattr(reading, "READ_TIMEOUT", 0.01)
+    monkeypatch.setattr(reading, "SETTINGS_TIMEOUT", 0.01)
+    assert read_settings(orders) is None
+
+
+def test_process_that_a_module_starts_does_not_delay_the_settings(
+    orders: ServiceDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, release = os.pipe()
+
+    def load(_: ServiceDefinition) -> Settings:
+        # It has the pipe open until the test ends.
+        if os.fork() == 0:
+            os.close(release)
+            os.read(released, 1)
+            os._exit(0)
+        return Settings(workers=3)
+
+    monkeypatch.setattr(ServiceDefinition, "load_settings", load)
+    settings = read_settings(orders)
+    os.close(release)
+    os.close(released)
+    assert settings == Settings(workers=3)
+
+
+def test_setting_of_another_type_is_not_read(
+    orders: ServiceDefinition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Settings.model_construct(**{**dict(Settings()), "workers": "as many as it takes"})
+    monkeypatch.setattr(ServiceDefinition, "load_settings", lambda _: other)
     assert read_settings(orders) is None
 
 

@@ -417,6 +417,19 @@ async def test_supervisor_that_fails_logs_why_and_all_processes_exit(
     await wait_until(lambda: process.messages().count(STOPPED) == 6)  # three because of the reload
 
 
+async def test_failed_comparison_after_a_reload_is_an_error_in_the_log(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("FAULT", "runtime")
+    process = start_service(FAULTY, workers=2)
+    await all_ready(process)
+    await process.reload()
+    record = await process.logged("cannot compare settings and runtime")
+    assert record["exception.message"] == "a mistake"
+    await stop(process)
+
+
 async def test_failed_fork_is_retried_while_the_other_processes_stay(
     start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

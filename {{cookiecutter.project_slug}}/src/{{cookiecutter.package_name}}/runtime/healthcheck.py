@@ -7,6 +7,7 @@ it reads from the environment or `.env`.
 
 import http.client
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,12 +44,17 @@ def _variables() -> Iterator[tuple[str, str]]:
     """Yield the variables of the admin port that are set. The last value counts."""
     env_file = Path(".env")
     lines = env_file.read_text("utf-8").splitlines() if env_file.is_file() else []
-    for name, _, value in (line.partition("=") for line in lines):
-        if name.strip() in DEFAULTS:
-            yield name.strip(), value.partition(" #")[0].strip().strip("\"'")
-    for name in DEFAULTS:
-        if os.environ.get(name):
-            yield name, os.environ[name]
+    for line in lines:
+        name, _, value = line.strip().removeprefix("export ").partition("=")
+        yield from _if_known(name.strip(), re.sub(r"\s#.*", "", value).strip().strip("\"'"))
+    for name, value in os.environ.items():
+        yield from _if_known(name, value)
+
+
+def _if_known(name: str, value: str) -> Iterator[tuple[str, str]]:
+    # As the settings do: names in any case, and an empty value is none.
+    if value and name.upper() in DEFAULTS:
+        yield name.upper(), value
 
 
 if __name__ == "__main__":

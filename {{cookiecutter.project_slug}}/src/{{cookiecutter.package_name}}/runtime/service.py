@@ -122,13 +122,13 @@ class Service:
         from .process import restarter, single
 
         processes = self.processes if self.processes and self.processes.is_supported else None
-        prepare_process()
-        is_restarted = restarter.is_child()
+        prepare_process()  # again: the package may have been imported by another program
         try:
             settings = (
                 processes.load_settings(self._definition) if processes else self._load_settings()
             )
-            if settings.debug and not is_restarted:
+            is_restarted = restarter.is_child()
+            if settings.debug and not is_restarted and restarter.is_possible():
                 return restarter.run(self._definition)
             if processes and settings.workers > 1 and not settings.debug:
                 return processes.serve(self._definition, settings)

@@ -8,6 +8,7 @@ import signal
 import sys
 from types import FrameType
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 IGNORED_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGALRM")
 """Signals that mean nothing to a service, but would end it."""
 
@@ -33,6 +34,9 @@ def prepare_process() -> None:
     """
     _open_standard_streams()
     signal.signal(signal.SIGTERM, _exit)
+    if hasattr(signal, "SIGCHLD"):  # not on Windows
+        # Ignored, as some launchers leave it, it would hide how children end.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     ignore_signals()
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _exit_without_terminal if has_terminal() else ignore)

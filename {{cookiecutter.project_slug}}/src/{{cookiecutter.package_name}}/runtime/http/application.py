@@ -21,6 +21,7 @@ from tornado.httputil import (
 from tornado.iostream import StreamClosedError
 from tornado.routing import Rule
 
+from ..http1.connection import NO_DELEGATE
 from ..http1.connections import Connections
 from ..http1.errors import RequestError
 from ..http1.exchange import Exchange
@@ -84,18 +85,16 @@ class Application(web.Application):
             "websocket_max_message_size": settings.max_body_size,
             "websocket_ping_interval": WEBSOCKET_PING_INTERVAL,
         }
-        given = defaults | tornado_settings
-        # Who may read responses may also send requests that change something.
-        given["trusted_origins"] = [*given.get("trusted_origins", ()), *settings.cors_origins]
+        options = defaults | tornado_settings
         # Tornado's own routes for static files would come behind those of the table, and have no
         # name in the access log and the metrics.
-        static_path = given.pop("static_path", None)
+        static_path = options.pop("static_path", None)
         all_routes: list[Rule] = list(routes)
         if static_path is not None:
-            arguments = {**given.get("static_handler_args", {}), "path": static_path}
-            prefix, handler = given["static_url_prefix"], given["static_handler_class"]
+            arguments = {**options.get("static_handler_args", {}), "path": static_path}
+            prefix, handler = options["static_url_prefix"], options["static_handler_class"]
             all_routes = static_routes(prefix, handler, arguments) + all_routes
-        super().__init__(all_routes, **given)
+        super().__init__(all_routes, **options)
         if static_path is not None:
             self.settings["static_path"] = static_path
         self._route_table = RouteTable(all_routes)
@@ -210,10 +209,6 @@ class Application(web.Application):
         call_each(self._finished_hooks, handler)
 
 
-# Does nothing: a connection may close before the headers of a request have arrived.
-_NO_DELEGATE = HTTPMessageDelegate()
-
-
 class RequestDelegate(HTTPMessageDelegate):
     """Receives one request of a connection and passes it to its handler."""
 
@@ -225,7 +220,8 @@ class RequestDelegate(HTTPMessageDelegate):
         self._application = application
         self._server_conn = server_conn
         self._request_conn = request_conn
-        self._delegate = _NO_DELEGATE
+        # A connection may close before the headers of a request have arrived.
+        self._delegate = NO_DELEGATE
         self.tasks = application.connections.tasks
 
     def __str__(self) -> str:
@@ -293,7 +289,7 @@ class NotFound(Handler):
     """Handles requests that match no route."""
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
-        self.request.body = b""  # not parsed: the answer is 404 whatever is wrong with it
+        self.request.body = b""  # not parsed: the response is 404 whatever is wrong with it
 
     def prepare(self) -> None:
         raise Problem(404, "No route matches this path.")

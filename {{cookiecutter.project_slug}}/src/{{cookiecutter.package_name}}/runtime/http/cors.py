@@ -1,6 +1,7 @@
 """CORS: which other origins may use the service from a browser (Fetch Standard, HTTP-CORS).
 
-Without credentials: browsers neither send cookies nor let a response set them.
+Without credentials: a page gets no response to a request with cookies, and such a request that
+changes something is refused, as it is from any other origin (`Handler.check_trusted_origin`).
 """
 
 import re
@@ -24,7 +25,7 @@ class AllowedOrigins:
 
     def __init__(self, origins: Iterable[str]) -> None:
         self.other_headers = default_headers(vary="Origin")
-        """Of responses to anybody else: caches must not mix them up."""
+        """For requests of all other origins. They have `Vary`, too: caches keep both apart."""
         self._headers: dict[str, DefaultHeaders] = {}
         for origin in origins:
             headers = {
@@ -44,6 +45,9 @@ class AllowedOrigins:
 
 class Preflight(Handler):
     """Tells a browser which requests another origin may send to a route."""
+
+    # Those of the route do not apply: a preflight has no body.
+    max_body_size = 0
 
     def initialize(self, methods: Sequence[str]) -> None:
         self._methods = methods

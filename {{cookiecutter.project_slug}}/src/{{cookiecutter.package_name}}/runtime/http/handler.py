@@ -26,6 +26,8 @@ CLIENT_CLOSED_REQUEST = 499, "Client Closed Request"
 """Logged when the client closes the connection before the response has ended, as Nginx does."""
 
 JSON = "application/json"
+MAX_REASON_LENGTH = 200
+"""Characters of the reason of a refusal. Some repeat a header."""
 
 DETAILS = {
     403: "Requests like this one are not allowed.",
@@ -130,6 +132,20 @@ class Handler(RequestHandler):
         task: Task[T] = application.background(coroutine)
         return task
 
+    def check_trusted_origin(self, origin: str) -> bool:
+        if super().check_trusted_origin(origin):
+            return True
+        # Not with cookies: what a browser sends by itself must not count as the user's wish.
+        return origin in self.config.cors_origins and "Cookie" not in self.request.headers
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        try:
+            return super().decode_argument(value, name)
+        except HTTPError:
+            # Tornado's message repeats the value, which may be a password.
+            place = f"The argument {name}" if name else "The path"
+            raise Problem(400, f"{place} is not valid UTF-8.") from None
+
     def check_etag_header(self) -> bool:
         # Tornado would search both headers in every response.
         return "If-None-Match" in self.request.headers and super().check_etag_header()
@@ -186,7 +202,7 @@ class Handler(RequestHandler):
     def log_exception(self, typ: object, value: Any, tb: object) -> None:
         if isinstance(value, HTTPError):
             # Raised on purpose; the access line has the status and the reason.
-            self.request.reason = value.get_message()
+            self.request.reason = (value.get_message() or "")[:MAX_REASON_LENGTH]
             level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
             logger.log(level, "%s %s: %s", self.request.method, self.request.route, value)
         elif isinstance(value, CONNECTION_CLOSED) and self.request.exchange.is_closed:
@@ -219,4 +235,4 @@ def _reason_of_tornado(error: BaseException | None) -> str | None:
         raised_in = raised_in.tb_next
     if not raised_in or raised_in.tb_frame.f_globals["__name__"] != web.__name__:
         return None
-    return error.get_message()
+    return (error.get_message() or "")[:MAX_REASON_LENGTH]

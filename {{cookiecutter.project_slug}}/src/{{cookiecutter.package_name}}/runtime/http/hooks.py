@@ -46,7 +46,11 @@ class RequestHooks:
 def overriding(observers: Iterable[RequestHooks], name: HookName) -> list[Hook]:
     """Return a hook of each extension that has one of its own."""
     default = getattr(RequestHooks, name)
-    return [getattr(one, name) for one in observers if getattr(type(one), name) is not default]
+    return [
+        getattr(observer, name)
+        for observer in observers
+        if getattr(type(observer), name) is not default
+    ]
 
 
 def call_each(hooks: Iterable[Hook], *arguments: object) -> None:

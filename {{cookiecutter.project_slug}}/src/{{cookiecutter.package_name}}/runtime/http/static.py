@@ -1,8 +1,9 @@
 """Static files: style sheets, scripts, images."""
 
+import os
 from typing import Any
 
-from tornado.web import StaticFileHandler
+from tornado.web import HTTPError, StaticFileHandler
 
 from .handler import Handler
 
@@ -20,6 +21,19 @@ class StaticFiles(StaticFileHandler, Handler):
     def head(self, *args: str, **kwargs: str) -> Any:
         # Not that of `Handler`, which would read the file.
         return super().head(*args, **kwargs)
+
+    def compute_etag(self) -> str | None:
+        # Tornado keeps the hash of a file in memory, also when the file has changed.
+        if self.absolute_path is None:
+            return None
+        status = os.stat(self.absolute_path)
+        return f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+
+    def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
+        try:
+            return super().validate_absolute_path(root, absolute_path)
+        except ValueError:  # a null byte
+            raise HTTPError(404) from None
 
     def set_extra_headers(self, path: str) -> None:
         if "Cache-Control" not in self._headers:

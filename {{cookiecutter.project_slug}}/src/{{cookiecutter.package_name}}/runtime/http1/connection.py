@@ -76,6 +76,7 @@ class RefusingDelegate(Protocol):
         Called after `on_connection_close` if the handler has begun to receive the body. Return
         False if there is nothing to log, and no response.
         """
+        ...
 
     def discard_body(self) -> None:
         """Expect no more of the body: the response has ended before it."""

@@ -9,7 +9,9 @@ import socket
 from collections.abc import Collection, Sequence
 from functools import partial
 
-HANDLED = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGALRM")
+from ..starting import IGNORED_SIGNALS
+
+HANDLED = ("SIGTERM", "SIGINT", "SIGHUP", *IGNORED_SIGNALS)
 """Signals for which a serving process has a handler."""
 
 Address = tuple[socket.AddressFamily, object] | int

@@ -37,7 +37,7 @@ from .sockets import listen
 if sys.platform != "win32":
     import uvloop  # not available for Windows
 
-MAX_NAMES = 20
+MAX_ABORTED_NAMES = 20
 """Routes and tasks that are named in the record of what was aborted."""
 
 logger = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class Lifecycle:
         self._loop = asyncio.get_running_loop()
         self._state = State.STARTING
         self._stopping = False
+        self._is_drained = False
         self._stop = asyncio.Event()
         self._lag = Lag()
         self.server = application.create_server()
@@ -99,7 +100,13 @@ class Lifecycle:
         self._loop.set_default_executor(threads)
         self._heartbeat(reporter, time.monotonic())
         async with AsyncExitStack() as stack:
-            await self._start(stack)
+            try:
+                await self._start(stack)
+            except StartupError as error:
+                self._is_drained = True
+                timeout = self._settings.drain_timeout  # to close what has been opened
+                self._abort_after(timeout, f"{timeout:g} s after: {error}", exit_code=1)
+                raise
             if not self._stopping:
                 listen(self._listeners)
                 self.server.add_sockets(self._listeners)
@@ -181,6 +188,7 @@ class Lifecycle:
         logger.info("draining, requests in flight: %d", len(self._connections.requests))
         await asyncio.sleep(self._drain_delay)
         await self.server.drain(self._listeners)
+        self._is_drained = True
 
     def _abort_after(self, delay: float, reason: str, exit_code: int) -> None:
         # In a thread, because the event loop may be the thing that is blocked.
@@ -189,19 +197,25 @@ class Lifecycle:
         timer.start()
 
     def _abort(self, reason: str, exit_code: int) -> None:
+        try:
+            logger.warning("%s: %s", reason, self._describe_work())
+            logging.shutdown()
+        finally:
+            exit_now(exit_code)
+
+    def _describe_work(self) -> str:
+        """Return what an abort ends, in words."""
+        if self._is_drained:
+            threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
+            return f"a resource, an exit hook or a thread does not end ({', '.join(threads)})"
         requests = self._connections.requests
         websockets = tuple(self._connections.websockets)
         background = self._connections.background
-        logger.warning(
-            "%s: aborted %d requests, %d WebSockets and %d tasks%s",
-            reason,
-            len(requests),
-            len(websockets),
-            len(background),
-            _names([*map(str, requests), *map(str, websockets), *background]),
+        names = _names([*map(str, requests), *map(str, websockets), *background])
+        return (
+            f"aborted {len(requests)} requests, {len(websockets)} WebSockets "
+            f"and {len(background)} tasks{names}"
         )
-        logging.shutdown()
-        exit_now(exit_code)
 
 
 async def _enter(stack: AsyncExitStack, lifespan: AbstractAsyncContextManager[T], name: str) -> T:
@@ -224,7 +238,7 @@ async def _leave(
     """
     try:
         await lifespan.__aexit__(error_type, error, traceback)
-    # Cancelled is what a resource is that waits for a task which it has cancelled.
+    # `CancelledError`: a resource may await a task that it has cancelled.
     except (Exception, asyncio.CancelledError) as failure:
         if failure is error:
             return
@@ -237,8 +251,10 @@ async def _leave(
 def _names(work: Sequence[str]) -> str:
     """Return what was aborted, in words, the most frequent first."""
     counted = Counter(work).most_common()
-    names = [f"{name} ({count})" if count > 1 else name for name, count in counted[:MAX_NAMES]]
-    if len(counted) > MAX_NAMES:
+    names = [
+        f"{name} ({count})" if count > 1 else name for name, count in counted[:MAX_ABORTED_NAMES]
+    ]
+    if len(counted) > MAX_ABORTED_NAMES:
         names.append("...")
     return f": {', '.join(names)}" if names else ""
 

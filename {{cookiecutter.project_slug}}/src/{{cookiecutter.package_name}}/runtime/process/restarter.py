@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..settings import ENV_FILE
+from ..starting import has_terminal
 from .definition import ServiceDefinition
 
 CHILD_VARIABLE = "RESTARTED_ON_CHANGE"
@@ -34,9 +35,16 @@ Fingerprints = dict[Path, tuple[int, int, int]]
 def run(service: ServiceDefinition) -> int:
     """Run the service, as this process was started, until a signal. Returns the exit code."""
     restarter = Restarter(service)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, restarter.on_signal)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        signum = getattr(signal, name, None)  # Windows has no SIGHUP
+        if signum and signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
+            signal.signal(signum, restarter.on_signal)
     return restarter.run()
+
+
+def is_possible() -> bool:
+    """Return False under systemd: it passes sockets to this process only, and hears no other."""
+    return not os.environ.keys() & {"NOTIFY_SOCKET", "LISTEN_PID"}
 
 
 def is_child() -> bool:
@@ -76,9 +84,8 @@ class Restarter:
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._is_stopping = True
-        # A terminal sends its signals to the child as well.
-        has_terminal = sys.stdin is not None and sys.stdin.isatty()
-        if self._child and not (signum == signal.SIGINT and has_terminal):
+        # A terminal sends its signals to the child as well. A second SIGHUP does no harm.
+        if self._child and not (signum == signal.SIGINT and has_terminal()):
             self._child.send_signal(signum)
 
     def _wait_for_change(self, child: subprocess.Popen[bytes], before: Fingerprints) -> int | None:
@@ -86,11 +93,15 @@ class Restarter:
 
         A child that fails is not started again before a change may have mended it.
         """
+        is_reported = False
         while self._is_stopping or self._fingerprints() == before:
             with suppress(subprocess.TimeoutExpired):
                 code = child.wait(POLL_INTERVAL)
                 if self._is_stopping or code in STOPPED_CODES:
                     return code
+                if not is_reported:
+                    print(f"exit code {code}: waiting until a file changes", file=sys.stderr)
+                    is_reported = True
                 time.sleep(POLL_INTERVAL)
         return None
 

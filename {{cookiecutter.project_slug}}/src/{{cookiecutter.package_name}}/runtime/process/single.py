@@ -11,14 +11,13 @@ from ..http.application import Application
 from ..logs import formatters
 from ..logs.writer import ThreadedHandler
 from ..settings import Settings
+from ..starting import STOP_SIGNALS
 from ..status import State
 from .definition import ServiceDefinition
 from .forks import isolate_forks
 from .lifecycle import Lifecycle, run_event_loop
 from .sockets import listening_url, open_sockets
 from .systemd import SystemdNotifier
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
 

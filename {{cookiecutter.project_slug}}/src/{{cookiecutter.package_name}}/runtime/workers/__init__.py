@@ -37,7 +37,7 @@ class Prefork:
         """Read the settings without importing the service. Raises `SettingsError`."""
         from .reading import read_settings  # needs modules that Windows does not have
 
-        # What makes that fail is the same here, and raises.
+        # Invalid settings raise here. If the other process was only too slow, this one reads them.
         return read_settings(service) or service.load_settings()
 
     def serve(self, service: ServiceDefinition, settings: Settings) -> int:

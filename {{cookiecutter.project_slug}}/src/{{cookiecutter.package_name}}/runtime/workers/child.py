@@ -10,7 +10,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import SettingsError, ShutdownError, StartupError
-from ..process.exiting import exit_now, run_exit_hooks
+from ..process.exiting import exit_now, flush_stdout, forget_exit_hooks, run_exit_hooks
 from ..status import ADMIN_SLOT
 from .scoreboard import Row
 from .signals import SignalQueue
@@ -174,6 +173,7 @@ def fork(
     parent_end, child_end = socket.socketpair()
 
     def run() -> None:
+        forget_exit_hooks()
         os.setpgid(0, 0)
         # Otherwise the siblings never read EOF when the supervisor exits.
         for channel in (parent_end, *(sibling.channel for sibling in siblings)):
@@ -182,7 +182,7 @@ def fork(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         target(slot, row, child_end)
 
-    _flush_stdout()  # otherwise buffered output is written twice
+    flush_stdout()  # otherwise buffered output is written twice
     # Until the child resets its handlers, its signals would be queued to the supervisor.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -205,14 +205,14 @@ def _run_and_exit(run: Callable[[], None], channel: socket.socket) -> NoReturn:
         run()
         code = 0
     except BaseException as error:
-        channel.settimeout(SEND_TIMEOUT)
-        channel.sendall(_encode_error(error))
-    finally:
         with suppress(BaseException):
-            # Nobody else limits the time after a failure.
-            _exit_after(EXIT_GRACE, code)
+            _exit_after(EXIT_GRACE, code)  # nothing else limits the time after a failure
+            channel.settimeout(SEND_TIMEOUT)
+            channel.sendall(_encode_error(error))
+        with suppress(BaseException):
             run_exit_hooks()
-            _flush_stdout()
+    finally:
+        flush_stdout()
         exit_now(code)
 
 
@@ -220,11 +220,6 @@ def _exit_after(seconds: float, code: int) -> None:
     timer = threading.Timer(seconds, exit_now, (code,))
     timer.daemon = True
     timer.start()
-
-
-def _flush_stdout() -> None:
-    with suppress(Exception):  # None if it was closed at the start
-        sys.stdout.flush()
 
 
 def reap() -> Iterator[tuple[int, int]]:

@@ -19,6 +19,11 @@ The resource tracker of `multiprocessing` ignores that signal, and frees shared 
 """
 
 
+MAX_LATENESS = 10.0
+"""Seconds after which a process group is left alone: this process was suspended meanwhile, and the
+number may be that of another group."""
+
+
 @dataclass(frozen=True)
 class Exit:
     """The end of a child process."""
@@ -110,6 +115,7 @@ class Children:
 
     def _end_leftovers(self) -> None:
         for process, deadline in tuple(self._leftovers.items()):
-            is_late = time.monotonic() > deadline
-            if not process.send_to_group(signal.SIGKILL if is_late else 0) or is_late:
+            late = time.monotonic() - deadline
+            signum = signal.SIGKILL if late > 0 else 0
+            if late > MAX_LATENESS or not process.send_to_group(signum) or late > 0:
                 del self._leftovers[process]

@@ -104,6 +104,7 @@ def preload(package: str, import_after_fork: Collection[str] = ()) -> None:
     not be loaded before a fork, for example because they start threads.
     """
     names = list(_dependencies(package))
+    before = threading.enumerate()
     with _refuse_imports(package):
         for name in names:
             if not any(_is_within(name, library) for library in import_after_fork):
@@ -111,10 +112,10 @@ def preload(package: str, import_after_fork: Collection[str] = ()) -> None:
     for library in import_after_fork:
         if library in sys.modules:
             logger.warning("%s was imported before the fork, by another library", library)
-    if threading.active_count() > 1:
+    if started := [thread.name for thread in threading.enumerate() if thread not in before]:
         logger.warning(
             "importing the dependencies started a thread, which does not survive a fork: %s",
-            ", ".join(thread.name for thread in threading.enumerate()[1:]),
+            ", ".join(started),
         )
 
 

@@ -5,25 +5,28 @@ the workers: each of them imports it after the fork, once, with the code of that
 process of its own reads the settings for the supervisor.
 """
 
+import json
 import os
-import pickle
 import select
 import signal
-import sys
+import time
 from contextlib import suppress
 from typing import NoReturn
 
 from ..process.definition import ServiceDefinition
+from ..process.exiting import flush_stdout
 from ..settings import Settings
 
-READ_TIMEOUT = 10.0
+SETTINGS_TIMEOUT = 10.0
 """Seconds to wait for the process that reads the settings."""
+END = b"\n"
+"""Behind the values: what the service's modules have started may keep the pipe open."""
 
 
 def read_settings(service: ServiceDefinition) -> Settings | None:
     """Read the runtime's settings of a service, without those of its own. None if that fails."""
     reader, writer = os.pipe()
-    sys.stdout.flush()  # otherwise buffered output is written twice
+    flush_stdout()  # otherwise buffered output is written twice
     # Signals of the child would be queued to the supervisor.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
@@ -36,19 +39,35 @@ def read_settings(service: ServiceDefinition) -> Settings | None:
     finally:
         os.close(writer)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    with open(reader, "rb") as pipe:
-        is_read = select.select([pipe], [], [], READ_TIMEOUT)[0]
-        data = pipe.read() if is_read else b""
+    data = _receive(reader)
+    os.close(reader)
     if not data:
         os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    return pickle.loads(data) if data else None  # noqa: S301 - from this very program
+    try:
+        return Settings(**json.loads(data)) if data else None
+    except ValueError:  # the service has given a setting another type
+        return None
+
+
+def _receive(reader: int) -> bytes:
+    """Read from a pipe up to `END`. Returns nothing if that does not come in time."""
+    data = b""
+    deadline = time.monotonic() + SETTINGS_TIMEOUT
+    while not data.endswith(END):
+        remaining = deadline - time.monotonic()
+        if remaining < 0 or not select.select([reader], [], [], remaining)[0]:
+            return b""
+        piece = os.read(reader, 65536)
+        if not piece:
+            return b""
+        data += piece
+    return data
 
 
 def _read_and_exit(service: ServiceDefinition, writer: int) -> NoReturn:
     with suppress(BaseException):
         settings = service.load_settings()
-        values = {name: getattr(settings, name) for name in Settings.model_fields}
-        data = pickle.dumps(Settings.model_construct(**values))
-        os.write(writer, data)  # far less than a pipe takes at once
+        text = settings.model_dump_json(include=set(Settings.model_fields))
+        os.write(writer, text.encode() + END)  # far less than a pipe takes at once
     os._exit(0)

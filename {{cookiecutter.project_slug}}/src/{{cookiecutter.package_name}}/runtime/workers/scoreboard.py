@@ -151,7 +151,7 @@ class Scoreboard:
         return any(row.slot == slot and row.responsive for row in self)
 
     def is_starting(self, slot: int) -> bool:
-        """Return whether no worker of a slot has been ready, or has failed, since the start."""
+        """Return whether a slot waits for its worker, and none of its workers has failed."""
         was_ready = any(row.slot == slot and row.has_been_ready for row in self)
         return not was_ready and self._restarts[slot] == 0
 

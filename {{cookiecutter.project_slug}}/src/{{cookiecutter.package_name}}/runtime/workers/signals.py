@@ -6,17 +6,14 @@ import signal
 import socket
 import time
 
-from ..starting import has_terminal, ignore
+from ..starting import IGNORED_SIGNALS, STOP_SIGNALS, has_terminal, ignore
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 HANDLED = (
     *STOP_SIGNALS,
     signal.SIGHUP,
     signal.SIGCHLD,
     signal.SIGTSTP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGALRM,
+    *(getattr(signal, name) for name in IGNORED_SIGNALS),
 )
 FOR_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP)
 """Workers ignore them: a signal to all processes of the service is about the service."""

@@ -20,19 +20,20 @@ from ..errors import StartupError
 from ..logs.shared import NonBlockingHandler
 from ..process.systemd import SystemdNotifier
 from ..settings import Settings
+from ..starting import STOP_SIGNALS
 from ..status import ADMIN_SLOT
 from .child import ChildProcess, Target
 from .children import Children, Exit
 from .reload import Reload
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
-from .signals import STOP_SIGNALS, SignalQueue
+from .signals import SignalQueue
 
 TICK = 0.1
 """Seconds that an iteration waits for signals, at most."""
 STALLED = 1.0
 """Seconds of an iteration beyond which the supervisor itself was stopped."""
-MAX_NAMES = 3
+MAX_CHANGED_FILES = 3
 """Changed files of the runtime that the log names."""
 
 logger = logging.getLogger(__name__)
@@ -259,8 +260,11 @@ class Supervisor:
         if is_complete:
             logger.info("reloaded")
             self._finish_reload("reloaded")
-            self._reload_settings()
-            self._check_runtime()
+            try:
+                self._reload_settings()
+                self._check_runtime()
+            except Exception:  # nothing of this is worth stopping the new workers, which serve
+                logger.exception("cannot compare settings and runtime with those of the start")
 
     def _abort_reload(self, reason: str, fields: dict[str, str]) -> None:
         replaced = self._reload.replaced if self._reload else []
@@ -275,13 +279,17 @@ class Supervisor:
             self._systemd.ready(status)
 
     def _reload_settings(self) -> None:
-        # The old ones stay if the new ones are invalid.
-        self._settings = self._read_settings() or self._settings
+        if settings := self._read_settings():
+            self._settings = settings
+        else:
+            logger.warning("the supervisor cannot read the settings, keeping the old ones")
         logging.getLogger().setLevel(self._settings.log_level.upper())
         for name in self._started_with.restart_required(self._settings):
             logger.warning("%s has changed: restart required", name)
 
     def _check_runtime(self) -> None:
         if changed := differences(self._runtime_files, checksums()):
-            names = ", ".join(changed[:MAX_NAMES]) + (", ..." if len(changed) > MAX_NAMES else "")
+            names = ", ".join(changed[:MAX_CHANGED_FILES]) + (
+                ", ..." if len(changed) > MAX_CHANGED_FILES else ""
+            )
             logger.warning("the runtime has changed on disk (%s): restart required", names)

@@ -133,10 +133,14 @@ def _watch_supervisor(context: ChildContext, lifecycle: Lifecycle) -> None:
 def _end_workers(scoreboard: Scoreboard) -> None:
     """Kill workers whose threads do not even run, and what any worker has left behind."""
     for signum in (signal.SIGTERM, signal.SIGKILL):
+        is_left = False
         for row in scoreboard:
             if row.pid not in (0, os.getpid()):
                 with suppress(OSError):
                     os.killpg(row.pid, signum)
+                    is_left = True
+        if not is_left or signum == signal.SIGKILL:
+            return
         time.sleep(LEFTOVER_GRACE)
 
 
