@@ -337,6 +337,8 @@ async def test_crash_loop_is_delayed_until_a_reload(
     # The missing worker is started again, and is no part of the reload.
     record = await process.logged(KEEPING_OLD)
     assert record["message"].startswith(f"{KEEPING_OLD}: worker 0")
+    # It must have failed before the next reload, or that would not end its delay.
+    await wait_until(lambda: re.search("worker 1, .*failed to start", str(process.messages())))
     deploy(tmp_path, "second")
     await process.reload()
     await all_ready(process, 2)
