@@ -20,6 +20,9 @@ def pytest_configure() -> None:
     # Downloads may go through a proxy, requests to the services that the tests start may not.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = "localhost,127.0.0.1,::1"
+    # In a test `make` is what it is in a shell, also if this run was started by make.
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

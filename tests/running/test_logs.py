@@ -111,6 +111,7 @@ def answered(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 async def test_request_ids_of_concurrent_requests_do_not_mix(run: Starter) -> None:
     service = run.faulty(APP_WORKERS=2)
+    service.workers()  # what one accepts for another that is not ready has one request only
 
     async def connection(name: str) -> None:
         # Pipelined: the next request is there before the last one is answered.
