@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from .bench import Bench
+from .environments import BenchmarkError
 from .load import CONNECTIONS, put_load
 from .measure import cpu_seconds
 from .process import Running
@@ -37,7 +38,12 @@ def alternate(
         bench.progress.show(f"{label or 'load'}: round {number} of {bench.effort.rounds}")
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            value = cpu_per_request(servers[name], path, seconds=seconds, connections=connections)
+            try:
+                value = cpu_per_request(
+                    servers[name], path, seconds=seconds, connections=connections
+                )
+            except BenchmarkError as error:
+                raise BenchmarkError(f"{name}: {error}") from error
             if number > 0:
                 found[name].append(value)
     return found

@@ -80,7 +80,7 @@ def by_connections(bench: Bench, connections: int) -> dict[str, list[float]]:
         f"by-connections: {connections}",
         connections=connections,
         # It takes a while until all of them are there.
-        seconds=1 if connections < 1_000 else 3,
+        seconds=1 if connections < 1_000 else 5,
     )
 
 
