@@ -1,13 +1,11 @@
-"""A service whose handlers take a while, write down what they ran, and fail. Run as a script."""
+"""A service whose handlers take a while, write down what they ran, and fail."""
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable
 from typing import Any
 
-from tornado_service.__main__ import service as project
-from tornado_service.runtime import Application, Handler, Route, Service, Settings, WebSocket
+from tornado_service.runtime import Application, Handler, Route, Settings, WebSocket
 
 PIECE = b"x" * 10_000
 
@@ -96,16 +94,3 @@ def make_app(settings: Settings) -> Application:
         ],
         **tornado_settings,
     )
-
-
-# The processes and extensions are those that the project has.
-service = Service(
-    "tornado_service",
-    "1.0",
-    processes=project.processes,
-    extensions=project.extensions,
-    app="chaos:make_app",
-)
-
-if __name__ == "__main__":
-    sys.exit(service.main())

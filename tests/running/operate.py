@@ -18,6 +18,12 @@ def start_on_ports(run: Starter, workers: int = 2, **settings: object) -> Servic
     return service
 
 
+def in_flight(service: Service) -> int:
+    """Count the requests in flight at all workers."""
+    workers = service.ask("/workers", admin=True).json["workers"]
+    return sum(worker["requests_in_flight"] for worker in workers)
+
+
 def reload(service: Service) -> None:
     """Reload and wait until all is renewed."""
     before = service.messages().count("reloaded")

@@ -25,7 +25,7 @@ from .harness import (
     until,
 )
 from .hostile import frame
-from .operate import reload
+from .operate import in_flight, reload
 
 CHAOS = Path(__file__).with_name("chaos.py")
 
@@ -97,7 +97,8 @@ class Chaos:
 
     def start(self) -> None:
         ports = {"APP_PORT": self.port, "APP_ADMIN_PORT": self.admin_port}
-        service = self.run.start(str(CHAOS), APP_WORKERS=WORKERS, **ports)
+        service = self.run.own(CHAOS.read_text(), APP_WORKERS=WORKERS, **ports)
+        service.wait_until_ready()
         service.workers(WORKERS)
         self.services.append(service)
 
@@ -267,11 +268,6 @@ def open_sockets(pid: int) -> int:
         with contextlib.suppress(FileNotFoundError):
             count += os.readlink(link).startswith("socket:")
     return count
-
-
-def in_flight(service: Service) -> int:
-    workers = service.ask("/workers", admin=True).json["workers"]
-    return sum(worker["requests_in_flight"] for worker in workers)
 
 
 def shared_memory() -> set[str]:

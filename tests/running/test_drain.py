@@ -8,6 +8,7 @@ import time
 import pytest
 
 from .harness import Answer, Service, Starter, get, until
+from .operate import in_flight
 
 MARGIN = 5.0
 """Seconds that a busy machine may add; what is not in time would take a drain time-out longer."""
@@ -17,11 +18,8 @@ async def ask_many(service: Service, *paths: str) -> list[asyncio.Task[Answer]]:
     """Send a request for each path and return once the service has all of them in flight."""
     tasks = [asyncio.create_task(get(service.port, path)) for path in paths]
 
-    def in_flight() -> bool:
-        workers = service.ask("/workers", admin=True).json["workers"]
-        return sum(worker["requests_in_flight"] for worker in workers) == len(paths)
-
-    await asyncio.to_thread(until, in_flight, f"{len(paths)} requests in flight")
+    count = len(paths)
+    await asyncio.to_thread(until, lambda: in_flight(service) == count, f"{count} in flight")
     return tasks
 
 

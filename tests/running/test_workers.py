@@ -33,7 +33,7 @@ from .harness import (
     until,
 )
 from .load import MIX, Load
-from .operate import reload, send_requests
+from .operate import in_flight, reload, send_requests
 
 MARGIN = 5.0
 """Seconds that a busy machine may add; what is not in time would take a drain time-out longer."""
@@ -104,12 +104,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def in_flight(service: Service) -> int:
-    """Count the requests in flight at all workers."""
-    workers = service.ask("/workers", admin=True).json["workers"]
-    return sum(worker["requests_in_flight"] for worker in workers)
 
 
 def post(service: Service, size: int) -> int:

@@ -132,8 +132,9 @@ class Service:
                 return restarter.run(self._definition)
             if processes and settings.workers > 1 and not settings.debug:
                 return processes.serve(self._definition, settings)
-            # With those of the service's own, which a process model may leave out.
-            single.serve(self._definition, self._load_settings())
+            if processes:  # which may have left out those of the service's own
+                settings = self._load_settings()
+            single.serve(self._definition, settings)
         except (StartupError, ShutdownError) as error:
             print(error, file=sys.stderr)
             return EXIT_FAILURE

@@ -6,7 +6,10 @@ Uses only what Python has imported anyway, because all other imports come later.
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
+
+Handler = Callable[[int, FrameType | None], object]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 IGNORED_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGALRM")
@@ -37,16 +40,16 @@ def prepare_process() -> None:
     if hasattr(signal, "SIGCHLD"):  # not on Windows
         # Ignored, as some launchers leave it, it would hide how children end.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    ignore_signals()
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, _exit_without_terminal if has_terminal() else ignore)
-
-
-def ignore_signals() -> None:
-    """Ignore the signals of `IGNORED_SIGNALS`."""
     for name in IGNORED_SIGNALS:
         if hasattr(signal, name):  # not on Windows
             signal.signal(getattr(signal, name), ignore)
+    handle_hangup(_exit_without_terminal if has_terminal() else ignore)
+
+
+def handle_hangup(handler: Handler) -> None:
+    """Call `handler` on SIGHUP, as when the terminal is closed, unless nohup ignores it."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def ignore(signum: int, frame: FrameType | None) -> None:

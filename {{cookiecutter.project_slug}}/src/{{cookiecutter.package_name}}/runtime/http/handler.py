@@ -202,7 +202,7 @@ class Handler(RequestHandler):
     def log_exception(self, typ: object, value: Any, tb: object) -> None:
         if isinstance(value, HTTPError):
             # Raised on purpose; the access line has the status and the reason.
-            self.request.reason = (value.get_message() or "")[:MAX_REASON_LENGTH]
+            self.request.reason = _reason(value)
             level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
             logger.log(level, "%s %s: %s", self.request.method, self.request.route, value)
         elif isinstance(value, CONNECTION_CLOSED) and self.request.exchange.is_closed:
@@ -223,6 +223,10 @@ def implemented_methods(handler: type[RequestHandler]) -> list[str]:
     ]
 
 
+def _reason(error: HTTPError) -> str:
+    return (error.get_message() or "")[:MAX_REASON_LENGTH]
+
+
 def _reason_of_tornado(error: BaseException | None) -> str | None:
     """Return why Tornado itself refuses a request: an argument is missing, an origin is another.
 
@@ -235,4 +239,4 @@ def _reason_of_tornado(error: BaseException | None) -> str | None:
         raised_in = raised_in.tb_next
     if not raised_in or raised_in.tb_frame.f_globals["__name__"] != web.__name__:
         return None
-    return (error.get_message() or "")[:MAX_REASON_LENGTH]
+    return _reason(error)

@@ -11,10 +11,9 @@ from typing import Any, Protocol, TypeVar, cast
 
 from tornado.gen import convert_yielded
 
+from ..http1.connections import Tasks
+
 T = TypeVar("T")
-Tasks = dict[asyncio.Future[Any], object]
-"""Running tasks, and what each is for. It keeps them alive: an event loop only has weak references
-to its tasks."""
 
 _tasks: Tasks = {}
 """The tasks that are not for a request."""

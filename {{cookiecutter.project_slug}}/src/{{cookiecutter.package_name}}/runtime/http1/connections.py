@@ -10,6 +10,10 @@ from typing import Any
 from tornado.httputil import HTTPMessageDelegate
 from tornado.websocket import WebSocketHandler
 
+Tasks = dict[Future[Any], object]
+"""Running tasks, and what each is for. It keeps them alive: an event loop only has weak references
+to its tasks."""
+
 
 class Connections:
     """The connections of one application, and what works for them."""
@@ -20,7 +24,7 @@ class Connections:
         self.in_flight: dict[object, HTTPMessageDelegate] = {}
         """The open connections whose request has arrived and whose response is not yet written, and
         what receives the request."""
-        self.tasks: dict[Future[Any], object] = {}
+        self.tasks: Tasks = {}
         """The running tasks, and what each is for: a request (what receives it), a WebSocket, or
         the name of a task of the service."""
         self.websockets: set[WebSocketHandler] = set()

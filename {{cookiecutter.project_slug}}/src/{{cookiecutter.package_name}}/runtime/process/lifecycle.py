@@ -86,7 +86,8 @@ class Lifecycle:
         self._loop = asyncio.get_running_loop()
         self._state = State.STARTING
         self._stopping = False
-        self._is_drained = False
+        self._is_closing = False
+        """Whether nothing is left but to close what was opened."""
         self._stop = asyncio.Event()
         self._lag = Lag()
         self.server = application.create_server()
@@ -103,7 +104,7 @@ class Lifecycle:
             try:
                 await self._start(stack)
             except StartupError as error:
-                self._is_drained = True
+                self._is_closing = True
                 timeout = self._settings.drain_timeout  # to close what has been opened
                 self._abort_after(timeout, f"{timeout:g} s after: {error}", exit_code=1)
                 raise
@@ -188,7 +189,7 @@ class Lifecycle:
         logger.info("draining, requests in flight: %d", len(self._connections.requests))
         await asyncio.sleep(self._drain_delay)
         await self.server.drain(self._listeners)
-        self._is_drained = True
+        self._is_closing = True
 
     def _abort_after(self, delay: float, reason: str, exit_code: int) -> None:
         # In a thread, because the event loop may be the thing that is blocked.
@@ -205,7 +206,7 @@ class Lifecycle:
 
     def _describe_work(self) -> str:
         """Return what an abort ends, in words."""
-        if self._is_drained:
+        if self._is_closing:
             threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
             return f"a resource, an exit hook or a thread does not end ({', '.join(threads)})"
         requests = self._connections.requests

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from ..settings import ENV_FILE
-from ..starting import has_terminal
+from ..starting import STOP_SIGNALS, handle_hangup, has_terminal
 from .definition import ServiceDefinition
 
 CHILD_VARIABLE = "RESTARTED_ON_CHANGE"
@@ -35,10 +35,9 @@ Fingerprints = dict[Path, tuple[int, int, int]]
 def run(service: ServiceDefinition) -> int:
     """Run the service, as this process was started, until a signal. Returns the exit code."""
     restarter = Restarter(service)
-    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        signum = getattr(signal, name, None)  # Windows has no SIGHUP
-        if signum and signal.getsignal(signum) is not signal.SIG_IGN:  # nohup
-            signal.signal(signum, restarter.on_signal)
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, restarter.on_signal)
+    handle_hangup(restarter.on_signal)
     return restarter.run()
 
 

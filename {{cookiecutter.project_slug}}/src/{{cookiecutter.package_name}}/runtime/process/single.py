@@ -11,7 +11,7 @@ from ..http.application import Application
 from ..logs import formatters
 from ..logs.writer import ThreadedHandler
 from ..settings import Settings
-from ..starting import STOP_SIGNALS
+from ..starting import STOP_SIGNALS, handle_hangup
 from ..status import State
 from .definition import ServiceDefinition
 from .forks import isolate_forks
@@ -74,9 +74,7 @@ def _handle_signals(lifecycle: Lifecycle) -> None:
     # `signal.signal`, not `loop.add_signal_handler`: must also work while the loop is blocked.
     for signum in STOP_SIGNALS:
         signal.signal(signum, lifecycle.on_signal)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        # A closed terminal stops the service as well, unless it was started with nohup.
-        signal.signal(signal.SIGHUP, lifecycle.on_signal)
+    handle_hangup(lifecycle.on_signal)
 
 
 class StandaloneReporter:

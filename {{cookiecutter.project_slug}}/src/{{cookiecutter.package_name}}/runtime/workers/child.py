@@ -58,6 +58,9 @@ MAX_STACK_LENGTH = 8000
 Target = Callable[[int, Row, socket.socket], None]
 """Runs in a child: it gets its slot, its row and its end of the channel."""
 
+Mask = set[int]
+"""Signals that are blocked."""
+
 REPORT_FIELDS = ("reason", "exception.type", "exception.message", "exception.stacktrace")
 
 
@@ -172,7 +175,7 @@ def fork(
     """
     parent_end, child_end = socket.socketpair()
 
-    def run() -> None:
+    def run(mask: Mask) -> None:
         forget_exit_hooks()
         os.setpgid(0, 0)
         # Otherwise the siblings never read EOF when the supervisor exits.
@@ -182,27 +185,38 @@ def fork(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         target(slot, row, child_end)
 
-    flush_stdout()  # otherwise buffered output is written twice
-    # Until the child resets its handlers, its signals would be queued to the supervisor.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork()
-        if pid == 0:
-            _run_and_exit(run, child_end)
+        pid = fork_with_signals_blocked(lambda mask: _run_and_exit(run, mask, child_end))
     except OSError:
         parent_end.close()
         raise
     finally:
         child_end.close()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return ChildProcess(pid, slot, row, parent_end)
 
 
-def _run_and_exit(run: Callable[[], None], channel: socket.socket) -> NoReturn:
+def fork_with_signals_blocked(run: Callable[[Mask], NoReturn]) -> int:
+    """Fork a process that calls `run` with the mask of its parent. Returns its pid.
+
+    Until the child resets its handlers, its signals would be queued to the supervisor. Raises
+    `OSError`.
+    """
+    flush_stdout()  # otherwise buffered output is written twice
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            run(mask)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _run_and_exit(run: Callable[[Mask], None], mask: Mask, channel: socket.socket) -> NoReturn:
     """Call `run` in a child, report an exception through the channel, and exit."""
     code = 1
     try:
-        run()
+        run(mask)
         code = 0
     except BaseException as error:
         with suppress(BaseException):

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import NoReturn
 
 from ..process.definition import ServiceDefinition
-from ..process.exiting import flush_stdout
 from ..settings import Settings
+from .child import fork_with_signals_blocked
 
 SETTINGS_TIMEOUT = 10.0
 """Seconds to wait for the process that reads the settings."""
@@ -26,19 +26,14 @@ END = b"\n"
 def read_settings(service: ServiceDefinition) -> Settings | None:
     """Read the runtime's settings of a service, without those of its own. None if that fails."""
     reader, writer = os.pipe()
-    flush_stdout()  # otherwise buffered output is written twice
-    # Signals of the child would be queued to the supervisor.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork()
-        if pid == 0:
-            _read_and_exit(service, writer)
+        # The mask stays: this process has no handlers of its own.
+        pid = fork_with_signals_blocked(lambda _: _read_and_exit(service, writer))
     except OSError:
         os.close(reader)
         return None
     finally:
         os.close(writer)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     data = _receive(reader)
     os.close(reader)
     if not data:
