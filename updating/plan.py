@@ -1,6 +1,7 @@
 """Tries an update in a copy of the project, and does it in the project."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -42,18 +43,25 @@ class Change:
         return self.old[0] == self.new[0]
 
     @property
+    def answers(self) -> list[str]:
+        """The answers that change, each as ``key=value``."""
+        before, after = self.old[1], self.new[1]
+        changed = {key: answer for key, answer in after.items() if answer != before.get(key)}
+        texts = {True: "true", False: "false"}
+        return [f"{key}={texts.get(answer, answer)}" for key, answer in changed.items()]
+
+    @property
     def branch(self) -> str:
         """The branch that the update gets."""
-        return f"tornado-template-{'answers' if self.is_of_answers else self.new[0].name}"
+        what = "-".join(self.answers) if self.is_of_answers else self.new[0].name
+        return f"tornado-template-{re.sub(r'[^a-zA-Z0-9.]+', '-', what)[:60].strip('-.')}"
 
     @property
     def title(self) -> str:
         """The subject of the commit."""
-        if not self.is_of_answers:
-            return f"Update tornado-template from {self.old[0].name} to {self.new[0].name}"
-        before, after = self.old[1], self.new[1]
-        changed = [f"{key}={after[key]}" for key in after if after[key] != before.get(key)]
-        return f"Change answers to tornado-template: {', '.join(changed)}"
+        if self.is_of_answers:
+            return f"Change answers to tornado-template: {', '.join(self.answers)}"
+        return f"Update tornado-template from {self.old[0].name} to {self.new[0].name}"
 
 
 @dataclass
@@ -106,7 +114,8 @@ class Plan:
         git = project.git
         git("fetch", "--quiet", "--no-tags", str(copy.git.folder), f"refs/heads/{UPDATE}")
         update = git("rev-parse", "FETCH_HEAD")
-        git("switch", "--quiet", "--create", self.change.branch)
+        # A branch of that name is merged: see `check_branch`.
+        git("switch", "--quiet", "--force-create", self.change.branch)
         self._pick(git, update)
 
     def _pick(self, git: Git, update: str) -> None:
@@ -155,8 +164,10 @@ def make_plan(project: Project, template: Template, request: Request, copy: Copy
 
 
 def check_branch(project: Project, branch: str) -> None:
-    """Raise `UpdateError` if there is a branch of that name."""
-    if project.git.succeeds("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}"):
+    """Raise `UpdateError` if there is a branch of that name which is not merged."""
+    reference = f"refs/heads/{branch}"
+    exists = project.git.succeeds("rev-parse", "--verify", "--quiet", reference)
+    if exists and not project.git.succeeds("merge-base", "--is-ancestor", reference, "HEAD"):
         raise UpdateError(
             f"There is a branch {branch} already. Merge it, or delete it: "
             f"git branch --delete --force {branch}"
