@@ -47,8 +47,10 @@ class Change:
         """The answers that change, each as ``key=value``."""
         before, after = self.old[1], self.new[1]
         changed = {key: answer for key, answer in after.items() if answer != before.get(key)}
-        texts = {True: "true", False: "false"}
-        return [f"{key}={texts.get(answer, answer)}" for key, answer in changed.items()]
+        return [
+            f"{key}={str(answer).lower() if isinstance(answer, bool) else answer}"
+            for key, answer in changed.items()
+        ]
 
     @property
     def branch(self) -> str:
