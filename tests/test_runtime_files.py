@@ -13,7 +13,7 @@ from runtime.checksums import RUNTIME, SUMS, changed_by_hand, checksums
 
 from docs.draw_rooms import PICTURE, README, picture
 
-from .bakes import ALL_OFF, ALL_ON, AWKWARD, TEMPLATE, Answers, kept, label
+from .bakes import ALL_OFF, ALL_ON, AWKWARD, TEMPLATE, Answers, configuration, kept, label
 from .tools import needs
 
 Bake = Callable[..., Path]
@@ -58,9 +58,11 @@ def test_checksums_are_those_of_sha256sum(bake: Bake) -> None:
     subprocess.run(command, cwd=runtime_of(bake(**ALL_ON)), check=True)
 
 
-def test_version_is_that_of_the_template() -> None:
-    project = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]
-    assert (RUNTIME / "VERSION").read_text() == f"{project['version']}\n"
+def test_every_place_has_the_same_version() -> None:
+    version = configuration()["_version"]
+    project = tomllib.loads((TEMPLATE / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == version
+    assert (RUNTIME / "VERSION").read_bytes() == f"{version}\n".encode()
 
 
 @pytest.mark.parametrize("path", sorted(checksums(RUNTIME)))

@@ -155,7 +155,7 @@ def test_tools_are_added_to_what_serves(
     package = project / "src/tornado_service/__init__.py"
     package.write_text(package.read_text().replace('"0.1.0"', '"0.1.1"'))
     shown = subprocess.run([commands / "tornado-service", "--version"], capture_output=True)
-    assert shown.stdout == b"0.1.1\n"
+    assert shown.stdout.startswith(b"tornado-service 0.1.1 (")
     make("format")
     assert (commands / "ruff").exists()
     assert installation() == first
@@ -224,7 +224,7 @@ def test_environment_that_does_not_fit_is_made_anew(
     assert (project / ".venv/own").exists()
     project = project.rename(tmp_path / "renamed")
     assert is_made_anew(".venv/serving")
-    assert version(project) == "0.1.0\n"
+    assert version(project).startswith("tornado-service 0.1.0 (")
     assert not is_made_anew(".venv/made-for")
     python = project / ".venv/bin/python"
     python.unlink()

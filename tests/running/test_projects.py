@@ -66,7 +66,7 @@ def check_types(project: Path, python: Path, shared: Path, **environment: str) -
 def check_command(project: Path, command: Path) -> None:
     """Check the command that the project installs."""
     version = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
-    assert version.stdout == "0.1.0\n"
+    assert re.fullmatch(r"[a-z0-9-]+ 0\.1\.0 \(tornado-template \d+\.\d+\.\d+\)\n", version.stdout)
     settings = project / "deploy/production.env"
     lines = [line for line in settings.read_text().splitlines() if line.startswith("APP_")]
     environment = dict(line.split("=", 1) for line in lines)

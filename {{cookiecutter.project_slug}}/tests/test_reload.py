@@ -1,9 +1,11 @@
 """Several workers: a reload under load fails no request."""
 
 import asyncio
+import os
 import signal
 from http import HTTPStatus
 
+import pytest
 from tornado.httpclient import AsyncHTTPClient
 
 from {{ cookiecutter.package_name }}.runtime.testing import (
@@ -15,6 +17,7 @@ CLIENTS = 4
 REQUESTS = 100
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no fork: a single process serves there")
 async def test_reload_under_load_fails_no_request(start_service: ServiceStarter) -> None:
     service = start_service(workers=2)
     port, _ = await service.ports()

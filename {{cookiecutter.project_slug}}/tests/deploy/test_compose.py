@@ -63,7 +63,7 @@ def test_only_the_entry_point_is_public(services: Any, settings: Settings) -> No
 
 def test_nginx_connects_to_the_service(services: Any, settings: Settings) -> None:
     if "nginx" in services:
-        servers = re.findall(r"^ +server (\S+):(\d+) ", NGINX.read_text(), re.MULTILINE)
+        servers = re.findall(r"^ +server (\S+):(\d+) ", NGINX.read_text("utf-8"), re.MULTILINE)
         app = address(services["app"])
         assert servers == [(app, str(port)) for port in ports(settings)]
 
@@ -93,7 +93,7 @@ def test_mounted_files_and_volumes_exist(services: Any) -> None:
 
 def test_nginx_mounts_the_folder_that_it_includes(services: Any) -> None:
     if NGINX.exists():
-        included = set(re.findall(r"^ +include (\S+)/\*\.conf;", NGINX.read_text(), re.MULTILINE))
+        included = set(re.findall(r"^ +include (\S+)/\*\.conf;", NGINX.read_text("utf-8"), re.MULTILINE))
         assert {f"/etc/nginx/{folder}" for folder in included} <= mounts(services["nginx"]).keys()
 
 

@@ -20,7 +20,7 @@ OF_WORKERS = {
 def example() -> dict[str, str]:
     """Return the settings in the example with the values that it shows."""
     pattern = rf"^# ?({PREFIX}[A-Z0-9_]+)=(.*)$"
-    return dict(re.findall(pattern, EXAMPLE.read_text(), re.MULTILINE))
+    return dict(re.findall(pattern, EXAMPLE.read_text("utf-8"), re.MULTILINE))
 
 
 def test_example_lists_every_setting() -> None:

@@ -20,7 +20,7 @@ Instructions = list[tuple[str, str]]
 
 def stages() -> list[Instructions]:
     """Read the Dockerfile: the instructions before the first stage, then those of each stage."""
-    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)
     found: list[Instructions] = [[]]
     for line in text.replace("\\\n", " ").splitlines():
         word, _, rest = line.partition(" ")
@@ -46,7 +46,7 @@ def copied() -> list[str]:
 
 def is_sent(path: str) -> bool:
     """Return whether .dockerignore includes a path in the build context: the last rule wins."""
-    rules = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     sent = True
     for rule in rules:
         pattern = rule.removeprefix("!").removeprefix("**/")

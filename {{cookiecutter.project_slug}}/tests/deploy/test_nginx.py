@@ -15,7 +15,7 @@ NAME = "{{ cookiecutter.project_slug }}"
 @pytest.fixture
 def conf() -> str:
     """The configuration without its comments."""
-    text = (ROOT / f"deploy/nginx/{NAME}.conf").read_text()
+    text = (ROOT / f"deploy/nginx/{NAME}.conf").read_text("utf-8")
     return re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)
 
 

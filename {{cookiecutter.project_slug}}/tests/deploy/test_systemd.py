@@ -19,7 +19,7 @@ Unit = dict[str, list[str]]
 def read(kind: str) -> Unit:
     """Return the values of each key in a unit, in order: a key may occur several times."""
     unit: Unit = {}
-    for line in (ROOT / f"deploy/systemd/{NAME}.{kind}").read_text().splitlines():
+    for line in (ROOT / f"deploy/systemd/{NAME}.{kind}").read_text("utf-8").splitlines():
         if "=" in line and not line.startswith("#"):
             key, _, value = line.partition("=")
             unit.setdefault(key, []).append(value)

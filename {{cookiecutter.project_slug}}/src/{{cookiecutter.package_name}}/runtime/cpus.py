@@ -19,7 +19,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:
         return
     for line in groups:
@@ -37,6 +37,7 @@ def _quotas_of(mount: Path, group: str, *files: str) -> Iterator[float]:
     innermost = Path(group.strip("/"))
     for path in (innermost, *innermost.parents):
         with suppress(OSError, ValueError):  # not there, or "max" for no quota
-            quota, period = " ".join((mount / path / file).read_text() for file in files).split()
+            texts = [(mount / path / file).read_text("utf-8") for file in files]
+            quota, period = " ".join(texts).split()
             if int(quota) > 0:
                 yield int(quota) / int(period)

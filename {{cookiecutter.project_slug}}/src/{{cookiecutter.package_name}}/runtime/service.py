@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from . import healthcheck
@@ -48,7 +49,7 @@ class Service:
       class ``Settings``; its module ``app`` has a function ``make_app``, which gets the settings
       and returns the `Application`. Both are imported when they are needed: ``app`` in each
       worker, so that a reload picks up new code.
-    - `version`: what ``--version`` prints.
+    - `version`: what ``--version`` prints, beside the version of the template.
     - `processes`: `Prefork()` for several worker processes; a single process without it.
     - `extensions`: optional parts, such as metrics.
     - `settings`, `app`: other places of the two, as ``module:name``.
@@ -99,7 +100,7 @@ class Service:
     def _run(self, arguments: list[str] | None) -> int:
         info = self._definition.info
         parser = argparse.ArgumentParser(prog=info.name, description=f"Run {info.name}.")
-        parser.add_argument("--version", action="version", version=info.version)
+        parser.add_argument("--version", action="store_true", help="print the version and exit")
         parser.set_defaults(command=self._serve)
         commands = parser.add_subparsers(title="commands", metavar="command")
         for name, command, purpose in (
@@ -108,9 +109,12 @@ class Service:
             ("healthcheck", self._healthcheck, "exit with 0 if the running service is ready"),
         ):
             commands.add_parser(name, help=purpose).set_defaults(command=command)
-        command = parser.parse_args(arguments).command
+        parsed = parser.parse_args(arguments)
+        if parsed.version:
+            print(f"{info.name} {info.version} (tornado-template {_template_version()})")
+            return 0
         try:
-            return int(command())
+            return int(parsed.command())
         except SettingsError as error:
             print(error, file=sys.stderr)
             return EXIT_BAD_SETTINGS
@@ -155,6 +159,10 @@ class Service:
     def _healthcheck(self) -> int:
         settings = self._load_settings()
         return healthcheck.check(str(settings.admin_address), settings.admin_port)
+
+
+def _template_version() -> str:
+    return Path(__file__).with_name("VERSION").read_text("utf-8").strip()
 
 
 def _print_settings(settings: Settings) -> int:

@@ -11,7 +11,10 @@ from types import FrameType
 
 Handler = Callable[[int, FrameType | None], object]
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
+if sys.platform == "win32":
+    # Ctrl-Break, and the end of the console. A SIGTERM that is sent ends a process at once there.
+    STOP_SIGNALS += (signal.SIGBREAK,)
 IGNORED_SIGNALS = ("SIGUSR1", "SIGUSR2", "SIGALRM")
 """Signals that mean nothing to a service, but would end it."""
 

@@ -57,6 +57,8 @@ WAIT_TIMEOUT = 30.0
 """Seconds after which a test gives up on what should happen at once."""
 POLL_INTERVAL = 0.005
 """Seconds between two checks of a condition."""
+CREATION_FLAGS: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+"""On Windows the service must be in a group of its own to be sent Ctrl-Break."""
 
 PACKAGE = __name__.removesuffix("runtime.testing").rstrip(".")
 """The package of the service."""
@@ -220,6 +222,7 @@ class ServiceProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
+                creationflags=CREATION_FLAGS,
             )
 
     @property
@@ -228,7 +231,7 @@ class ServiceProcess:
 
     def records(self) -> list[Record]:
         """Return the log records so far, access lines included; each has its ``worker``."""
-        lines = self._log.read_text().splitlines(keepends=True)
+        lines = self._log.read_text("utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def messages(self) -> list[str]:
@@ -237,7 +240,7 @@ class ServiceProcess:
 
     def errors(self) -> str:
         """Return what it has written to standard error so far."""
-        return self._errors.read_text()
+        return self._errors.read_text("utf-8", "backslashreplace")
 
     async def logged(self, message: str) -> Record:
         """Wait for a log record whose message starts with `message`, and return it."""
@@ -258,6 +261,9 @@ class ServiceProcess:
         return int(public.rpartition(":")[2]), int(admin.rpartition(":")[2])
 
     def send_signal(self, signum: int) -> None:
+        """Send a signal. On Windows SIGTERM would not let it drain: there it is a Ctrl-Break."""
+        if sys.platform == "win32" and signum == signal.SIGTERM:
+            signum = signal.CTRL_BREAK_EVENT
         self._process.send_signal(signum)
 
     async def reload(self) -> None:

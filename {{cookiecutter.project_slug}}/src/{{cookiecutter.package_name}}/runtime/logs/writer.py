@@ -208,7 +208,8 @@ class ThreadedHandler(BufferedHandler):
 
 def open_log(path: Path) -> int:
     """Open a log file to append to it. Returns a descriptor; raises `OSError`."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, LOG_FILE_MODE)
+    binary: int = getattr(os, "O_BINARY", 0)  # Windows would write \r\n
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | binary, LOG_FILE_MODE)
 
 
 def end_of_lines(batch: bytes, start: int) -> int:

@@ -84,7 +84,8 @@ class Restarter:
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._is_stopping = True
         # A terminal sends its signals to the child as well. A second SIGHUP does no harm.
-        if self._child and not (signum == signal.SIGINT and has_terminal()):
+        is_received = os.name == "nt" or (signum == signal.SIGINT and has_terminal())
+        if self._child and not is_received:
             self._child.send_signal(signum)
 
     def _wait_for_change(self, child: subprocess.Popen[bytes], before: Fingerprints) -> int | None:
