@@ -7,7 +7,7 @@ BIN = .venv/bin
 TOOLS ?= build/.venv
 RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime
 # With the configuration named, or ruff would read the one of the project, which is a template.
-PYTHON_CODE = --config pyproject.toml benchmarks hooks tests docs updating '$(RUNTIME)'
+PYTHON_CODE = --config pyproject.toml benchmarks hooks maintenance tests docs updating '$(RUNTIME)'
 # Byte code beside the sources would be copied into projects.
 quick test check format runtime picture bench bench-check: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 PYTEST = $(BIN)/python -m pytest
@@ -65,6 +65,10 @@ bench: .venv/picture ## compare with other servers (needs wrk, Nginx; NAME=... f
 
 bench-check: .venv/installed ## check that a request takes no more instructions than in the last release (needs Valgrind)
 	@$(BIN)/python -m benchmarks.regression $(if $(RENEW),--renew)
+
+.PHONY: release
+release: .venv/installed ## check, write the version, close the changelog, commit and tag (VERSION=0.2.0; DRY_RUN=1 to see)
+	@$(BIN)/python -m maintenance.release $(if $(DRY_RUN),--dry-run) '$(VERSION)'
 
 clean: ## delete everything that was installed or generated
 	rm -rf .venv build .pytest_cache .ruff_cache
