@@ -83,6 +83,8 @@ README.md says how to change, configure and operate it.
 
 def main() -> None:
     """Finish the project of this run."""
+    # On Windows a pipe may not have all letters. That is no reason to fail.
+    sys.stdout.reconfigure(errors="backslashreplace")
     answers = json.loads(ANSWERS)
     kept = owners_files()
     try:
@@ -93,7 +95,8 @@ def main() -> None:
     if kept:
         names = ", ".join(path.as_posix() for path in kept)
         print(f"Not removed, because the template would not write it like this: {names}")
-    print(next_steps(answers, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    is_plain = os.name == "nt" or os.environ.get("NO_COLOR")
+    print(next_steps(answers, colour=sys.stdout.isatty() and not is_plain))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ written over or removed with it.
 
 import json
 import keyword
+import os
 import re
 import shlex
 import sys
@@ -27,11 +28,16 @@ SOMETIMES_TAKEN = """
     uu xdrlib
 """.split()  # noqa: SIM905
 TAKEN = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names, *SOMETIMES_TAKEN}
+# Windows has no folders with these names.
+DEVICES = {"aux", "con", "nul", "prn"}.union(f"{p}{n}" for p in ("com", "lpt") for n in range(10))
 SLUG = r"[a-z][a-z0-9]*(-[a-z0-9]+)*"
 PACKAGE = r"[a-z][a-z0-9_]*"
 EMAIL = r"[\w.!#$%&*+/=?^`|~-]+@[\w-]+(\.[\w-]+)+"
 # post_gen_project.py puts back from it what the template has not written, and removes it.
 ASIDE = Path(".set-aside-by-cookiecutter")
+ON_WINDOWS = os.name == "nt"
+# cookiecutter would render this, and the shells of Windows change that, even in quotes.
+UNREPEATABLE = r"{[%#{]" + (r'|["$%`\u201c-\u201e]|\\$' if ON_WINDOWS else "")
 
 
 def is_line(value: str, length: int) -> bool:
@@ -41,7 +47,7 @@ def is_line(value: str, length: int) -> bool:
 
 def complaints(answers: dict) -> list[tuple[str, str]]:
     """Say what is wrong with which answer: keys, each with a sentence."""
-    reserved = answers["_reserved_names"]
+    reserved = DEVICES.union(answers["_reserved_names"])
     keys = "project_name description author_name author_email project_slug package_name"
     name, description, author, email, slug, package = map(answers.get, keys.split())
     rules = [
@@ -91,13 +97,13 @@ def retry_command(answers: dict, bad: set[str]) -> str:
     good = [
         f"{key}={value}"
         for key, value in answers.items()
-        if not key.startswith("_")
-        and key not in bad
-        # cookiecutter would render this one, so it is asked for again.
-        and not re.search(r"{[%#{]", str(value))
+        if not key.startswith("_") and key not in bad and not re.search(UNREPEATABLE, str(value))
     ]
     version = ["--checkout", answers["_checkout"]] if answers.get("_checkout") else []
-    return shlex.join(["cookiecutter", *version, answers.get("_template", "TEMPLATE"), *good])
+    words = ["cookiecutter", *version, answers.get("_template", "TEMPLATE"), *good]
+    is_plain = re.compile(r"[\w.:/\\=+-]+").fullmatch
+    quoted = [word if is_plain(word) else f'"{word}"' for word in words]
+    return " ".join(quoted) if ON_WINDOWS else shlex.join(words)
 
 
 # The same as in post_gen_project.py: one hook cannot import from the other.

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PosixPath
 from types import ModuleType
 from typing import Any
 
@@ -141,14 +141,17 @@ LINES = [
         ),
         *(
             ("project_slug", slug)
-            for slug in ("é", "a\n", "a" * 61, "tornado", "pydantic-settings")
+            for slug in ("é", "a\n", "a" * 61, "tornado", "pydantic-settings", "con", "lpt1")
         ),
         *(
             ("package_name", name)
             for name in ("", "A", "1a", "_a", "a-b", "a.b", "a b", "é", "a\n")
         ),
         *(("package_name", name) for name in ("a" * 61, "json", "tornado", "dotenv", "tests")),
-        *(("package_name", name) for name in ("class", "match", "type", "cgi", "compression")),
+        *(
+            ("package_name", name)
+            for name in ("class", "match", "type", "cgi", "compression", "nul")
+        ),
         *(
             ("author_email", email)
             for email in ("", "me", "me@", "@example.com", "me@example", "me@example..com")
@@ -224,6 +227,33 @@ def test_command_stays_with_the_version_of_the_template() -> None:
     words = shlex.split(pre_gen.retry_command({**GOOD, "_checkout": "v1.2"}, set()))
     assert words[:4] == ["cookiecutter", "--checkout", "v1.2", "gh:org/tornado-template"]
     assert "--checkout" not in pre_gen.retry_command(GOOD, set())
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The hook as it is on Windows."""
+    with monkeypatch.context() as patch:
+        patch.setattr("os.name", "nt")
+        patch.setattr("pathlib.WindowsPath", PosixPath)
+        return load("pre_gen_project")
+
+
+@pytest.mark.parametrize("value", ["it's", "a;b|c&d>e", "a, b", "é🚀", "{x}", "C:\\a", "@a", "^"])
+def test_command_survives_both_shells_of_windows(windows: ModuleType, value: str) -> None:
+    command = windows.retry_command({**GOOD, "_template": "C:\\a b", "description": value}, set())
+    # Both take what is between these quotes as it is.
+    words = [first or second for first, second in re.findall(r'"([^"]*)"|(\S+)', command)]
+    assert words[:2] == ["cookiecutter", "C:\\a b"]
+    assert dict(word.split("=", 1) for word in words[2:])["description"] == value
+    unquoted = re.sub(r'"[^"]*"', "", command)
+    assert re.fullmatch(r"[\w.:/\\=+ -]*", unquoted)
+
+
+@pytest.mark.parametrize("value", ['"x"', "a\\", "$HOME", "%PATH%", "`id`", "“x”", "{{ 1 }}"])
+def test_command_leaves_out_what_a_shell_of_windows_changes(
+    windows: ModuleType, value: str
+) -> None:
+    assert "description" not in windows.retry_command({**GOOD, "description": value}, set())
 
 
 def test_main_prints_complaints_with_values_and_the_command(
@@ -441,6 +471,9 @@ class Terminal:
 
     def write(self, text: str) -> None:
         self.text += text
+
+    def reconfigure(self, *, errors: str) -> None:
+        assert errors == "backslashreplace"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from .apps.orders.__main__ import service as orders
 from .support import SAMPLE_APP
 from .support.connections import RawConnection
 from .support.fakes import FakeStatus
-from .support.messages import CANNOT_CREATE_APP, LISTENING
+from .support.messages import CANNOT_CREATE_APP
 from .support.sample_app import service as sample
 
 ORDERS_APP = "tests.runtime.apps.orders"
@@ -204,18 +204,6 @@ def test_process_model_serves_several_workers_where_it_is_supported(
     else:
         assert service.main([]) == 0
         assert calls == ["single"]
-
-
-async def test_single_process_serves_where_fork_does_not_exist(
-    start_service: ServiceStarter,
-) -> None:
-    process = start_service("tests.runtime.apps.without_fork", workers=2)
-    port, _ = await process.ports()
-    assert (await process.logged(LISTENING))["pid"] == process.pid
-    async with RawConnection(port) as connection:
-        assert (await connection.get("/")).json() == {"root": True}
-    process.send_signal(signal.SIGTERM)
-    assert await process.exit_code() == 0
 
 
 async def test_service_with_default_places_serves(start_service: ServiceStarter) -> None:
