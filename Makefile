@@ -20,7 +20,7 @@ help: ## list the targets
 
 demo: $(TOOLS)/cookiecutter ## generate a project with the default answers in build/ and start it
 	@rm -rf build/tornado-service
-	@$(TOOLS)/bin/python -m cookiecutter . --no-input --default-config --output-dir build
+	@$(TOOLS)/bin/python -m cookiecutter . --no-input --default-config --output-dir build >/dev/null
 	@$(MAKE) --no-print-directory -C build/tornado-service VENV=../.venv ../.venv/serving
 	@echo
 	@echo "  Service:  http://127.0.0.1:$${APP_PORT:-8000}/greetings/Ada"

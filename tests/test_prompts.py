@@ -118,6 +118,7 @@ def test_answers_at_a_terminal_give_the_project(
     conversation.wait_for("soren-s-orders is ready.")
     conversation.wait_for("make run")
     assert conversation.end() == 0
+    assert max(map(len, plain(conversation.shown).splitlines())) <= 80
 
     project = tmp_path / "soren-s-orders"
     data = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
