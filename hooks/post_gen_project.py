@@ -77,7 +77,7 @@ def next_steps(answers: dict, colour: bool) -> str:
 
   make run     {dim}serve on http://127.0.0.1:8000 (health on :9000/readyz){plain}
   make test    {dim}run the tests{plain}
-  make dev     {dim}the same for development: restart whenever a file is saved{plain}
+  make dev     {dim}serve while you work: restart whenever a file is saved{plain}
 
 README.md goes on from there. The commit is for `make update`, which merges
 newer versions of the template with your changes.
