@@ -22,4 +22,5 @@ def test_picture_is_what_happens(tmp_path: Path) -> None:
     variables = {"APP_PORT": str(port), "APP_ADMIN_PORT": str(admin_port)}
     with shells(tmp_path, **variables) as (first, second):
         happened = picture(happen(first, second, (port, admin_port)))
-    assert without_numbers(happened) == without_numbers(PICTURE.read_text("utf-8"))
+    drawn = PICTURE.read_text("utf-8")
+    assert without_numbers(happened) == without_numbers(drawn), "run make picture"
