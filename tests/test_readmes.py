@@ -15,6 +15,7 @@ from benchmarks.readme import ENGLISH, KOREAN
 from docs.draw_terminal import ANSWERS, PICTURE, SHOWN
 
 from .bakes import TREE, configuration, defaults, questions
+from .running.hostile import MESSAGES
 
 TEXTS = {readme.path.name: readme.path.read_text("utf-8") for readme in (ENGLISH, KOREAN)}
 PARSER = MarkdownIt().enable("table")
@@ -133,6 +134,10 @@ def test_code_is_that_of_the_template(text: str) -> None:
     [code] = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
     handlers = TREE / "src/{{cookiecutter.package_name}}/greetings/handlers.py"
     assert code in handlers.read_text("utf-8")
+
+
+def test_number_of_hostile_messages_is_theirs() -> None:
+    assert f"Each of {len(MESSAGES)} malformed" in TEXTS["README.md"]
 
 
 def lines_of(picture: ET.Element) -> list[str]:
