@@ -20,7 +20,7 @@ help: ## list the targets
 
 demo: $(TOOLS)/cookiecutter ## generate a project with the default answers in build/ and start it
 	@rm -rf build/tornado-service
-	@$(TOOLS)/bin/python -m cookiecutter . --no-input --default-config --output-dir build
+	@$(TOOLS)/bin/python -m cookiecutter . --no-input --default-config --output-dir build >/dev/null
 	@$(MAKE) --no-print-directory -C build/tornado-service VENV=../.venv ../.venv/serving
 	@echo
 	@echo "  Service:  http://127.0.0.1:$${APP_PORT:-8000}/greetings/Ada"
@@ -57,7 +57,8 @@ runtime: .venv/installed ## renew the checksums of the runtime and the picture o
 	@cd '$(RUNTIME)' && git ls-files --cached --others --exclude-standard . | grep -v '^SHA256SUMS$$' \
 		| LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
-picture: .venv/picture ## draw docs/dashboard.png from real data (needs Prometheus)
+picture: .venv/picture ## draw the pictures of the README from real data (needs Prometheus)
+	@$(BIN)/python -m docs.draw_terminal
 	@$(BIN)/python -m docs.draw_dashboard
 
 bench: .venv/picture ## compare with other servers (needs wrk, Nginx; NAME=... for one row, QUICK=1 to try)

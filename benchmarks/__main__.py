@@ -10,10 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import cpu, faults, nginx, pictures, readme, reload, series, startup, toolchain
+from . import cpu, faults, nginx, pictures, reload, series, startup, toolchain
 from .bench import Bench, Effort
 from .environments import FOLDER, BenchmarkError, needs
 from .figures import Figure, Row
+from .readme import READMES
 from .report import HEADINGS, figure_cells, load_results, save_results, table
 
 RESULTS = Path(__file__).with_name("results")
@@ -131,7 +132,8 @@ def main() -> int:
             run(Bench(Effort.quick()), names, folder)
             return 0
         kept = run(Bench(Effort()), names, folder)
-        readme.update(ROWS.values(), load_results(folder / "figures.json"))
+        for readme in READMES:
+            readme.update(ROWS.values(), load_results(folder / "figures.json"))
         return 0 if kept else 1
     except BenchmarkError as error:
         print(f"\n{error}", file=sys.stderr)

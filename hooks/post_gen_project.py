@@ -68,16 +68,19 @@ def put_back(files: list[Path]) -> None:
 def next_steps(answers: dict, colour: bool) -> str:
     """Tell how to go on."""
     slug = answers["project_slug"]
-    bold, plain = ("\033[1m", "\033[0m") if colour else ("", "")
+    bold, dim, plain = ("\033[1m", "\033[2m", "\033[0m") if colour else ("", "", "")
     return f"""
 {bold}{slug} is ready.{plain} Next:
 
   cd {slug}
-  make run     serve on http://127.0.0.1:8000, health on http://127.0.0.1:9000/readyz
-  make test    run its tests
-  make dev     serve while you change it
+  git init && git add . && git commit -m "Start"
 
-README.md says how to change, configure and operate it.
+  make run     {dim}serve on http://127.0.0.1:8000 (health on :9000/readyz){plain}
+  make test    {dim}run the tests{plain}
+  make dev     {dim}serve while you work: restart whenever a file is saved{plain}
+
+README.md goes on from there. The commit is for `make update`, which merges
+newer versions of the template with your changes.
 """
 
 

@@ -21,7 +21,6 @@ from benchmarks import (
     measure,
     nginx,
     process,
-    readme,
     regression,
     report,
     series,
@@ -33,6 +32,7 @@ from benchmarks.bench import Bench, Effort
 from benchmarks.environments import REQUIREMENTS, SERVICE, BenchmarkError, needs
 from benchmarks.figures import RATIO, Figure, Row
 from benchmarks.peers import payload
+from benchmarks.readme import READMES, TABLE, Readme
 
 WRK = """\
 Running 1s test @ http://127.0.0.1:8000/
@@ -50,26 +50,36 @@ def bench() -> Bench:
 # Figures
 
 
-def test_figures_of_the_readme_are_those_measured_last() -> None:
+@pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.path.name)
+def test_figures_of_the_readmes_are_those_measured_last(readme: Readme) -> None:
     results = report.load_results(__main__.RESULTS / "figures.json")
     assert results.keys() >= set(__main__.ROWS) - __main__.ONLY_BY_NAME
-    [found] = readme.TABLE.finditer(readme.README.read_text("utf-8"))
+    [found] = TABLE.finditer(readme.path.read_text("utf-8"))
     assert found[0] == found[1] + readme.table(__main__.ROWS.values(), results) + found[2]
+    assert readme.what.keys() in (set(), set(__main__.ROWS))
 
 
-def test_table_of_the_readme_is_replaced(tmp_path: Path) -> None:
+def test_table_of_a_readme_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text("a\n<!-- make bench writes this table -->\nold\n<!-- end -->\nb\n")
-    row = Row("speed", "time of this / of that", RATIO, 0.5)
-    readme.update([row, Row("other", "never measured", "s")], {"speed": {"median": 0.456}}, path)
-    assert path.read_text().splitlines() == [
+    rows = [Row("speed", "time of this / of that", RATIO, 0.5), Row("other", "never measured", "s")]
+    results = {"speed": {"median": 0.456}}
+    expected = [
         "a",
         "<!-- make bench writes this table -->",
-        "| measured side by side | median | must be |",
+        "| what | median | must be |",
         "|---|---|---|",
         "| time of this / of that | 0.46× | ≤ 0.50× |",
         "<!-- end -->",
         "b",
+    ]
+    Readme(path, ("what", "median", "must be")).update(rows, results)
+    assert path.read_text().splitlines() == expected
+    Readme(path, ("what", "median", "must be"), {"speed": "시간"}).update(rows, results)
+    assert path.read_text("utf-8").splitlines() == [
+        *expected[:4],
+        "| 시간 | 0.46× | ≤ 0.50× |",
+        *expected[5:],
     ]
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import json
 import keyword
+import os
 import re
 import shlex
 import shutil
@@ -455,8 +456,26 @@ def test_next_steps_are_coloured_only_on_request() -> None:
     assert "\033[" in coloured
     assert "\033[" not in plain
     assert re.sub(r"\033\[\d+m", "", coloured) == plain
-    for words in ("tornado-service is ready", "cd tornado-service", "make run", "make test"):
-        assert words in plain
+    steps = ("is ready", "cd tornado-service", "git init", "make run", "make test", "make dev")
+    places = [plain.index(step) for step in steps]
+    assert places == sorted(places)
+
+
+def test_next_steps_can_be_taken(bake_into: Callable[..., Path], tmp_path: Path) -> None:
+    project = bake_into(tmp_path)
+    text = post_gen.next_steps({**GOOD, "project_slug": project.name}, colour=False)
+    steps = [line.strip() for line in text.splitlines() if line.startswith("  ")]
+    names = ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL")
+    environment = {**os.environ, **dict.fromkeys(names, "ada@example.com")}
+    [commit] = [step for step in steps if step.startswith("git")]
+    script = f"{steps[0]}\n{commit}\ngit status --ignored"
+    done = subprocess.run(
+        ["sh", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, check=True
+    )
+    assert done.stdout.endswith(b"nothing to commit, working tree clean\n")
+    targets = [step.split()[1] for step in steps if step.startswith("make")]
+    assert len(targets) == 3
+    subprocess.run(["make", "--dry-run", *targets], cwd=project, capture_output=True, check=True)
 
 
 class Terminal:

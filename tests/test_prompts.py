@@ -1,10 +1,6 @@
 """The questions as somebody at a terminal sees and answers them."""
 
 import os
-import pty
-import re
-import select
-import signal
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -13,58 +9,7 @@ from pathlib import Path
 import pytest
 
 from .bakes import TEMPLATE, configuration, questions
-
-PATIENCE = 60.0
-
-
-class Conversation:
-    """The real command in a terminal of its own: what it shows, and what is typed."""
-
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self.shown = ""
-        self.read_up_to = 0
-        self.pid, self.terminal = pty.fork()
-        if self.pid == 0:
-            os.chdir(folder)
-            home = {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUTF8": "1"}
-            # So wide that no prompt is wrapped.
-            screen = {"TERM": "xterm", "COLUMNS": "500", "LINES": "50"}
-            command = [sys.executable, "-m", "cookiecutter", "--default-config", str(TEMPLATE)]
-            path = {"PATH": os.environ["PATH"]}
-            os.execve(sys.executable, command, {**path, **home, **screen, **environment})
-
-    def read(self) -> bool:
-        """Read what is shown next; false at the end."""
-        ready, _, _ = select.select([self.terminal], [], [], PATIENCE)
-        if not ready:
-            raise TimeoutError(self.shown)
-        try:
-            data = os.read(self.terminal, 65536)
-        except OSError:  # So Linux says that the other side is gone.
-            return False
-        self.shown += data.decode(errors="replace")
-        return bool(data)
-
-    def wait_for(self, text: str) -> None:
-        """Read until a text has been shown after the last one that was waited for."""
-        while (found := plain(self.shown).find(text, self.read_up_to)) < 0:
-            assert self.read(), f"{text!r} is not in {self.shown}"
-        self.read_up_to = found + len(text)
-
-    def type(self, line: str) -> None:
-        """Type a line."""
-        os.write(self.terminal, f"{line}\n".encode())
-
-    def end(self) -> int:
-        """Read to the end and return the exit code."""
-        while self.read():
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-def plain(text: str) -> str:
-    """Remove colour."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+from .terminal import Terminal, plain
 
 
 def prompts(question: str) -> list[str]:
@@ -78,27 +23,26 @@ def prompts(question: str) -> list[str]:
 
 
 @pytest.fixture
-def converse(tmp_path: Path) -> Iterator[Callable[..., Conversation]]:
+def converse(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     """Start conversations, and see that none goes on after the test."""
-    started: list[Conversation] = []
+    started: list[Terminal] = []
+    command = [sys.executable, "-m", "cookiecutter", "--default-config", str(TEMPLATE)]
+    home = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]}
+    # So wide that no prompt is wrapped.
+    screen = {"COLUMNS": "500", "PYTHONUTF8": "1"}
 
-    def converse(**environment: str) -> Conversation:
-        started.append(Conversation(tmp_path, **environment))
+    def converse(**environment: str) -> Terminal:
+        started.append(Terminal(command, tmp_path, {**home, **screen, **environment}))
         return started[-1]
 
     yield converse
     for conversation in started:
-        try:
-            os.kill(conversation.pid, signal.SIGKILL)
-            os.waitpid(conversation.pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
-        os.close(conversation.terminal)
+        conversation.close()
 
 
 @pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1"}], ids=["colour", "NO_COLOR=1"])
 def test_answers_at_a_terminal_give_the_project(
-    converse: Callable[..., Conversation], tmp_path: Path, environment: dict[str, str]
+    converse: Callable[..., Terminal], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     typed = {
         "project_name": 'Søren\'s "Orders"',
@@ -118,6 +62,7 @@ def test_answers_at_a_terminal_give_the_project(
     conversation.wait_for("soren-s-orders is ready.")
     conversation.wait_for("make run")
     assert conversation.end() == 0
+    assert max(map(len, plain(conversation.shown).splitlines())) <= 80
 
     project = tmp_path / "soren-s-orders"
     data = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))["project"]
@@ -135,7 +80,7 @@ def test_answers_at_a_terminal_give_the_project(
 
 
 def test_bad_answers_at_a_terminal_are_refused_at_the_end(
-    converse: Callable[..., Conversation], tmp_path: Path
+    converse: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     conversation = converse()
     for number, question in enumerate(questions(), 1):
