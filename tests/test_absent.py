@@ -17,7 +17,7 @@ WORDS = {
 # What is installed for these alone, under whatever names.
 DISTRIBUTIONS = {
     "metrics": "prometheus-client",
-    "tracing": "opentelemetry-|googleapis-common-protos|protobuf|requests|urllib3",
+    "tracing": "opentelemetry-|googleapis-common-protos|protobuf",
 }
 
 # What has to be called so in any case: the fields of the log, whose names the metrics have too,

@@ -33,7 +33,7 @@ def test_both_stages_have_the_same_base(project: Path) -> None:
     # Otherwise the environment of the first one does not run in the second one.
     text = (project / "Dockerfile").read_text("utf-8")
     bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
-    assert bases == ["python:${PYTHON_VERSION}-slim"] * 2
+    assert bases == ["python:3.11-slim"] * 2
 
 
 def test_the_health_check_waits_longer_than_its_command(project: Path) -> None:

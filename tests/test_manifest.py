@@ -19,14 +19,22 @@ SEAMS = {"settings.py", "__main__.py"}
 
 # Where people import something else than the name of the distribution.
 IMPORTED_AS = {
+    "attrs": {"attr"},
+    "boolean_py": {"boolean"},
+    "cyclonedx_bom": {"cyclonedx_py"},
+    "cyclonedx_python_lib": {"cyclonedx"},
     "googleapis_common_protos": {"google"},
     "import_linter": {"importlinter"},
     "markdown_it_py": {"markdown_it"},
     "mypy": {"mypyc"},
     "opentelemetry_api": {"opentelemetry"},
+    "packageurl_python": {"packageurl"},
+    "pip_requirements_parser": {"packaging_legacy_version"},
     "pytest": {"py"},
+    "python_dateutil": {"dateutil"},
     "python_dotenv": {"dotenv"},
     "pyyaml": {"yaml"},
+    "rpds_py": {"rpds"},
 }
 # Neither a package nor a distribution can share a name with these: the folder of the tests, and
 # what the installation itself needs.

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -64,6 +65,47 @@ def install(project: Path, folder: Path) -> Path:
     _pip(project, python, "--no-deps", "--editable", ".")
     configuration.write_text(text, "utf-8")
     return python
+
+
+def equip(project: Path, folder: Path) -> None:
+    """Give a project that `install` has installed what its targets run, so that make adds nothing.
+
+    All projects share the tools for audits, and what mypy knows of the dependencies.
+    """
+    commands = project / ".venv/bin"
+    shared = environment(project, folder).parent
+    (commands / "ruff").symlink_to(shared / "ruff")
+    lint_imports = (shared / "lint-imports").read_text()
+    write_command(commands / "lint-imports", lint_imports.replace(str(shared), str(commands), 1))
+    mypy = [commands / "python", "-m", "mypy", f"--cache-dir={folder / 'mypy'}"]
+    lock = shlex.join(["flock", f"{folder / 'mypy.lock'}", *map(str, mypy)])
+    write_command(commands / "mypy", f'#!/bin/sh\nexec {lock} "$@"\n')
+    tools = project / ".venv/tools"
+    tools.symlink_to(_tools(project, folder))
+    subprocess.run(["make", "--silent", ".venv/made-for"], cwd=project, check=True)
+    # In this order: make compares times.
+    for made in (project / ".venv/serving", project / ".venv/installed", tools / "installed"):
+        made.touch()
+
+
+def _tools(project: Path, folder: Path) -> Path:
+    """Return a folder with the tools of a project that are apart from the others."""
+    data = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
+    wanted = data["dependency-groups"]["tools"]
+    name = hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:8]
+    place = folder / f"tools-{name}"
+    with locked(place):
+        if not place.exists():
+            unfinished = place.with_suffix(".unfinished")
+            _pip(project, Path(sys.executable), "--target", str(unfinished), *wanted)
+            unfinished.rename(place)
+    return place
+
+
+def write_command(path: Path, text: str) -> None:
+    """Write a script that can be called."""
+    path.write_text(text)
+    path.chmod(0o755)
 
 
 def succeed(project: Path, python: Path, module: str, *arguments: str, **environment: str) -> None:

@@ -4,7 +4,11 @@ Docker is not needed: buildah builds, podman runs. The base image is made from D
 may be out of reach, and pip installs from a folder.
 """
 
+import importlib.metadata
+import json
+import os
 import platform
+import shlex
 import socket
 import subprocess
 import tempfile
@@ -19,6 +23,9 @@ import yaml
 from ..ports import free_port, free_ports
 from ..tools import AS_ROOT, needs
 from .harness import Answer, children, is_open, parse, read_to_end, request, until
+
+DOCKER = Path(__file__).with_name("engine")
+"""A folder with a docker that is podman."""
 
 # Debian 12 has the Python that the Dockerfile asks for by default.
 BASE, SUITE, PYTHON = "docker.io/library/python:3.11-slim", "bookworm", "3.11"
@@ -57,6 +64,8 @@ class Engine:
         """Build a project with its Dockerfile as it is."""
         wheels = self.folder / "wheels"
         options = ["--isolation=chroot", "--format=docker", "--pull-never", f"--tag={tag}"]
+        # Layers that two images have in common are made once, as Docker does it.
+        options.append("--layers")
         # pip looks there for settings that hold for everybody.
         volume = f"--volume={wheels}:/etc/xdg/pip:ro"
         run(*self.command("buildah"), "build", *options, volume, str(project))
@@ -117,7 +126,7 @@ def collect_wheels(project: Path, folder: Path) -> None:
     """Download what pip installs into the image, and let it look nowhere else."""
     systems = [f"--platform=manylinux_2_{minor}_{platform.machine()}" for minor in (17, 28)]
     only = ["--only-binary=:all:", f"--python-version={PYTHON}", *systems]
-    wanted = ["--constraint=constraints.txt", "flit_core>=4.2,<5", "."]
+    wanted = ["--constraint=constraints.txt", "flit_core>=4.2,<5", "cyclonedx-bom", "."]
     pip = [needs("uv"), "tool", "run", "pip", "download", "--quiet", f"--dest={folder}"]
     run(*pip, *only, *wanted, cwd=project)
     (folder / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /etc/xdg/pip\n")
@@ -215,9 +224,31 @@ def test_nothing_but_the_service_is_in_the_image(engine: Engine, image: str, pro
     # What the health check imports of Python itself is compiled as well.
     assert "/usr/lib/python3.11/__pycache__/argparse.cpython-311.pyc" in names
     assert "/usr/lib/python3.11/__pycache__/turtle.cpython-311.pyc" not in names
-    for left_out in ("/app/.venv", "/app/.git", "/app/tests", "/build", "/venv/bin/pip"):
+    for left_out in ("/app/.venv", "/app/.git", "/app/tests", "/build", "/sbom", "/venv/bin/pip"):
         assert left_out not in names
     assert not [n for n in names if n.endswith(("/conftest.py", "/Dockerfile", "/constraints.txt"))]
+
+
+def test_sbom_names_all_packages_in_the_image(
+    engine: Engine, image: str, bake_into: Callable[..., Path], tmp_path: Path
+) -> None:
+    project = bake_into(tmp_path, deploy="docker")
+    environment = {
+        "PATH": f"{DOCKER}{os.pathsep}{os.environ['PATH']}",
+        "PODMAN": shlex.join([*engine.command("podman"), *engine.runtime]),
+        "OPTIONS": shlex.join(["--network=host", *LIMITS]),
+    }
+    command = ["make", "sbom", f"IMAGE={image}"]
+    subprocess.run(command, cwd=project, env={**os.environ, **environment}, check=True)
+    sbom = json.loads((project / "sbom.cdx.json").read_text())
+    assert sbom["bomFormat"] == "CycloneDX"
+    root = Path(engine.podman("image", "mount", image).stdout.strip())
+    folders = [*root.glob("venv/lib/python3.11/site-packages/*.dist-info")]
+    installed = [importlib.metadata.PathDistribution(folder) for folder in folders]
+    names = {(found.metadata["Name"], found.version) for found in installed}
+    engine.podman("image", "unmount", image)
+    assert {("tornado-service", "0.1.0"), ("tornado", "6.6.1")} <= names
+    assert {(part["name"], part["version"]) for part in sbom["components"]} == names
 
 
 def test_size_of_the_image(engine: Engine, image: str) -> None:

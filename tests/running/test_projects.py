@@ -1,35 +1,50 @@
-"""Every value of every answer, executed: installed, checked, tested, started and asked."""
+"""Every value of every answer, executed: installed, started and asked. CI would pass."""
 
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..bakes import ALL_OFF, ALL_ON, AWKWARD, every_value
-from ..tools import needs
-from .environments import environment, install, locked, succeed
+from ..bakes import ALL_OFF, ALL_ON, AWKWARD, Answers, choices, every_value
+from ..tools import PLACES, needs
+from .environments import VERSION, environment, equip, install, locked, succeed
 from .harness import starter
+from .osv import Osv, osv
 
+# Every other choice alone, the rest by default.
+VARIATIONS = [
+    pytest.param({question: other}, id=f"{question}={other}", marks=pytest.mark.exhaustive)
+    for question, (_, *others) in choices().items()
+    for other in others
+]
+EXTREMES = [pytest.param(ALL_ON, id="all-on"), pytest.param(ALL_OFF, id="all-off")]
 EXECUTED = [
     *(pytest.param(answers, id=f"mix-{number}") for number, answers in enumerate(every_value())),
     # The awkward answers ride on everything on, so that they land wherever answers can.
     pytest.param({**ALL_ON, **AWKWARD}, id="all-on-awkward"),
     pytest.param(ALL_OFF, id="all-off"),
+    *VARIATIONS,
 ]
 
 
 @pytest.mark.parametrize("answers", EXECUTED)
 def test_project_works(
-    bake_into: Callable[..., Path], shared: Path, tmp_path: Path, answers: dict[str, Any]
+    bake_into: Callable[..., Path],
+    shared: Path,
+    known: Osv,
+    tmp_path: Path,
+    answers: dict[str, Any],
 ) -> None:
-    project = bake_into(tmp_path, **answers)
+    project = bake_into(tmp_path, **for_this_python(answers))
     python = install(project, shared)
-    check_types(project, python, shared)
-    succeed(project, python, "pytest", "--quiet", "--cov", "--cov-report=term")
+    equip(project, shared)
+    outcome(project, "make", "ci", CI="true", OSV_URL=known.url)
+    assert known.asked["tornado"]
     check_command(project, python.with_name(project.name))
     with starter(python, tmp_path, project / "src") as run:
         package = answers.get("package_name", "tornado_service")
@@ -44,7 +59,23 @@ def test_project_works(
         assert service.errors() == ""
 
 
-@pytest.mark.parametrize("answers", [ALL_ON, ALL_OFF], ids=["all-on", "all-off"])
+@pytest.mark.parametrize("answers", [*EXTREMES, *VARIATIONS])
+def test_hooks_pass_before_the_first_commit(
+    bake_into: Callable[..., Path], shared: Path, tmp_path: Path, answers: Answers
+) -> None:
+    project = bake_into(tmp_path, **for_this_python(answers))
+    install(project, shared)
+    equip(project, shared)
+    outcome(project, "git", "init", "--quiet")
+    outcome(project, "git", "add", "--all")
+    hooks = {"PRE_COMMIT_HOME": str(tmp_path / "hooks")}
+    shown = outcome(project, needs("pre-commit"), "run", "--all-files", **hooks)
+    assert re.search(r"^make check\.+Passed$", shown, re.MULTILINE)
+    # They change nothing, and leave nothing that is not ignored.
+    assert outcome(project, "git", "ls-files", "--modified", "--others", "--exclude-standard") == ""
+
+
+@pytest.mark.parametrize("answers", EXTREMES)
 def test_editors_find_no_problems(
     bake: Callable[..., Path], shared: Path, answers: dict[str, Any]
 ) -> None:
@@ -54,6 +85,34 @@ def test_editors_find_no_problems(
     command = [needs("pyright"), "--pythonpath", python]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert "0 errors, 0 warnings, 0 informations" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.fixture
+def known() -> Iterator[Osv]:
+    """What is known of vulnerabilities: none."""
+    with osv() as started:
+        yield started
+
+
+def for_this_python(answers: Answers) -> Answers:
+    """Ask for no later Python than the one at hand: CI runs these tests with each."""
+    versions = choices()["python_version"]
+    wanted = answers.get("python_version", versions[0])
+    return {**answers, "python_version": min(wanted, VERSION, key=versions.index)}
+
+
+def outcome(project: Path, *command: str, **environment: str) -> str:
+    """Run a command in a project, which must succeed, and return what it has printed."""
+    done = subprocess.run(
+        command,
+        cwd=project,
+        env={**os.environ, "PATH": PLACES, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def check_types(project: Path, python: Path, shared: Path, **environment: str) -> None:

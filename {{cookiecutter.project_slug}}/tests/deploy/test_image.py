@@ -19,9 +19,9 @@ Instructions = list[tuple[str, str]]
 
 
 def stages() -> list[Instructions]:
-    """Read the Dockerfile: the instructions before the first stage, then those of each stage."""
+    """Read the instructions of each stage of the Dockerfile."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)
-    found: list[Instructions] = [[]]
+    found: list[Instructions] = []
     for line in text.replace("\\\n", " ").splitlines():
         word, _, rest = line.partition(" ")
         if word == "FROM":
@@ -72,9 +72,8 @@ def test_private_files_are_not_sent(path: str) -> None:
 
 
 def test_python_is_a_supported_version() -> None:
-    [(_, default)] = stages()[0]
-    version = default.removeprefix("PYTHON_VERSION=")
-    assert numbers(version) >= numbers(PROJECT["requires-python"])
+    [image] = {instructions[0][1].removesuffix(" AS build") for instructions in stages()}
+    assert numbers(image) >= numbers(PROJECT["requires-python"])
 
 
 def numbers(version: str) -> list[int]:
