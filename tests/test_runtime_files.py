@@ -45,7 +45,7 @@ def test_runtime_has_the_same_bytes_in_every_project(bake: Bake, answers: Answer
 def test_optional_rooms_can_be_missing_and_no_others(bake: Bake) -> None:
     assert optional_rooms() == {"metrics", "tracing", "workers"}
     folders = {path.name for path in runtime_of(bake(**ALL_OFF)).iterdir() if path.is_dir()}
-    assert folders == {"admin", "http", "http1", "logs", "process"}
+    assert folders == {"admin", "feature", "http", "http1", "logs", "process"}
 
 
 @pytest.mark.parametrize("answers", PROJECTS, ids=label)
