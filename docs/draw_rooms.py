@@ -16,8 +16,8 @@ PICTURE = re.compile(r"```mermaid\n.*?```\n", re.DOTALL)
 
 BASE = {"checksums", "cpus", "errors", "settings", "starting", "status"}
 """Modules that import no room. They are one box in the picture, or it would be a web."""
-OMITTED = {"testing"}
-"""For tests only: not a part of a running service."""
+OMITTED = {"feature", "testing"}
+"""For development only: not parts of a running service."""
 PUBLIC = "runtime"
 """The public interface imports from everywhere."""
 

@@ -164,8 +164,8 @@ def test_samples_can_be_deleted(
     for file in (package / "echo.py", project / "tests/test_echo.py"):
         file.unlink()
     app = package / "app.py"
-    text = re.sub(r"^from \.(echo|greetings).*\n", "", app.read_text(), flags=re.M)
-    text, count = re.subn(r"\[\n( +Route\(.*\n)+ +\]", "[]", text)
+    text = re.sub(r"^from (\.echo|\. import greetings).*\n", "", app.read_text(), flags=re.M)
+    text, count = re.subn(r"\[\n +\*greetings.*\n +Route\(.*\n +\]", "[]", text)
     assert count == 1
     app.write_text(text.replace("Application, Route", "Application"))
     source = {"PYTHONPATH": str(project / "src")}

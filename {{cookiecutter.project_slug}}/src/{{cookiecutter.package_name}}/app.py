@@ -1,7 +1,7 @@
 """What this service consists of."""
 
+from . import greetings
 from .echo import Echo
-from .greetings.handlers import GreetByName, Greetings, Welcome
 from .runtime import Application, Route
 from .settings import Settings
 
@@ -11,9 +11,7 @@ def make_app(settings: Settings) -> Application:
     return Application(
         settings,
         routes=[
-            Route("/", Welcome),
-            Route("/greetings", Greetings),
-            Route("/greetings/{name}", GreetByName),
+            *greetings.routes,
             Route("/echo", Echo),
         ],
         # Pools and clients: opened before the service is ready, closed after it has drained.

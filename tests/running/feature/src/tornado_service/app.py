@@ -1,8 +1,7 @@
 """What this service consists of."""
 
+from . import greetings, orders
 from .echo import Echo
-from .greetings.handlers import GreetByName, Greetings, Welcome
-from .orders.handlers import PlaceOrder, ShowOrder
 from .orders.store import ORDERS
 from .runtime import Application, Route
 from .settings import Settings
@@ -13,11 +12,8 @@ def make_app(settings: Settings) -> Application:
     return Application(
         settings,
         routes=[
-            Route("/", Welcome),
-            Route("/greetings", Greetings),
-            Route("/greetings/{name}", GreetByName),
-            Route("/orders", PlaceOrder),
-            Route("/orders/{number}", ShowOrder),
+            *greetings.routes,
+            *orders.routes,
             Route("/echo", Echo),
         ],
         # Pools and clients: opened before the service is ready, closed after it has drained.
