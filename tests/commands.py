@@ -19,6 +19,8 @@ CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 
 # What may stand before the program of a command.
 PREFIX = re.compile(r"^(?:[A-Z_]+=(?:'[^']*'|\S*) +|sudo +)*")
+# What is a command, whatever the program.
+CALL = re.compile(r"sudo \S|\.venv/bin/|[a-z][\w.-]+ (.* )?-{1,2}[a-z]")
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,15 @@ def of_shell_blocks(text: str) -> Iterator[Command]:
 
 
 def in_sentences(text: str) -> Iterator[Command]:
-    """List the commands between backticks: they begin with a known program and have an argument."""
+    """List the commands between backticks.
+
+    They have an argument, and begin with a known program, or have ``sudo`` or an option.
+    """
     for code in CODE.findall(BLOCK.sub("", text)):
         line = re.sub(r"\s*\n[# ]*", " ", code).replace(r"\|", "|")
         command = Command(line)
-        is_call = " " in PREFIX.sub("", line) and command.program in programs()
-        if is_call or command.program.startswith(".venv/bin/"):
+        is_known = " " in PREFIX.sub("", line) and command.program in programs()
+        if is_known or CALL.match(line):
             yield command
 
 

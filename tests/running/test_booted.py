@@ -497,6 +497,13 @@ def test_bad_settings_stop_it_until_they_are_mended(server: Server, project: Pat
     server.run(ask)
 
 
+def test_files_that_the_service_cannot_read(server: Server) -> None:
+    server.run(f"chmod -R go-rX /opt/{SLUG}; systemctl restart {SLUG}", check=False)
+    until(lambda: server.property("ExecMainStatus") in ("200", "203"), "CHDIR or EXEC")
+    server.run(f"chmod -R go+rX /opt/{SLUG}")
+    server.wait_until_ready()
+
+
 def test_what_may_pass_is_tried_again_and_again(server: Server) -> None:
     server.run(f"systemctl stop {SLUG}.socket {SLUG}.service")
     squat = "python3 -m http.server --bind 127.0.0.1 9000"
