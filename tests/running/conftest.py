@@ -13,7 +13,7 @@ from .machine import pytest_itemcollected, pytest_runtest_setup
 
 __all__ = ["pytest_itemcollected", "pytest_runtest_setup"]  # called by pytest
 
-collect_ignore = ["feature"]  # tests of a project
+collect_ignore = ["feature", "samples"]  # tests of projects
 
 
 UNDER_LOAD = {

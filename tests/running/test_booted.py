@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from collections import Counter
@@ -24,7 +23,7 @@ from typing import Any
 import pytest
 
 from ..bakes import TEMPLATE
-from ..commands import Command, commands
+from ..commands import commands
 from ..tools import AS_ROOT, needs
 from .harness import PATIENCE, children, until
 
@@ -83,9 +82,12 @@ class Server:
         assert done.returncode == 0 or not check, (command, done.stdout, done.stderr)
         return done.stdout.strip()
 
-    def follow(self, readme: Path, section: str, *, replaced: tuple[str, str] = ("", "")) -> None:
+    def follow(
+        self, readme: Path, section: str, *, replaced: tuple[str, str] = ("", ""), folder: str = "/"
+    ) -> None:
         """Run the commands of a section of a README, which print what it says."""
-        for command in section_of(readme, section):
+        self.folder = folder
+        for command in commands(readme, section):
             line = command.line.replace("sudo ", "").replace(*replaced)
             line = line.replace("apt install", "dpkg --status")
             line = line.replace(f"https://git.example.com/{SLUG}.git", "/root/origin")
@@ -170,15 +172,6 @@ class Server:
         return [*AS_ROOT, needs("nsenter"), f"--target={self.leader}", *namespaces]
 
 
-def section_of(readme: Path, title: str) -> list[Command]:
-    """List the commands of a section of a README."""
-    [section] = re.findall(rf"^## {title}\n.*?(?=^## |\Z)", readme.read_text("utf-8"), re.M | re.S)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
-        file.write(section)
-        file.flush()
-        return commands(Path(file.name))
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A Debian in a folder, which nobody writes to."""
@@ -228,7 +221,7 @@ def booted(tree: Path, wheels: Path, project: Path, folder: Path) -> Iterator[Se
         server = Server(leader)
         up = "systemctl is-system-running --wait"
         until(lambda: server.run(up, check=False) in ("running", "degraded"), "a server that is up")
-        server.run("cp -r /srv/project /root/origin; git init --quiet /root/origin")
+        server.run("cp -r /srv/project /root/origin; git init -qb main /root/origin")
         server.commit()
         yield server
     except BaseException:
@@ -399,6 +392,26 @@ def test_an_update_fails_no_request_and_can_be_taken_back(server: Server, projec
     assert_all_answered(server.under_load(new, 80))
     assert_all_answered(server.under_load(old, 80))
     assert server.refused_by_nginx() == []
+    server.run(f"git -C /opt/{SLUG} switch --quiet main")
+
+
+def test_tls_is_enabled(server: Server, project: Path, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "fullchain.pem", tmp_path / "privkey.pem"
+    subprocess.run(
+        [needs("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj=/CN=localhost",
+         "-addext=subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    for file in (certificate, key):
+        server.run(f"echo '{file.read_text()}' > /opt/{SLUG}/{file.name}")
+    ask = f"curl --silent --cacert /opt/{SLUG}/fullchain.pem https://localhost/greetings/Ada"
+    try:
+        server.follow(project / "deploy/nginx/README.md", "TLS", folder=f"/opt/{SLUG}")
+        until(lambda: server.run(ask, check=False) == '{"message":"Hello, Ada!"}', "TLS")
+    finally:
+        server.run(f"rm -r /etc/nginx/{SLUG}.d /opt/{SLUG}/*.pem; systemctl reload nginx")
+    until(lambda: server.run(ask, check=False) == "", "no TLS")
 
 
 def test_code_that_does_not_start_is_not_reloaded(server: Server) -> None:
@@ -484,6 +497,13 @@ def test_bad_settings_stop_it_until_they_are_mended(server: Server, project: Pat
     server.run(ask)
 
 
+def test_files_that_the_service_cannot_read(server: Server) -> None:
+    server.run(f"chmod -R go-rX /opt/{SLUG}; systemctl restart {SLUG}", check=False)
+    until(lambda: server.property("ExecMainStatus") in ("200", "203"), "CHDIR or EXEC")
+    server.run(f"chmod -R go+rX /opt/{SLUG}")
+    server.wait_until_ready()
+
+
 def test_what_may_pass_is_tried_again_and_again(server: Server) -> None:
     server.run(f"systemctl stop {SLUG}.socket {SLUG}.service")
     squat = "python3 -m http.server --bind 127.0.0.1 9000"
@@ -519,6 +539,8 @@ def test_one_process_with_a_log_file(
 
     with booted(tree, wheels, project, tmp_path) as server:
         server.follow(readme_of(project), "Install")
+        logrotate = project / "deploy/logrotate/README.md"
+        server.follow(logrotate, "Install", folder=f"/opt/{SLUG}")
         restarted = server.under_load(restart, 8000)
         rotated = server.under_load(rotate, 8000)
         assert_all_answered([*restarted, *rotated])
@@ -532,3 +554,5 @@ def test_one_process_with_a_log_file(
         assert server.property("ActiveState") == "active"
         with pytest.raises(AssertionError):
             server.run(f"systemctl reload {SLUG}")
+        server.follow(readme_of(project), "Operate")
+        assert server.property("ActiveState") == "inactive"

@@ -1,6 +1,5 @@
 """Fixtures for the tests of the deployment: the production settings."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from .files import PRODUCTION
 
 @pytest.fixture
 def production(tmp_path: Path) -> Settings:
-    """The settings in `deploy/production.env`, and the defaults of all others."""
-    shutil.copy(PRODUCTION, tmp_path / ".env")
+    """The settings in `deploy/production.env`, and for all others those of the other tests."""
+    with (tmp_path / ".env").open("a") as file:
+        file.write(PRODUCTION.read_text())
     return Settings.load()

@@ -1,0 +1,28 @@
+"""The service with the handlers of docs/change.md, except for its pages."""
+
+from .echo import Echo
+from .greetings.handlers import GreetByName, Greetings, Welcome
+from .orders.handlers import ShowOrder
+from .orders.model import PlaceOrder
+from .orders.store import ORDERS
+from .runtime import Application, Route
+from .settings import Settings
+from .uploads.attach import Attach
+from .uploads.stream import Upload
+
+
+def make_app(settings: Settings) -> Application:
+    return Application(
+        settings,
+        routes=[
+            Route("/", Welcome),
+            Route("/greetings", Greetings),
+            Route("/greetings/{name}", GreetByName),
+            Route("/echo", Echo),
+            Route("/orders", PlaceOrder),
+            Route("/orders/{number}", ShowOrder),
+            Route("/attach", Attach),
+            Route("/upload", Upload),
+        ],
+        resources=[ORDERS],
+    )
