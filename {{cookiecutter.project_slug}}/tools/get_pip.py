@@ -1,7 +1,7 @@
 """Install pip into the virtual environment whose Python runs this, if it has none.
 
-``make`` runs it where uv is not installed. Debian and Ubuntu have Python without ``ensurepip``, which
-is in python3-venv. Then pip is downloaded, from the package index that it is configured for.
+``make`` runs it where uv is not installed. On Debian and Ubuntu, Python has no ``ensurepip`` unless
+python3-venv is installed. Then pip is downloaded, from the index that it is configured for.
 """
 
 import configparser
@@ -15,6 +15,7 @@ import ssl
 import sys
 import tempfile
 import urllib.request as web
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
@@ -48,8 +49,9 @@ def make_opener(index: str, settings: dict[str, str]) -> web.OpenerDirector:
     proxy, parts = settings.get("proxy"), urlsplit(index)
     passwords = web.HTTPPasswordMgrWithPriorAuth()
     if parts.username:
+        host = urljoin(without_password(index), "/")
         login = unquote(parts.username), unquote(parts.password or "")
-        passwords.add_password(None, without_password(index), *login, is_authenticated=True)
+        passwords.add_password(None, host, *login, is_authenticated=True)
     return web.build_opener(
         web.ProxyHandler({"http": proxy, "https": proxy} if proxy else None),
         web.HTTPSHandler(context=ssl.create_default_context(cafile=settings.get("cert"))),
@@ -87,8 +89,10 @@ def main() -> None:
     """Install pip, or say in one line why it is impossible and what helps."""
     if importlib.util.find_spec("pip"):
         return
-    if importlib.util.find_spec("ensurepip"):
-        importlib.import_module("ensurepip").bootstrap(default_pip=True)
+    with suppress(ImportError):
+        import ensurepip
+
+        ensurepip.bootstrap(default_pip=True)
         return
     settings = read_settings()
     index = settings.get("index-url", "https://pypi.org/simple")
