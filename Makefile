@@ -3,10 +3,13 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
+# Where cookiecutter is installed for `make demo`, and for `make update` of a project.
+TOOLS ?= build/.venv
 RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime
 GET_PIP = {{cookiecutter.project_slug}}/tools/get_pip.py
 # With the configuration named, or ruff would read the one of the project, which is a template.
-PYTHON_CODE = --config pyproject.toml benchmarks hooks tests docs '$(RUNTIME)' '$(GET_PIP)'
+PYTHON_CODE = --config pyproject.toml benchmarks hooks tests docs updating '$(RUNTIME)' \
+	'$(GET_PIP)'
 # Byte code beside the sources would be copied into projects.
 quick test check format runtime picture bench bench-check: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 PYTEST = $(BIN)/python -m pytest
@@ -17,9 +20,9 @@ PYTEST = $(BIN)/python -m pytest
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build/.venv/cookiecutter ## generate a project with the default answers in build/ and start it
+demo: $(TOOLS)/cookiecutter ## generate a project with the default answers in build/ and start it
 	@rm -rf build/tornado-service
-	@build/.venv/bin/python -m cookiecutter . --no-input --default-config --output-dir build
+	@$(TOOLS)/bin/python -m cookiecutter . --no-input --default-config --output-dir build
 	@$(MAKE) --no-print-directory -C build/tornado-service VENV=../.venv ../.venv/serving
 	@echo
 	@echo "  Service:  http://127.0.0.1:$${APP_PORT:-8000}/greetings/Ada"
@@ -68,8 +71,13 @@ bench-check: .venv/installed ## check that a request takes no more instructions 
 clean: ## delete everything that was installed or generated
 	rm -rf .venv build .pytest_cache .ruff_cache
 
-# For `make demo` alone, so that it installs no tools. The generated service is installed here too.
-build/.venv/cookiecutter: pyproject.toml constraints.txt
+# `make update` of a project calls this, in a clone of the template.
+.PHONY: update
+update: $(TOOLS)/cookiecutter
+	@$(TOOLS)/bin/python -m updating
+
+# By itself, so that `make demo` installs no tools. The generated service is installed here, too.
+$(TOOLS)/cookiecutter: pyproject.toml constraints.txt
 	@echo "Installing cookiecutter into $(@D) ..."
 	$(call install,cookiecutter)
 

@@ -1,7 +1,7 @@
 """The READMEs' commands on a fresh Debian that has python3, git and make, and nothing else of use.
 
-It is a container with a user of its own, and with the network and pip's settings of this machine. Its
-template is the last commit here.
+It is a container with the network and the settings of pip of this machine. Its template is the last
+commit here.
 """
 
 import contextlib

@@ -1,0 +1,135 @@
+"""A generated project, as its owner has committed it."""
+
+import json
+import re
+import runpy
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UpdateError
+from .git import Git
+from .template import Answers
+
+ANSWERS_FILE = ".tornado-template.toml"
+"""Has the template's address, the version and the answers."""
+
+NO_ANSWERS = f"""\
+There is no {ANSWERS_FILE}, so this project was generated before there were updates. Write the file
+with the answers that you gave, and commit it:
+
+  template = "https://github.com/org/tornado-template"
+
+  [answers]
+  project_name = "Orders"
+  package_name = "orders"
+  ...
+"""
+
+NO_COMMIT = """\
+An update is a commit on a branch of its own, and this project is not under git yet:
+  git init && git add --all && git commit --message 'Generate the project'
+"""
+
+NOT_CLEAN = """\
+There are changes that are not committed:
+{changes}
+Commit them, or put them aside: git stash --include-untracked
+"""
+
+NO_AUTHOR = """\
+git does not know who you are:
+  git config user.name 'Ada Lovelace'
+  git config user.email ada@example.com
+"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a project comes from.
+
+    Attributes:
+        address: that of the template.
+        version: the name of the version; empty if it is not known.
+        answers: the answers to the questions, by key.
+    """
+
+    address: str
+    version: str
+    answers: Answers
+
+    @property
+    def runtime(self) -> str:
+        """The folder of the runtime, relative to that of the project."""
+        return f"src/{self.answers['package_name']}/runtime"
+
+
+class Project:
+    """A project in a git repository, which may have more beside it.
+
+    Args:
+        folder: where its `.tornado-template.toml` is.
+
+    Attributes:
+        root: the top folder of the repository.
+        prefix: the path of the project in it, with a slash at its end; empty for the root.
+        author: name and e-mail address of whoever makes the update.
+
+    Raises:
+        UpdateError: not everything is committed, so that something could get lost.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.git = Git(folder)
+        if not self.git.succeeds("rev-parse", "--verify", "--quiet", "HEAD"):
+            raise UpdateError(NO_COMMIT)
+        self.root = Path(self.git("rev-parse", "--show-toplevel"))
+        self.prefix = self.git("rev-parse", "--show-prefix")
+        changes = self.git("status", "--porcelain")
+        if changes:
+            raise UpdateError(NOT_CLEAN.format(changes=changes))
+        author = self.git.run("var", "GIT_AUTHOR_IDENT")
+        if author.returncode:
+            raise UpdateError(NO_AUTHOR)
+        # "Ada Lovelace <ada@example.com> 1700000000 +0100"
+        name, _, rest = author.stdout.partition(" <")
+        self.author = name, rest.partition(">")[0]
+
+    def origin(self) -> Origin:
+        """Read where the project comes from."""
+        file = self.folder / ANSWERS_FILE
+        try:
+            content = tomllib.loads(file.read_text("utf-8"))
+            return Origin(content["template"], content.get("version", ""), content["answers"])
+        except FileNotFoundError:
+            raise UpdateError(NO_ANSWERS) from None
+        except (tomllib.TOMLDecodeError, KeyError) as error:
+            raise UpdateError(f"{ANSWERS_FILE} cannot be read: {error!r}") from error
+
+    def last_generated(self) -> str:
+        """Return the commit in which the project was generated or updated, or a later one."""
+        return self.git("log", "-1", "--format=%H", "--", ANSWERS_FILE)
+
+    def blob(self, commit: str, path: str) -> str:
+        """Return the hash that git gives to a file in a commit; empty if there is none."""
+        return self.git.run("rev-parse", "--verify", "--quiet", f"{commit}:./{path}").stdout.strip()
+
+    def changed_runtime(self, runtime: str) -> list[str]:
+        """List the files of the runtime that are not as the template delivered them."""
+        checksums = runpy.run_path(str(self.folder / runtime / "checksums.py"))
+        found: list[str] = checksums["changed_by_hand"](self.folder / runtime)
+        return [f"{runtime}/{path}" for path in found]
+
+
+def record_origin(project: Path, address: str, version: str) -> None:
+    """Write the address and the version into the answers file of a project.
+
+    It was generated from a folder, which is no address, and names the version of a release.
+    """
+    file = project / ANSWERS_FILE
+    text = file.read_text("utf-8")
+    for key, value in (("template", address), ("version", version)):
+        before, after = re.split(rf"^{key} = .*$", text, maxsplit=1, flags=re.M)
+        text = f"{before}{key} = {json.dumps(value, ensure_ascii=False)}{after}"
+    file.write_text(text, "utf-8", newline="\n")
