@@ -118,7 +118,12 @@ class Plan:
         update = git("rev-parse", "FETCH_HEAD")
         # A branch of that name is merged: see `check_branch`.
         git("switch", "--quiet", "--force-create", self.change.branch)
-        self._pick(git, update)
+        try:
+            self._pick(git, update)
+        except UpdateError:  # a hook of the project refuses the commit, say
+            git.run("cherry-pick", "--abort")
+            git("switch", "--quiet", "-")
+            raise
 
     def _pick(self, git: Git, update: str) -> None:
         """Merge the update into the branch of a repository: three ways, with its parent as base."""
