@@ -93,7 +93,7 @@ $(TOOLS)/cookiecutter: pyproject.toml constraints.txt
 
 # Fails with one line if Python is too old; uv finds one that is not.
 CHECK_VERSION = import sys; v = sys.version_info; v < (3, 11) and sys.exit( \
-	"$(PYTHON) is not Python 3.11 or later, but %d.%d. " % v[:2] + \
+	"$(PYTHON) is not Python 3.11 or later, but Python %d.%d. " % v[:2] + \
 	"Name another one: make $(MAKECMDGOALS) PYTHON=python3.11")
 
 # --no-compile, as uv does it: Python compiles the modules that it imports, which are fewer.

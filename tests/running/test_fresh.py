@@ -26,6 +26,8 @@ PACKAGES = ["ca-certificates", "git", "make", "python3"]
 USER, HOME = "ada", "/home/ada"
 CLONE = "git clone https://github.com/org/tornado-template"
 
+ANSWERS_FILE = ".tornado-template.toml"
+
 SETTINGS_OF_PIP = {
     "cert",
     "default-timeout",
@@ -166,8 +168,24 @@ def test_project(debian: Debian, project: str) -> None:
     assert " passed" in debian.run("make test", project)
 
 
-def test_tools_of_the_template(debian: Debian, template: str) -> None:
-    debian.run("make check", template)
+def test_update(debian: Debian, template: str, project: str) -> None:
+    debian.run("git init && git add --all", project)
+    # That git needs a name says git itself, before anybody can update.
+    without_name = debian.run("git commit --message=Generated", project, check=False)
+    assert "Please tell me who you are" in without_name
+    debian.run("git config --global user.name Ada", project)
+    debian.run("git config --global user.email ada@example.com", project)
+    debian.run("git commit --message=Generated", project)
+    file = ".editorconfig"
+    debian.run(f"echo '# New.' >> *}}}}/{file} && git commit --all --message=New", template)
+
+    update = "make update SOURCE=../tornado-template"
+    states = "git status --short --branch; git log --oneline --all"
+    before = debian.run(states, project)
+    assert f"  change    {file}\n" in debian.run(f"{update} DRY_RUN=1", project)
+    assert debian.run(states, project) == before
+    assert "Done. You are on " in debian.run(update, project)
+    assert debian.run("git diff --name-only HEAD~", project).split() == [file, ANSWERS_FILE]
 
 
 @pytest.mark.exhaustive
