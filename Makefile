@@ -6,8 +6,10 @@ BIN = .venv/bin
 # Where cookiecutter is installed for `make demo`, and for `make update` of a project.
 TOOLS ?= build/.venv
 RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime
+GET_PIP = {{cookiecutter.project_slug}}/tools/get_pip.py
 # With the configuration named, or ruff would read the one of the project, which is a template.
-PYTHON_CODE = --config pyproject.toml benchmarks hooks maintenance tests docs updating '$(RUNTIME)'
+PYTHON_CODE = --config pyproject.toml benchmarks hooks maintenance tests docs updating '$(RUNTIME)' \
+	'$(GET_PIP)'
 # Byte code beside the sources would be copied into projects.
 quick test check format runtime picture bench bench-check: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 PYTEST = $(BIN)/python -m pytest
@@ -95,6 +97,11 @@ $(TOOLS)/cookiecutter: pyproject.toml constraints.txt
 	@echo "Installing Matplotlib into $(@D) ..."
 	$(call install,--editable '.[picture]')
 
+# Fails with one line if Python is too old; uv finds one that is not.
+CHECK_VERSION = import sys; v = sys.version_info; v < (3, 11) and sys.exit( \
+	"$(PYTHON) is not Python 3.11 or later, but Python %d.%d. " % v[:2] + \
+	"Name another one: make $(MAKECMDGOALS) PYTHON=python3.11")
+
 # --no-compile, as uv does it: Python compiles the modules that it imports, which are fewer.
 # The versions of both constraints.txt hold, without the conditions of the project's.
 define install
@@ -104,7 +111,9 @@ define install
 		uv venv --quiet --allow-existing --python '>=3.11' $(@D) && \
 		uv pip install --quiet --python $(@D) --constraint $(@D)/constraints.txt $(1); \
 	else \
-		{ $(@D)/bin/python -c "import pip" 2>/dev/null || $(PYTHON) -m venv $(@D); } && \
+		{ $(@D)/bin/python -c "" 2>/dev/null || \
+			{ $(PYTHON) -c '$(CHECK_VERSION)' && $(PYTHON) -m venv --without-pip $(@D); }; } && \
+		$(@D)/bin/python '$(GET_PIP)' >/dev/null && \
 		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
 			--constraint $(@D)/constraints.txt $(1); \
 	fi

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +125,6 @@ class Template:
 
     def _export(self, version: Version, folder: Path) -> None:
         """Write the files of a version into a folder."""
-        archive = folder.with_suffix(".tar")
-        self._git("archive", f"--output={archive}", version.commit)
-        with tarfile.open(archive) as files:
-            files.extractall(folder, filter="data")
+        index = str(folder.with_suffix(".index"))
+        self._git("read-tree", version.commit, GIT_INDEX_FILE=index)
+        self._git("checkout-index", "--all", f"--prefix={folder}/", GIT_INDEX_FILE=index)

@@ -206,6 +206,19 @@ def test_python_that_is_too_old_is_one_line(bake_into: Callable[..., Path], tmp_
     assert (project / ".venv/bin/python").exists()
 
 
+def test_template_says_in_one_line_that_python_is_too_old(clone: Path) -> None:
+    path = os.pathsep.join([str(OLD_PYTHON), without("uv", os.environ["PATH"])])
+    done = make(clone, "demo", PATH=path, REAL_PYTHON=sys.executable)
+    first, second = done.stderr.splitlines()
+    assert first == (
+        "python3 is not Python 3.11 or later, but Python 3.10. "
+        "Name another one: make demo PYTHON=python3.11"
+    )
+    assert second.startswith("make: *** ")
+    # Nothing has to be cleaned up.
+    assert make(clone, "build/.venv/cookiecutter").returncode == 0
+
+
 def test_environment_that_does_not_fit_is_made_anew(
     bake_into: Callable[..., Path], tmp_path: Path
 ) -> None:

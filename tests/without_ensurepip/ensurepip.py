@@ -1,0 +1,3 @@
+"""Python without ensurepip, as Debian has it."""
+
+raise ImportError
