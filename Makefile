@@ -3,8 +3,8 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-# Where cookiecutter is installed for `make demo` and, by a project, for `make update`.
-COOKIECUTTER ?= build/.venv
+# Where cookiecutter is installed for `make demo`, and for `make update` of a project.
+TOOLS ?= build/.venv
 RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime
 # With the configuration named, or ruff would read the one of the project, which is a template.
 PYTHON_CODE = --config pyproject.toml benchmarks hooks tests docs updating '$(RUNTIME)'
@@ -18,9 +18,9 @@ PYTEST = $(BIN)/python -m pytest
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(COOKIECUTTER)/cookiecutter ## generate a project with the default answers in build/ and start it
+demo: $(TOOLS)/cookiecutter ## generate a project with the default answers in build/ and start it
 	@rm -rf build/tornado-service
-	@$(COOKIECUTTER)/bin/python -m cookiecutter . --no-input --default-config --output-dir build
+	@$(TOOLS)/bin/python -m cookiecutter . --no-input --default-config --output-dir build
 	@$(MAKE) --no-print-directory -C build/tornado-service VENV=../.venv ../.venv/serving
 	@echo
 	@echo "  Service:  http://127.0.0.1:$${APP_PORT:-8000}/greetings/Ada"
@@ -71,11 +71,11 @@ clean: ## delete everything that was installed or generated
 
 # `make update` of a project calls this, in a clone of the template.
 .PHONY: update
-update: $(COOKIECUTTER)/cookiecutter
-	@$(COOKIECUTTER)/bin/python -m updating
+update: $(TOOLS)/cookiecutter
+	@$(TOOLS)/bin/python -m updating
 
 # By itself, so that `make demo` installs no tools. The generated service is installed here, too.
-$(COOKIECUTTER)/cookiecutter: pyproject.toml constraints.txt
+$(TOOLS)/cookiecutter: pyproject.toml constraints.txt
 	@echo "Installing cookiecutter into $(@D) ..."
 	$(call install,cookiecutter)
 

@@ -47,8 +47,10 @@ class Change:
         """The answers that change, each as ``key=value``."""
         before, after = self.old[1], self.new[1]
         changed = {key: answer for key, answer in after.items() if answer != before.get(key)}
-        texts = {True: "true", False: "false"}
-        return [f"{key}={texts.get(answer, answer)}" for key, answer in changed.items()]
+        return [
+            f"{key}={str(answer).lower() if isinstance(answer, bool) else answer}"
+            for key, answer in changed.items()
+        ]
 
     @property
     def branch(self) -> str:
@@ -116,7 +118,12 @@ class Plan:
         update = git("rev-parse", "FETCH_HEAD")
         # A branch of that name is merged: see `check_branch`.
         git("switch", "--quiet", "--force-create", self.change.branch)
-        self._pick(git, update)
+        try:
+            self._pick(git, update)
+        except UpdateError:  # a hook of the project refuses the commit, say
+            git.run("cherry-pick", "--abort")
+            git("switch", "--quiet", "-")
+            raise
 
     def _pick(self, git: Git, update: str) -> None:
         """Merge the update into the branch of a repository: three ways, with its parent as base."""
