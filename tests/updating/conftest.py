@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ..bakes import Answers
 from ..running.environments import locked
 from . import repositories as repo
 
@@ -71,26 +70,24 @@ def newer(once: Once, template: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def baked(once: Once, template: Path) -> Callable[..., Path]:
-    """Bakes a project from this version of the template, which tests only read."""
+def small(once: Once) -> Path:
+    """A template with two releases and few files, for tests that do not depend on these."""
+    return once("small", repo.make_small_template)
 
-    def baked(**answers: str | bool) -> Path:
-        name = "-".join(f"{key}={value}" for key, value in answers.items()) or "default"
-        return once(f"project-{name}", lambda folder: bake_project(folder, answers))
 
-    def bake_project(folder: Path, answers: Answers) -> None:
-        repo.begin(repo.bake(template, f"v{repo.VERSION}", folder, answers))
+@pytest.fixture(scope="session")
+def small_project(once: Once, small: Path) -> Path:
+    """A project of the first release of the small template, which tests only read."""
 
-    return baked
+    def make(folder: Path) -> None:
+        repo.begin(repo.bake(small, f"v{repo.VERSION}", folder, {}))
+
+    return once("small-project", make)
 
 
 @pytest.fixture
-def project(baked: Callable[..., Path], tmp_path: Path) -> Path:
-    """A project with the default answers, under git."""
-    return clone(baked(), tmp_path / "project")
-
-
-def clone(project: Path, folder: Path) -> Path:
-    """Copy a project with its repository."""
-    shutil.copytree(project, folder, symlinks=True)
+def project(small_project: Path, tmp_path: Path) -> Path:
+    """A project of the first release of the small template, under git."""
+    folder = tmp_path / "project"
+    shutil.copytree(small_project, folder, symlinks=True)
     return folder

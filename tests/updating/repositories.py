@@ -7,20 +7,36 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
+from cookiecutter.main import cookiecutter
+
 from ..bakes import TEMPLATE, Answers
 
-# An earlier version of the template, for machines whose clone has no history. Made with:
-# git archive c603af8 -- cookiecutter.json hooks '{{cookiecutter.project_slug}}' CHANGELOG.md | xz -9
+# An earlier version of the template, for machines whose clone has no history. Made with git archive
+# c603af8 -- cookiecutter.json hooks '{{cookiecutter.project_slug}}' CHANGELOG.md | xz -9
 OLD_TEMPLATE = Path(__file__).with_name("template-c603af8.tar.xz")
 
 ADDRESS = "https://github.com/org/tornado-template"
 ANSWERS_FILE = ".tornado-template.toml"
-RUNTIME = "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime"
+PROJECT = "{{cookiecutter.project_slug}}"
+RUNTIME = f"{PROJECT}/src/{{{{cookiecutter.package_name}}}}/runtime"
+SMALL = (
+    *("CHANGELOG.md", "Makefile", "constraints.txt", "cookiecutter.json", "pyproject.toml"),
+    *("hooks/*", "updating/*"),
+    *(f"{PROJECT}/{name}" for name in (".[egt]*", "Makefile", "README.md", "constraints.txt")),
+    *(f"{PROJECT}/deploy/{folder}/*" for folder in ("nginx", "prometheus")),
+    *(f"{PROJECT}/src/*/{name}" for name in ("__*.py", "app.py", "settings.py", "greetings/*")),
+    *(f"{RUNTIME}/{name}" for name in ("README.md", "VERSION", "checksums.py", "cpus.py")),
+    f"{RUNTIME}/metrics/*",
+)
+"""The files of a small template."""
 VERSION: str = json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8"))["_version"]
 NEXT_VERSION = "99.0.0"
 
@@ -79,14 +95,11 @@ def make_template(folder: Path) -> None:
     folder.mkdir()
     git(folder, "init", "--quiet", "--initial-branch=main")
     with tarfile.open(OLD_TEMPLATE) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # since Python 3.11.4
+        archive.extractall(folder)
     commit_all(folder, "The old version")
     git(folder, "rm", "--quiet", "-r", ".")
-    listed = git(TEMPLATE, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in listed.split("\0")[:-1]:
-        if (TEMPLATE / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TEMPLATE / name, folder / name)
+    copy_template(folder)
     commit_all(folder, "This version")
     git(folder, "tag", f"v{VERSION}")
 
@@ -94,52 +107,91 @@ def make_template(folder: Path) -> None:
 def make_newer_template(template: Path, folder: Path) -> None:
     """Make a clone of a template with a later release, which changes a bit of everything."""
     git(template.parent, "clone", "--quiet", str(template), str(folder))
-    project = folder / "{{cookiecutter.project_slug}}"
+    change_template(folder)
+    commit_all(folder, "A newer version")
+    git(folder, "tag", f"v{NEXT_VERSION}")
+
+
+def make_small_template(folder: Path) -> None:
+    """Make a repository with two releases of a template that has a part of the files only.
+
+    It generates a project in a third of the time.
+    """
+    folder.mkdir()
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    copy_template(folder, *SMALL)
+    write_checksums(folder / RUNTIME)
+    commit_all(folder, "This version")
+    git(folder, "tag", f"v{VERSION}")
+    change_template(folder)
+    commit_all(folder, "A newer version")
+    git(folder, "tag", f"v{NEXT_VERSION}")
+
+
+def copy_template(folder: Path, *patterns: str) -> None:
+    """Copy the files of this checkout, or those that match one of the patterns."""
+    listed = git(TEMPLATE, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in listed.split("\0")[:-1]:
+        is_meant = not patterns or any(fnmatch(name, pattern) for pattern in patterns)
+        if is_meant and (TEMPLATE / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TEMPLATE / name, folder / name)
+
+
+def change_template(folder: Path) -> None:
+    """Change a bit of everything: files, a part of the runtime, the questions, what to do."""
+    project = folder / PROJECT
     package = project / "src/{{cookiecutter.package_name}}"
     configuration = json.loads((folder / "cookiecutter.json").read_text("utf-8"))
     questions = {"_version": NEXT_VERSION, "colour": ["blue", "green"]}
     (folder / "cookiecutter.json").write_text(json.dumps({**configuration, **questions}), "utf-8")
-    append(project / "README.md", "\n## Colours\n\nThe colour is {{ cookiecutter.colour }}.\n")
+    title, _, rest = (project / "README.md").read_text("utf-8").partition("\n")
+    newer = f"{title}\n\nThe colour is {{{{ cookiecutter.colour }}}}.\n{rest}"
+    (project / "README.md").write_text(newer, "utf-8")
     append(project / "deploy/nginx/{{cookiecutter.project_slug}}.conf", "# Newer.\n")
     append(package / "greetings/model.py", "\n\nNEWER = True\n")
     (project / "deploy/newer.md").write_text("This file is newer.\n")
     (project / ".editorconfig").unlink()
     append(package / "runtime/cpus.py", "\n\nNEWER = True\n")
     (package / "runtime/newer.py").write_text('"""A new module."""\n')
-    sums = [
-        f"{sha256(file.read_bytes()).hexdigest()}  {file.relative_to(package / 'runtime')}\n"
-        for file in sorted((package / "runtime").rglob("*"))
-        if file.is_file() and file.name != "SHA256SUMS"
-    ]
-    (package / "runtime/SHA256SUMS").write_text("".join(sums))
+    write_checksums(package / "runtime")
     changelog = (folder / "CHANGELOG.md").read_text("utf-8")
     section = f"## {NEXT_VERSION}\n\n### What to do\n\n1. Install the Nginx file again.\n\n## "
     (folder / "CHANGELOG.md").write_text(changelog.replace("## ", section, 1), "utf-8")
-    commit_all(folder, "A newer version")
-    git(folder, "tag", f"v{NEXT_VERSION}")
+
+
+def write_checksums(runtime: Path) -> None:
+    """Write the checksums of a runtime, as ``make runtime`` does."""
+    sums = [
+        f"{sha256(file.read_bytes()).hexdigest()}  {file.relative_to(runtime)}\n"
+        for file in sorted(runtime.rglob("*"))
+        if file.is_file() and file.name != "SHA256SUMS"
+    ]
+    (runtime / "SHA256SUMS").write_text("".join(sums))
 
 
 def bake(template: Path, revision: str, folder: Path, answers: Answers) -> Path:
     """Generate a project from a version of a template, outside of git."""
-    source = folder.with_name(f"{folder.name}-template")
-    source.mkdir(parents=True)
-    archive = source / "version.tar"
-    git(template, "archive", f"--output={archive}", revision)
-    with tarfile.open(archive) as files:
-        files.extractall(source, filter="data")
-    config = source / "config.json"
-    places = {name: str(source / name) for name in ("cookiecutters_dir", "replay_dir")}
-    config.write_text(json.dumps(places))
-    output = folder.with_name(f"{folder.name}-output")
-    command = (sys.executable, "-m", "cookiecutter", str(source), "--no-input")
-    options = ("--config-file", str(config), "--output-dir", str(output))
-    given = [f"{key}={value}" for key, value in answers.items()]
-    done = run(source, *command, *options, *given, TMPDIR=str(source))
-    assert done.code == 0, done.output
-    [project] = output.iterdir()
-    project.rename(folder)
-    output.rmdir()
-    shutil.rmtree(source)
+    beside = folder.with_name(f"{folder.name}-baked")
+    source, output = beside / "template", beside / "output"
+    index = str(beside / "index")
+    beside.mkdir(parents=True)
+    git(template, "read-tree", revision, GIT_INDEX_FILE=index)
+    git(template, "checkout-index", "--all", f"--prefix={source}/", GIT_INDEX_FILE=index)
+    places = {name: str(beside / name) for name in ("cookiecutters_dir", "replay_dir")}
+    (beside / "config.json").write_text(json.dumps(places))
+    with pytest.MonkeyPatch.context() as patch:
+        # cookiecutter never removes the rendered hooks that it writes there.
+        patch.setattr(tempfile, "tempdir", str(beside))
+        project = cookiecutter(
+            str(source),
+            no_input=True,
+            extra_context=dict(answers),
+            output_dir=str(output),
+            config_file=str(beside / "config.json"),
+        )
+    Path(project).rename(folder)
+    shutil.rmtree(beside)
     return folder
 
 

@@ -1,6 +1,5 @@
 """A team's project follows the template, and nothing that the team has made is lost."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
