@@ -12,35 +12,64 @@ from .choices import Request
 from .errors import UpdateError
 from .plan import Plan, make_plan
 from .project import Project
-from .template import Template
+from .template import TEMPLATE, Template
 from .trees import Copy
 
 DONE = 0
 REFUSED = 1
 CONFLICTS = 2
 
-TEMPLATE = Path(__file__).parents[1]
-
 VERBS = {"A": "add", "M": "change", "D": "delete"}
+
+
+UPDATED = """\
+Done. You are on {branch}. Run make ci, look at git show, then:
+  git switch {back} && git merge {branch}\
+"""
+
+CONFLICTS_LEFT = """\
+Git could not merge the files that are marked CONFLICT. You are on {branch}. Correct them, then:
+  git add --all && git cherry-pick --continue
+Run make ci, look at git show, then:
+  git switch {back} && git merge {branch}
+Or give the update up:
+  git cherry-pick --abort && git switch {back}\
+"""
+
+NO_PROJECT = """\
+Name the folder of a project: make update PROJECT=../orders
+A project has a make update of its own, which does this."""
 
 
 def show(plan: Plan, runtime: str) -> None:
     """Print what an update does."""
     print(f"{plan.change.title}:")
-    in_runtime = [path for paths in plan.paths.values() for path in paths if runtime in path]
-    if in_runtime:
-        print(f"  replace   {runtime} ({len(in_runtime)} files differ)")
-    for letter, verb in VERBS.items():
-        for path in plan.paths.get(letter, []):
-            if path not in in_runtime:
-                print(f"  {verb:<9} {path}")
-    for path in plan.conflicts:
-        print(f"  CONFLICT  {path}")
-    for path in plan.left_out:
-        print(f"  leave out {path} (you have deleted it)")
+    print(*changes(plan, runtime), sep="\n")
     print(f"on the branch {plan.change.branch}.")
+    if plan.new_questions:
+        print(f"\nNew questions, with their default answers: {', '.join(plan.new_questions)}.")
     if plan.by_hand:
         print(f"\nTo do by hand, says the template's CHANGELOG.md:\n\n{plan.by_hand}\n")
+
+
+def changes(plan: Plan, runtime: str) -> list[str]:
+    """List what becomes of which file; the runtime is one line."""
+    merged = {path: letter for letter, paths in plan.paths.items() for path in paths}
+    in_runtime = [path for path in merged if path.startswith(runtime)]
+    return [
+        *([f"  replace   {runtime} ({len(in_runtime)} files differ)"] if in_runtime else []),
+        *(
+            f"  {verb:<9} {path}"
+            for letter, verb in VERBS.items()
+            for path in plan.paths.get(letter, [])
+            if path not in in_runtime
+        ),
+        *(
+            f"  CONFLICT  {path}{reason and f' ({reason})'}"
+            for path, reason in plan.conflicts.items()
+        ),
+        *(f"  leave out {path} (you have deleted it)" for path in plan.left_out),
+    ]
 
 
 def update(folder: Path, work: Path, request: Request, dry_run: bool) -> int:
@@ -65,20 +94,12 @@ def update(folder: Path, work: Path, request: Request, dry_run: bool) -> int:
     show(plan, f"{project.prefix}{project.origin().runtime}/")
     if dry_run:
         return DONE
-    branch = project.git("rev-parse", "--abbrev-ref", "HEAD")
     plan.apply(project, copy)
+    back, branch = project.back, plan.change.branch
     if plan.conflicts:
-        print(
-            "Git could not merge the files that are marked CONFLICT. Correct them, then:\n"
-            "  git add --all && git cherry-pick --continue\n"
-            "or go back:\n"
-            f"  git cherry-pick --abort && git switch {branch}"
-        )
+        print(CONFLICTS_LEFT.format(back=back, branch=branch))
         return CONFLICTS
-    print(
-        f"Done. You are on {plan.change.branch}. Run make ci, look at git show, then:\n"
-        f"  git switch {branch} && git merge {plan.change.branch}"
-    )
+    print(UPDATED.format(back=back, branch=branch))
     return DONE
 
 
@@ -86,15 +107,19 @@ def main() -> int:
     """Update the project that make names."""
     variables = os.environ
     try:
+        project = Path(variables.get("PROJECT", ""))
+        if not variables.get("PROJECT") or not project.is_dir():
+            raise UpdateError(NO_PROJECT)
         request = Request(
             *(variables.get(name, "").strip() for name in ("VERSION", "ANSWERS", "RUNTIME"))
         )
         with tempfile.TemporaryDirectory(prefix="tornado-template-") as work:
-            dry_run = bool(variables.get("DRY_RUN"))
-            return update(Path(variables["PROJECT"]), Path(work), request, dry_run)
+            return update(project, Path(work), request, bool(variables.get("DRY_RUN")))
     except UpdateError as error:
-        print(error, file=sys.stderr)
-        return REFUSED
+        print(str(error).rstrip("\n"), file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Interrupted. If something is left to do, make update tells it.", file=sys.stderr)
+    return REFUSED
 
 
 if __name__ == "__main__":

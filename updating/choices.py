@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 
 from .errors import UpdateError
-from .project import Origin, Project
+from .project import ANSWERS_FILE, Origin, Project
 from .template import RELEASE, Answer, Answers, Template, Version
 from .trees import Copy
 
@@ -67,6 +67,18 @@ def present_version(project: Project, template: Template, origin: Origin, copy: 
 
     # Of equals the first one, which is a release if there is one.
     return max(candidates, key=similarity)
+
+
+def check_keys(questions: dict[str, object], origin: Origin) -> None:
+    """Raise `UpdateError` if an answer of a project is to no question of its version.
+
+    Somebody has mistyped it, and the default answer would count in its place.
+    """
+    for key in origin.answers.keys() - questions.keys():
+        raise UpdateError(
+            f"{ANSWERS_FILE} answers {key}, but its version has no such question. "
+            f"It has: {', '.join(questions)}."
+        )
 
 
 def next_version(template: Template, request: Request, present: Version) -> Version:

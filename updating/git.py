@@ -44,6 +44,8 @@ class Git:
         inherited = {
             key: value for key, value in os.environ.items() if key not in _OF_ANOTHER_REPOSITORY
         }
+        # To look at a repository changes nothing in it, not even what git remembers of files.
+        inherited["GIT_OPTIONAL_LOCKS"] = "0"
         # core.quotePath: names of files as they are, not with octal escapes.
         return subprocess.run(
             ["git", "-c", "core.quotePath=false", *arguments],

@@ -6,15 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from .changelog import what_to_do
-from .choices import Request, next_answers, next_version, present_version
+from .choices import Request, check_keys, next_answers, next_version, present_version
 from .errors import UpdateError
 from .git import Git
-from .project import ANSWERS_FILE, Origin, Project, record_origin
+from .project import ANSWERS_FILE, BRANCHES, ON_BRANCH, Origin, Project, record_origin
 from .template import Answers, Template, Version
 from .trees import Copy, Tree
 
 UPDATE = "update"
 """The branch of the copy with the update."""
+
+REASONS = {
+    "12": "you have changed it, the template has deleted it",
+    "13": "the template has changed it, you have deleted it",
+    "23": "you both have added it",
+}
+"""Why git cannot merge a file, by what it has: 1 the old version, 2 yours, 3 the template's."""
 
 RUNTIME_CHANGED = """\
 These files of the runtime were changed by hand, and an update replaces the runtime:
@@ -56,7 +63,7 @@ class Change:
     def branch(self) -> str:
         """The branch that the update gets."""
         what = "-".join(self.answers) if self.is_of_answers else self.new[0].name
-        return f"tornado-template-{re.sub(r'[^a-zA-Z0-9.]+', '-', what)[:60].strip('-.')}"
+        return f"{BRANCHES}{re.sub(r'[^a-zA-Z0-9.]+', '-', what)[:60].strip('-.')}"
 
     @property
     def title(self) -> str:
@@ -74,14 +81,17 @@ class Plan:
         change: what it is for.
         by_hand: what the changelog tells the owner to do.
         paths: the paths that it changes, by git's letter: A (added), M (modified), D (deleted).
-        conflicts: the paths that git cannot merge.
+        conflicts: the paths that git cannot merge, each with the reason if it is not that both have
+            changed the same lines.
+        new_questions: those that the old version does not ask; they have their default answers.
         left_out: changed paths of the template that the owner has deleted.
     """
 
     change: Change
     by_hand: str = ""
     paths: dict[str, list[str]] = field(default_factory=dict)
-    conflicts: list[str] = field(default_factory=list)
+    conflicts: dict[str, str] = field(default_factory=dict)
+    new_questions: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -102,7 +112,7 @@ class Plan:
         update = copy.commit(new, self.message, base)
         copy.git("branch", UPDATE, update)
         self._pick(copy.git, update)
-        self.conflicts = copy.git.paths("diff", "--name-only", "--diff-filter=U", "-z")
+        self.conflicts = {path: REASONS.get(stages, "") for path, stages in copy.unmerged().items()}
         fields = copy.git.paths("diff", "--name-status", "--no-renames", "-z", before)
         for letter, path in zip(fields[::2], fields[1::2], strict=True):
             if path not in self.conflicts:
@@ -122,7 +132,8 @@ class Plan:
             self._pick(git, update)
         except UpdateError:  # a hook of the project refuses the commit, say
             git.run("cherry-pick", "--abort")
-            git("switch", "--quiet", "-")
+            git("switch", "--quiet", *project.back.split())
+            git("branch", "--quiet", "--delete", "--force", self.change.branch)
             raise
 
     def _pick(self, git: Git, update: str) -> None:
@@ -148,6 +159,8 @@ def make_plan(project: Project, template: Template, request: Request, copy: Copy
     """
     origin = project.origin()
     present = present_version(project, template, origin, copy)
+    questions = template.questions(present)
+    check_keys(questions, origin)
     wanted = next_version(template, request, present)
     answers = next_answers(template, request, origin, wanted)
     if wanted == present and answers == origin.answers and origin.version:
@@ -162,6 +175,7 @@ def make_plan(project: Project, template: Template, request: Request, copy: Copy
     replaced = [ANSWERS_FILE] if request.runtime == "merge" else [ANSWERS_FILE, origin.runtime]
     replace_whole(replaced, old, own)
     plan = Plan(change)
+    plan.new_questions = [key for key in template.questions(wanted) if key not in questions]
     if not change.is_of_answers:
         plan.by_hand = what_to_do(template.changelog(wanted), template.changelog(present))
     plan.left_out = leave_out(old, new, own, copy.deleted(old, own))
@@ -172,6 +186,8 @@ def make_plan(project: Project, template: Template, request: Request, copy: Copy
 
 def check_branch(project: Project, branch: str) -> None:
     """Raise `UpdateError` if there is a branch of that name which is not merged."""
+    if branch == project.branch:
+        raise UpdateError(ON_BRANCH.format(branch=branch))
     reference = f"refs/heads/{branch}"
     exists = project.git.succeeds("rev-parse", "--verify", "--quiet", reference)
     if exists and not project.git.succeeds("merge-base", "--is-ancestor", reference, "HEAD"):

@@ -18,7 +18,11 @@ Answers = dict[str, Answer]
 RELEASE = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 """The tag of a release."""
 
-SUMS = "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime/SHA256SUMS"
+TEMPLATE = Path(__file__).parents[1]
+
+RUNTIME = "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime"
+
+SUMS = f"{RUNTIME}/SHA256SUMS"
 """Has the same bytes in every project of a version."""
 
 
@@ -109,7 +113,7 @@ class Template:
             [
                 *(sys.executable, "-m", "cookiecutter", str(source), "--no-input"),
                 *("--config-file", str(config), "--output-dir", str(output)),
-                *(f"{key}={value}" for key, value in answers.items()),
+                *(f"{key}={_literal(value)}" for key, value in answers.items()),
             ],
             env={**os.environ, "TMPDIR": str(folder), "PYTHONUTF8": "1"},
             capture_output=True,
@@ -128,3 +132,10 @@ class Template:
         index = str(folder.with_suffix(".index"))
         self._git("read-tree", version.commit, GIT_INDEX_FILE=index)
         self._git("checkout-index", "--all", f"--prefix={folder}/", GIT_INDEX_FILE=index)
+
+
+def _literal(answer: Answer) -> Answer:
+    """Write an answer so that cookiecutter, which renders it, gets it as it is."""
+    if isinstance(answer, str) and "{" in answer:
+        return f"{{{{ {json.dumps(answer, ensure_ascii=False)} }}}}"
+    return answer

@@ -61,6 +61,15 @@ class Copy:
         options = ("--name-only", "--find-renames", "--diff-filter=D", "-z")
         return set(self.git.paths("diff", *options, *trees))
 
+    def unmerged(self) -> dict[str, str]:
+        """List the files that git could not merge, each with the stages that it has of them."""
+        found: dict[str, str] = {}
+        # "<mode> <hash> <stage>\t<path>"
+        for line in self.git.paths("ls-files", "--unmerged", "-z"):
+            entry, _, path = line.partition("\t")
+            found[path] = found.get(path, "") + entry[-1]
+        return found
+
     def commit(self, tree: Tree, message: str, *parents: str) -> str:
         """Store a commit in which the project is all that there is. Returns its hash."""
         options = [option for parent in parents for option in ("-p", parent)]
