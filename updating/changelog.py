@@ -5,6 +5,9 @@ import re
 WHAT_TO_DO = "What to do"
 """The heading of these sections."""
 
+NOTHING = "Nothing."
+"""What such a section says if there are no steps."""
+
 
 def what_to_do(changelog: str, known: str) -> str:
     """Return what the "What to do" sections tell the owner of a project, the newest first.
@@ -13,13 +16,18 @@ def what_to_do(changelog: str, known: str) -> str:
         changelog: the CHANGELOG.md of the version that the project is brought to.
         known: the one of the version that the project has: its steps are left out.
     """
-    done = {step for _, steps in _sections(known) for step in steps}
+    done = {_text(step) for _, steps in _sections(known) for step in steps} | {NOTHING}
     found = []
     for version, steps in _sections(changelog):
-        new = [step for step in steps if step not in done]
+        new = [step for step in steps if _text(step) not in done]
         if new:
             found.append("\n".join([f"{version}:", "", *new]))
     return "\n\n".join(found)
+
+
+def _text(step: str) -> str:
+    """Return a step without its number, which changes when others come or go."""
+    return " ".join(re.sub(r"^\d+\.", "", step).split())
 
 
 def _sections(changelog: str) -> list[tuple[str, list[str]]]:
