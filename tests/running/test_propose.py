@@ -97,7 +97,8 @@ def test_update_without_conflict_is_a_pull_request(github: Checkout) -> None:
     assert done.returncode == 0, done.stderr
     _, create, run = github.told()
     assert create[:8] == ["pr", "create", "--base", "main", "--head", BRANCH, "--title", TITLE]
-    assert create[8:] == ["--body", "`make update` has made this change."]
+    body = "`make update` has made this change.\n\nWhat to do: nothing."
+    assert create[8:] == ["--body", body]
     # A pull request of GitHub's own token would not start it.
     assert run == ["workflow", "run", "ci.yml", "--ref", BRANCH]
     assert github.git("show", f"{BRANCH}:readme", at=github.origin) == "by the template\n"
@@ -109,7 +110,7 @@ def test_conflicts_are_committed_and_named(github: Checkout) -> None:
     assert done.returncode == 0, done.stderr
     _, create, _ = github.told()
     assert f"{TITLE} (with conflicts)" in create
-    assert create[-1].endswith("which are marked in these files: settings ")
+    assert "which are marked in these files: settings \n\nWhat to do" in create[-1]
     shown = github.git("show", f"{BRANCH}:settings", at=github.origin)
     assert shown.startswith("<<<<<<< HEAD\nby the owner\n=======\nby the template\n>>>>>>> ")
     written = github.git("log", "-1", "--format=%s|%an|%cn", BRANCH, at=github.origin)

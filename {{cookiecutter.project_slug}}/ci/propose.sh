@@ -72,6 +72,10 @@ if [ -n "$conflicts" ]; then
     body="$body Resolve the conflicts, which are marked in these files: $conflicts"
 fi
 {% if cookiecutter.ci == "github" %}
+# What the commit says is to be done by hand.
+body="$body
+
+$(git log -1 --format=%b)"
 git push --quiet origin "$branch"
 if ! gh pr create --base "$base" --head "$branch" --title "$title" --body "$body"; then
     # So that the next run tries again.
