@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .bakes import Answers, label, matrix
+from .bakes import Answers, choices, kept, label, matrix
 
 Bake = Callable[..., Path]
 
@@ -19,6 +19,9 @@ DISTRIBUTIONS = {
     "metrics": "prometheus-client",
     "tracing": "opentelemetry-|googleapis-common-protos|protobuf|requests|urllib3",
 }
+
+# The files that an optional part has lines in.
+CONNECTED = {".env.example", "README.md", "__main__.py", "constraints.txt", "pyproject.toml"}
 
 # What has to be called so in any case: the fields of the log, whose names the metrics have too,
 # and the autoscaler of Kubernetes.
@@ -57,6 +60,17 @@ def found(project: Path, question: str) -> list[tuple[str, str]]:
     ]
 
 
+def test_words_of_every_optional_room_are_known() -> None:
+    rooms = {
+        question
+        for feature in kept()
+        for question in feature["for"]
+        if any("/runtime/" in path for path in feature["paths"])
+    }
+    # "Several processes" is no part that could do without the word "worker".
+    assert WORDS.keys() == DISTRIBUTIONS.keys() == {q for q in rooms if True in choices()[q]}
+
+
 @pytest.mark.parametrize("question", WORDS)
 @pytest.mark.parametrize("answers", matrix(), ids=label)
 def test_words_are_there_for_those_who_want_it_alone(
@@ -64,7 +78,7 @@ def test_words_are_there_for_those_who_want_it_alone(
 ) -> None:
     rest = found(bake(**answers), question)
     if answers[question]:
-        assert {"pyproject.toml", "constraints.txt", "README.md"} <= {name for name, _ in rest}
+        assert {re.sub("^src/[^/]+/", "", name) for name, _ in rest} >= CONNECTED
     else:
         assert rest == []
 

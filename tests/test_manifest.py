@@ -88,6 +88,11 @@ def test_feature_is_for_answers_that_can_be_given(feature: dict[str, Any]) -> No
         assert others, f"every answer to {question} keeps it"
 
 
+@pytest.mark.parametrize("path", [p for p in MANIFEST if re.fullmatch("deploy/[^/]+", p)])
+def test_folder_of_a_deployment_explains_itself(path: str) -> None:
+    assert (TREE / path / "README.md").is_file()
+
+
 def test_path_stands_once() -> None:
     assert [path for path, count in Counter(MANIFEST).items() if count > 1] == []
 

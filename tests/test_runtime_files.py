@@ -42,10 +42,23 @@ def test_runtime_has_the_same_bytes_in_every_project(bake: Bake, answers: Answer
     }
 
 
+def rooms_of(runtime: Path) -> set[str]:
+    return {path.parent.name for path in runtime.glob("*/__init__.py")}
+
+
 def test_optional_rooms_can_be_missing_and_no_others(bake: Bake) -> None:
-    assert optional_rooms() == {"metrics", "tracing", "workers"}
-    folders = {path.name for path in runtime_of(bake(**ALL_OFF)).iterdir() if path.is_dir()}
-    assert folders == {"admin", "feature", "http", "http1", "logs", "process"}
+    assert rooms_of(RUNTIME) >= optional_rooms() >= {"metrics", "tracing", "workers"}
+    assert rooms_of(runtime_of(bake(**ALL_OFF))) == rooms_of(RUNTIME) - optional_rooms()
+
+
+def test_every_room_is_explained() -> None:
+    assert set(re.findall(r"^\| `(\w+)/`", README.read_text("utf-8"), re.M)) == rooms_of(RUNTIME)
+
+
+@pytest.mark.parametrize("room", sorted(optional_rooms()))
+def test_optional_room_is_tested_in_place_and_in_a_running_service(room: str) -> None:
+    for path in (f"runtime/{room}/__init__.py", f"running/test_{room}.py"):
+        assert (TEMPLATE / "tests" / path).is_file(), path
 
 
 @pytest.mark.parametrize("answers", PROJECTS, ids=label)

@@ -1,0 +1,43 @@
+"""The extension: remembers the slowest requests, and logs them when the process stops."""
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sortedcontainers import SortedList  # type: ignore[import-untyped]
+from tornado.web import RequestHandler
+
+from ..errors import StartupError
+from ..extensions import Extension, ServiceInfo
+from ..settings import Settings
+
+VARIABLE = "SLOWEST_COUNT"
+DEFAULT_COUNT = 3
+
+logger = logging.getLogger(__name__)
+
+
+class Slowest(Extension):
+    """The slowest requests: ``Service(..., extensions=[Slowest()])``."""
+
+    @asynccontextmanager
+    async def lifespan(self, service: ServiceInfo, settings: Settings) -> AsyncIterator[None]:
+        self._count = _count()
+        self._requests = SortedList()
+        yield
+        for seconds, name in reversed(self._requests):
+            logger.info("slowest: %s took %.3f s", name, seconds)
+
+    def request_finished(self, handler: RequestHandler) -> None:
+        request = handler.request
+        self._requests.add((request.request_time(), f"{request.method} {request.path}"))
+        del self._requests[: -self._count]
+
+
+def _count() -> int:
+    """Return how many requests to remember. Raises `StartupError`."""
+    text = os.environ.get(VARIABLE) or str(DEFAULT_COUNT)
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise StartupError(f"{VARIABLE} must be a number from 1, not {text!a}")
+    return int(text)
