@@ -98,7 +98,6 @@ def if_slowest(*lines: str) -> str:
 def import_and_list(template: Path) -> None:
     main = f"{PACKAGE}/__main__.py"
     imported = if_slowest("from .runtime.slowest import Slowest")
-    edit(main, r"^from \.runtime import Service\n", "")(template)
     edit(main, r"^from \.runtime\.metrics .*\n{% endif %}\n", imported)(template)
     edit(main, r"^        Metrics\(\),\n{% endif %}\n", if_slowest("        Slowest(),"))(template)
 
@@ -127,7 +126,7 @@ STEPS: dict[str, dict[str, Step]] = {
         ".env.example": edit(
             f"{PROJECT}/.env.example", r"^# APP_THREADS=.*\n\n", if_slowest(*VARIABLE)
         ),
-        "README.md": edit(f"{PROJECT}/README.md", r"^## Operate\n\n", if_slowest(*SENTENCE)),
+        "README.md": edit(f"{PROJECT}/README.md", r"^## Operate.*\n\n", if_slowest(*SENTENCE)),
         "pyproject.toml": edit(
             f"{PROJECT}/pyproject.toml",
             r'^    "requests>.*\n{% endif %}\n',

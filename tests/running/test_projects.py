@@ -172,3 +172,9 @@ def test_samples_can_be_deleted(
     check_types(project, python, shared, **source)
     succeed(project, python, "ruff", "check", ".", **source)
     succeed(project, python, "pytest", "--quiet", **source)
+    # And `make feature` needs no sample.
+    succeed(project, python, "tornado_service.runtime.feature", "orders", **source)
+    check_types(project, python, shared, **source)
+    succeed(project, python, "ruff", "check", ".", **source)
+    succeed(project, python, "ruff", "format", "--check", ".", **source)
+    succeed(project, python, "pytest", "--quiet", "tests/orders", **source)

@@ -101,7 +101,7 @@ def test_line_ends_stay_those_of_windows() -> None:
         "import a\nApplication(settings, routes=[])\nApplication(settings, routes=[])\n",
         "import a\nApplication(settings, routes=[\n",
         b"import a\nApplication(settings, 'caf\xe9', routes=[])\n",
-        "import a; Application(settings, routes=[])\\\n",
+        "import a; Application(\n    settings, routes=[])\n",
         "\0",
     ],
 )
