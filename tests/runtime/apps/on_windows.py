@@ -5,6 +5,7 @@ the modules and functions that Windows does not have. Ctrl-Break is SIGUSR1.
 """
 
 import asyncio
+import errno
 import faulthandler
 import importlib
 import mmap
@@ -15,8 +16,10 @@ import select
 import selectors
 import signal
 import socket
+import stat
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,11 +29,11 @@ MISSING_MODULES = (
     *("curses", "fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"),
     "uvloop",
 )
-# The names that are missing in each module, from typeshed; a test compares all of them.
+# Names that are missing in each module. mypy knows all of them: see tests/test_platforms.py.
 MISSING: dict[Any, str] = {
     faulthandler: "register unregister",
     mmap: "MAP_ANONYMOUS MAP_PRIVATE MAP_SHARED PROT_READ PROT_WRITE",
-    os: "O_CLOEXEC O_NOCTTY O_NONBLOCK WNOHANG fchown fork forkpty geteuid getgid getloadavg"
+    os: "O_CLOEXEC O_NOCTTY O_NONBLOCK fchown fork forkpty geteuid getgid getloadavg"
     " getpgid getuid killpg mkfifo nice openpty pread pwrite register_at_fork sched_getaffinity"
     " sched_setaffinity sendfile setpgid setsid sysconf uname wait waitid writev",
     select: "PIPE_BUF epoll poll",
@@ -54,6 +57,17 @@ def forget_runtime() -> None:
             del sys.modules[name]
 
 
+def without_sockets(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of `os` refuse sockets: on Windows they are no descriptors."""
+
+    def wrapper(fd: int, *args: Any, **kwargs: Any) -> Any:
+        if stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise OSError(errno.EBADF, "a socket is no descriptor")
+        return function(fd, *args, **kwargs)
+
+    return wrapper
+
+
 def become_windows() -> None:
     """Take away what Windows does not have."""
     signal.SIGBREAK = signal.SIGUSR1  # type: ignore[attr-defined]
@@ -64,6 +78,8 @@ def become_windows() -> None:
     )
     # What the event loop wakes itself up with is something else there.
     socket.socketpair = partial(socket.socketpair, socket.AF_UNIX)
+    for name in "close", "dup", "read", "write":
+        setattr(os, name, without_sockets(getattr(os, name)))
     for name in MISSING_MODULES:
         sys.modules[name] = None  # type: ignore[assignment]  # importing it fails
     for module, names in MISSING.items():
