@@ -7,11 +7,9 @@ the modules and functions that Windows does not have. Ctrl-Break is SIGUSR1.
 import asyncio
 import errno
 import faulthandler
-import importlib
 import mmap
 import os
 import pathlib
-import pkgutil
 import select
 import selectors
 import signal
@@ -23,7 +21,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import runtime
+# All that serves, so that these have imported the libraries.
+import runtime.metrics
+import runtime.process.restarter
+import runtime.process.single
+import runtime.workers  # noqa: F401
 
 MISSING_MODULES = (
     *("curses", "fcntl", "grp", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty"),
@@ -42,12 +44,6 @@ MISSING: dict[Any, str] = {
     socket: "AF_UNIX SCM_RIGHTS SO_REUSEPORT recv_fds send_fds",
     time: "CLOCK_MONOTONIC clock_gettime clock_gettime_ns",
 }
-
-
-def import_all() -> None:
-    """Import every module of the runtime, and so every library that it uses."""
-    for module in pkgutil.walk_packages(runtime.__path__, "runtime."):
-        importlib.import_module(module.name)
 
 
 def forget_runtime() -> None:
@@ -89,20 +85,18 @@ def become_windows() -> None:
 
 
 if __name__ == "__main__":
-    import_all()
     forget_runtime()
     become_windows()
 
     from runtime import Service
     from runtime.metrics import Metrics
-    from runtime.tracing import Tracing
     from runtime.workers import Prefork
 
     service = Service(
         "on_windows",
         "1.0",
         processes=Prefork(),
-        extensions=[Metrics(), Tracing()],
+        extensions=[Metrics()],
         settings="runtime.settings:Settings",
         app="tests.runtime.support.sample_app:make_app",
     )
