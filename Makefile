@@ -74,6 +74,23 @@ bench-check: .venv/installed ## check that a request takes no more instructions 
 release: .venv/installed ## check, write the version, close the changelog, commit and tag (VERSION=0.2.0; DRY_RUN=1 to see)
 	@$(BIN)/python -m maintenance.release $(if $(DRY_RUN),--dry-run) '$(VERSION)'
 
+.PHONY: lock
+lock: .venv/installed ## renew the exact versions of all dependencies, within the ranges of both pyproject.toml
+	@$(BIN)/python -m maintenance.lock
+
+.PHONY: newest
+newest: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
+newest: .venv/installed ## test with the newest dependencies that are allowed (PYTHON=python3.14 for that Python)
+	@$(BIN)/python -m maintenance.newest '$(PYTHON)'
+
+# The service that tells of vulnerabilities.
+OSV_URL ?= https://api.osv.dev/v1/query
+
+.PHONY: audit
+audit: .venv/installed ## look for known vulnerabilities in the dependencies of the template and of projects
+	@$(BIN)/uv tool run --quiet 'pip-audit>=2.10,<3' --requirement .venv/constraints.txt --no-deps --disable-pip \
+		--vulnerability-service osv --osv-url $(OSV_URL) --progress-spinner off --strict
+
 clean: ## delete everything that was installed or generated
 	rm -rf .venv build .pytest_cache .ruff_cache
 

@@ -67,9 +67,14 @@ class Section:
                 f"number the steps, or write {NOTHING!r}"
             )
         if steps and steps != NOTHING:
-            numbers = [int(number) for number in re.findall(r"^(\d+)\. ", steps, re.MULTILINE)]
-            if not numbers or numbers != [*range(1, len(numbers) + 1)]:
-                yield f"{self.title}: the steps of {WHAT_TO_DO!r} are not numbered 1, 2, 3 ..."
+            # `make update` tells steps apart by what stands at the margin.
+            numbered = steps[steps.find("1. ") :]
+            margin = re.findall(r"^(?:(\d+)\. )?\S", numbered, re.MULTILINE)
+            if margin != [str(number) for number in range(1, len(margin) + 1)]:
+                yield (
+                    f"{self.title}: the steps of {WHAT_TO_DO!r} are not numbered 1, 2, 3 ..., "
+                    "or their other lines are not indented."
+                )
 
 
 def parse_version(text: str) -> Version | None:

@@ -285,6 +285,7 @@ def test_changelog_has_its_format() -> None:
         (f"## Unreleased\n{FIXED}{FIXED}", "Unreleased: 'Fixed' stands twice"),
         ("## Unreleased\n\n### What to do\n\nStop it.\n", "are not numbered 1, 2, 3"),
         ("## Unreleased\n\n### What to do\n\n1. Stop.\n3. Start.\n", "are not numbered 1, 2, 3"),
+        ("## Unreleased\n\n### What to do\n\n1. Stop,\nand start.\n", "lines are not indented"),
         (f"## Unreleased\n\n## 0.2.0 - 2026-02-01\n{REMOVED}", "0.2.0: Removed without"),
     ],
 )

@@ -13,7 +13,7 @@ PLACES = os.pathsep.join(
 )
 
 # What only root may do.
-AS_ROOT = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+AS_ROOT = [] if not hasattr(os, "geteuid") or os.geteuid() == 0 else ["sudo", "--non-interactive"]
 
 
 def needs(tool: str) -> str:

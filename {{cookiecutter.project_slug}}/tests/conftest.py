@@ -9,12 +9,18 @@ from {{ cookiecutter.package_name }}.runtime.testing import (
     Client,
     clean_environment,
     log_records,
+    pytest_asyncio_loop_factories,
     serving,
     start_service,
 )
 from {{ cookiecutter.package_name }}.settings import Settings
 
-__all__ = ["clean_environment", "log_records", "start_service"]
+__all__ = [
+    "clean_environment",
+    "log_records",
+    "pytest_asyncio_loop_factories",
+    "start_service",
+]
 
 
 @pytest.fixture

@@ -93,7 +93,9 @@ def test_mounted_files_and_volumes_exist(services: Any) -> None:
 
 def test_nginx_mounts_the_folder_that_it_includes(services: Any) -> None:
     if NGINX.exists():
-        included = set(re.findall(r"^ +include (\S+)/\*\.conf;", NGINX.read_text("utf-8"), re.MULTILINE))
+        included = set(
+            re.findall(r"^ +include (\S+)/\*\.conf;", NGINX.read_text("utf-8"), re.MULTILINE)
+        )
         assert {f"/etc/nginx/{folder}" for folder in included} <= mounts(services["nginx"]).keys()
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "ServiceStarter",
     "clean_environment",
     "log_records",
+    "pytest_asyncio_loop_factories",
     "response_json",
     "response_problem",
     "serving",
@@ -300,6 +301,14 @@ class ServiceStarter:
     def kill_all(self) -> None:
         for process in self._processes:
             process.kill()
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Let tests run in the event loop that a service has on Windows; elsewhere it is the usual one.
+
+    pytest-asyncio calls it if `conftest.py` imports it.
+    """
+    return {"asyncio": asyncio.SelectorEventLoop}
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The socket of a connection that goes on with another protocol, as a stream of Tornado."""
 
-import os
 import socket
 
 from tornado.iostream import IOStream
@@ -13,7 +12,8 @@ class DetachedStream(IOStream):
     """
 
     def __init__(self, fd: int, received: bytes) -> None:
-        super().__init__(socket.socket(fileno=os.dup(fd)))
+        # Not `os.dup`: on Windows sockets have no descriptors.
+        super().__init__(socket.fromfd(fd, -1, -1, -1))
         self._received = received
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
