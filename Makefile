@@ -10,6 +10,8 @@ RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtim
 PYTHON_CODE = --config pyproject.toml benchmarks hooks tests docs updating '$(RUNTIME)'
 # Byte code beside the sources would be copied into projects.
 quick test check format runtime picture bench bench-check: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
+# Without any, each of the many processes that the tests start would compile all that it imports.
+quick test check format runtime picture bench bench-check: export PYTHONDONTWRITEBYTECODE =
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
