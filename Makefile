@@ -12,7 +12,10 @@ PYTHON_CODE = --config pyproject.toml benchmarks hooks maintenance tests docs up
 	'$(GET_PIP)'
 # Byte code beside the sources would be copied into projects.
 quick test check format runtime picture bench bench-check: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
+# Without any, each of the many processes that the tests start would compile all that it imports.
+quick test check format runtime picture bench bench-check: export PYTHONDONTWRITEBYTECODE =
 PYTEST = $(BIN)/python -m pytest
+CHOSEN = not exhaustive
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test check format runtime picture bench bench-check clean
@@ -33,17 +36,21 @@ demo: $(TOOLS)/cookiecutter ## generate a project with the default answers in bu
 	@cd build/tornado-service && exec ../.venv/bin/tornado-service
 
 quick: check .venv/installed ## check that every combination of answers gives a clean project (a minute or two)
-	@$(PYTEST) --numprocesses=auto --dist=worksteal -m 'not slow' tests/test_*.py
+	@$(PYTEST) --numprocesses=auto --dist=worksteal -m 'not slow and ($(CHOSEN))' tests/test_*.py
 
-test: quick ## run all tests, the quick ones first
+test: quick ## run the tests, the quick ones first
 	@rm -f .coverage .coverage.*
-	@$(PYTEST) --numprocesses=2 --cov --cov-report=term tests/runtime
+	@$(PYTEST) --numprocesses=2 -m '$(CHOSEN)' --cov --cov-report=term tests/runtime
 	@for room in '$(RUNTIME)'/*/__init__.py; do \
 		room=$$(basename "$$(dirname "$$room")"); \
 		$(BIN)/coverage report --include="*/runtime/$$room/*" >/dev/null || \
 			{ echo "The tests cover too little of the room $$room."; exit 1; }; \
 	done
-	@$(PYTEST) --numprocesses=2 -m slow tests/running tests/test_*.py
+	@$(PYTEST) --numprocesses=2 -m 'slow and ($(CHOSEN))' tests/running tests/test_*.py
+
+.PHONY: test-all
+test-all: CHOSEN = exhaustive or not exhaustive
+test-all: test ## run all tests, also those that take long
 
 check: .venv/installed ## check format, style, types and imports of the template's own code and the runtime
 	@$(BIN)/ruff format --check $(PYTHON_CODE)
