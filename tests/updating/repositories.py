@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,10 @@ SMALL = (
 """The files of a small template."""
 VERSION: str = json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8"))["_version"]
 NEXT_VERSION = "99.0.0"
+
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+"""Makes a folder of this name once for all processes that run the tests."""
 
 
 @dataclass(frozen=True)
@@ -256,3 +262,25 @@ def resolve(project: Path) -> list[str]:
         git(project, "add", path)
     git(project, "-c", "core.editor=true", "cherry-pick", "--continue")
     return found
+
+
+def told(done: Done, after: str) -> list[str]:
+    """Return the commands that an output tells the user after a text."""
+    _, found, rest = done.output.partition(f"{after}\n")
+    assert found, done.output
+    return list(takewhile(lambda line: line.startswith("  "), rest.split("\n")))
+
+
+def last_told(done: Done) -> list[str]:
+    """Return the commands that an output tells the user last."""
+    found = re.findall(r"^((?:  .*\n)+)(?!  )", done.output, re.M)
+    assert found, done.output
+    return str(found[-1]).strip("\n").split("\n")
+
+
+def follow(project: Path, commands: list[str]) -> None:
+    """Type commands that a user is told."""
+    assert commands
+    environment = {**os.environ, "GIT_EDITOR": "true"}
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=project, env=environment, check=True)
