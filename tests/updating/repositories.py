@@ -41,6 +41,8 @@ SMALL = (
 """The files of a small template."""
 VERSION: str = json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8"))["_version"]
 NEXT_VERSION = "99.0.0"
+NAMES = {"project_name": "Tornado Service", "package_name": "tornado_service"}
+"""The default names, which an answers file must have."""
 
 
 Once = Callable[[str, Callable[[Path], object]], Path]
@@ -212,7 +214,7 @@ def write_answers(project: Path, answers: Answers) -> None:
     text = {True: "true", False: "false"}
     lines = [
         f"{key} = {text.get(value) or json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in {"package_name": "tornado_service", **answers}.items()
+        for key, value in {**NAMES, **answers}.items()
     ]
     content = "".join([f'template = "{ADDRESS}"\n\n[answers]\n', *lines])
     (project / ANSWERS_FILE).write_text(content, "utf-8")
@@ -260,7 +262,6 @@ def resolve(project: Path) -> list[str]:
         text = file.read_text("utf-8")
         file.write_text(re.sub(r"^(<<<<<<<|=======|>>>>>>>)( .*)?\n", "", text, flags=re.M))
         git(project, "add", path)
-    git(project, "-c", "core.editor=true", "cherry-pick", "--continue")
     return found
 
 
