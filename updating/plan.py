@@ -132,8 +132,8 @@ class Plan:
             self._pick(git, update)
         except UpdateError:  # a hook of the project refuses the commit, say
             git.run("cherry-pick", "--abort")
-            git("switch", "--quiet", *project.back.split())
-            git("branch", "--quiet", "--delete", "--force", self.change.branch)
+            git.run("switch", "--quiet", *project.back.split())
+            git.run("branch", "--quiet", "--delete", "--force", self.change.branch)
             raise
 
     def _pick(self, git: Git, update: str) -> None:

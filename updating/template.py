@@ -18,6 +18,9 @@ Answers = dict[str, Answer]
 RELEASE = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 """The tag of a release."""
 
+RELEASES = ("--match=v[0-9]*", "--exclude=*-*")
+"""Options of ``git describe``: no other tag names a version."""
+
 TEMPLATE = Path(__file__).parents[1]
 
 RUNTIME = "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime"
@@ -67,7 +70,7 @@ class Template:
             found = self._git.run("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
             if found.returncode == 0:
                 commit = found.stdout.strip()
-                described = self._git("describe", "--tags", "--always", commit)
+                described = self._git("describe", "--tags", "--always", *RELEASES, commit)
                 return Version(described.removeprefix("v"), commit)
         raise UpdateError(f"The template has no version {name!r}.")
 

@@ -37,7 +37,7 @@ def git_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 
 
 @pytest.fixture(scope="session")
-def once(shared: Path) -> Callable[[str, Callable[[Path], object]], Path]:
+def once(shared: Path) -> repo.Once:
     """Makes a folder once for all processes that run these tests."""
 
     def once(name: str, make: Callable[[Path], object]) -> Path:
@@ -54,29 +54,26 @@ def once(shared: Path) -> Callable[[str, Callable[[Path], object]], Path]:
     return once
 
 
-Once = Callable[[str, Callable[[Path], object]], Path]
-
-
 @pytest.fixture(scope="session")
-def template(once: Once) -> Path:
+def template(once: repo.Once) -> Path:
     """A repository with an old version of the template, and this one, which is a release."""
     return once("template", repo.make_template)
 
 
 @pytest.fixture(scope="session")
-def newer(once: Once, template: Path) -> Path:
+def newer(once: repo.Once, template: Path) -> Path:
     """A clone of the template with a later release."""
     return once("newer", lambda folder: repo.make_newer_template(template, folder))
 
 
 @pytest.fixture(scope="session")
-def small(once: Once) -> Path:
+def small(once: repo.Once) -> Path:
     """A template with two releases and few files, for tests that do not depend on these."""
     return once("small", repo.make_small_template)
 
 
 @pytest.fixture(scope="session")
-def small_project(once: Once, small: Path) -> Path:
+def small_project(once: repo.Once, small: Path) -> Path:
     """A project of the first release of the small template, which tests only read."""
 
     def make(folder: Path) -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,12 @@ SMALL = (
 """The files of a small template."""
 VERSION: str = json.loads((TEMPLATE / "cookiecutter.json").read_text("utf-8"))["_version"]
 NEXT_VERSION = "99.0.0"
+NAMES = {"project_name": "Tornado Service", "package_name": "tornado_service"}
+"""The default names, which an answers file must have."""
+
+
+Once = Callable[[str, Callable[[Path], object]], Path]
+"""Makes a folder of this name once for all processes that run the tests."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +214,7 @@ def write_answers(project: Path, answers: Answers) -> None:
     text = {True: "true", False: "false"}
     lines = [
         f"{key} = {text.get(value) or json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in {"package_name": "tornado_service", **answers}.items()
+        for key, value in {**NAMES, **answers}.items()
     ]
     content = "".join([f'template = "{ADDRESS}"\n\n[answers]\n', *lines])
     (project / ANSWERS_FILE).write_text(content, "utf-8")
@@ -254,5 +262,26 @@ def resolve(project: Path) -> list[str]:
         text = file.read_text("utf-8")
         file.write_text(re.sub(r"^(<<<<<<<|=======|>>>>>>>)( .*)?\n", "", text, flags=re.M))
         git(project, "add", path)
-    git(project, "-c", "core.editor=true", "cherry-pick", "--continue")
     return found
+
+
+def told(done: Done, after: str) -> list[str]:
+    """Return the commands that an output tells the user after a text."""
+    _, found, rest = done.output.partition(f"{after}\n")
+    assert found, done.output
+    return list(takewhile(lambda line: line.startswith("  "), rest.split("\n")))
+
+
+def last_told(done: Done) -> list[str]:
+    """Return the commands that an output tells the user last."""
+    found = re.findall(r"^((?:  .*\n)+)(?!  )", done.output, re.M)
+    assert found, done.output
+    return str(found[-1]).strip("\n").split("\n")
+
+
+def follow(project: Path, commands: list[str]) -> None:
+    """Type commands that a user is told."""
+    assert commands
+    environment = {**os.environ, "GIT_EDITOR": "true"}
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=project, env=environment, check=True)

@@ -1,10 +1,17 @@
-"""What a team has made of a project that the old template generated."""
+"""What a team has made of a project that the old template generated, and must have afterwards."""
 
 import re
 import shutil
 from pathlib import Path
 
+from ..bakes import ALL_OFF, ALL_ON, AWKWARD, Answers, every_value, matrix
+from . import repositories as repo
 from .repositories import append, commit, git, replace
+
+EVERYTHING = {**ALL_ON, **AWKWARD}
+SETS = [EVERYTHING, ALL_OFF, *every_value()]
+SETS += [answers for answers in matrix() if answers not in SETS][: 12 - len(SETS)]
+
 
 FEATURE = Path(__file__).with_name("feature")
 
@@ -31,6 +38,14 @@ release:
   script:
     - echo released
 """
+
+
+def old_project(template: Path, folder: Path, answers: Answers) -> Path:
+    """Make a project of the old version of the template, as its first commit."""
+    name = answers.get("project_slug", "tornado-service")
+    project = repo.bake(template, f"v{repo.VERSION}~", folder / name, answers)
+    repo.begin(project)
+    return project
 
 
 def edit(project: Path) -> str:
@@ -90,3 +105,31 @@ def deleted_by(project: Path, before: str, after: str) -> list[str]:
     """List the files that a team has deleted between two commits."""
     options = ("--name-only", "--no-renames", "--diff-filter=D")
     return git(project, "diff", *options, before, after).split("\n")
+
+
+def check_nothing_lost(project: Path, generated: str, edited: str) -> None:
+    """Check that a project still has all that its team has done between two commits."""
+    for name, lines in lines_of(project, generated, edited).items():
+        present = (project / name).read_text("utf-8").split("\n")
+        assert set(lines) <= set(present), name
+    for name in deleted_by(project, generated, edited):
+        assert not (project / name).exists(), name
+    # A merge must not bring back what was deleted inside a file.
+    assert "Echo" not in next(project.glob("src/*/app.py")).read_text()
+
+
+def check_all_arrived(
+    template: Path, project: Path, folder: Path, edited: set[str], answers: Answers
+) -> None:
+    """Check that the files that nobody has edited are as in a project of the newest version."""
+    fresh = repo.bake(template, f"v{repo.VERSION}", folder, answers)
+    repo.git(fresh, "init", "--quiet")
+    wanted, found = repo.files(fresh), repo.files(project)
+    address = repo.ADDRESS.encode(), b"gh:org/tornado-template"
+    kind, content = found[repo.ANSWERS_FILE]
+    found[repo.ANSWERS_FILE] = kind, content.replace(*address)
+    for name in edited:
+        wanted.pop(name, None)
+        found.pop(name, None)
+    assert found.keys() == wanted.keys()
+    assert [name for name in wanted if found[name] != wanted[name]] == []

@@ -1,7 +1,5 @@
 """What an update does in a project, and what it leaves alone."""
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,22 +9,6 @@ from . import repositories as repo
 NGINX = "deploy/nginx/tornado-service.conf"
 MODEL = "src/tornado_service/greetings/model.py"
 BRANCH = f"tornado-template-{repo.NEXT_VERSION}"
-
-
-def told(done: repo.Done, after: str) -> list[str]:
-    """Return the commands that an output has after a text."""
-    _, found, rest = done.output.partition(f"{after}\n")
-    assert found, done.output
-    lines = rest.split("\n")
-    end = next(number for number, line in enumerate(lines) if not line.startswith("  "))
-    return lines[:end]
-
-
-def follow(project: Path, commands: list[str]) -> None:
-    """Type commands that a user is told."""
-    environment = {**os.environ, "GIT_EDITOR": "true"}
-    for command in commands:
-        subprocess.run(command, shell=True, cwd=project, env=environment, check=True)
 
 
 def test_what_is_shown_is_what_is_done(small: Path, project: Path, tmp_path: Path) -> None:
@@ -58,7 +40,7 @@ def test_what_is_shown_is_what_is_done(small: Path, project: Path, tmp_path: Pat
     fresh = repo.bake(small, f"v{repo.NEXT_VERSION}", tmp_path / "fresh", {})
     repo.git(fresh, "init", "--quiet")
     assert repo.files(project) == repo.files(fresh)
-    follow(project, told(done, "look at git show, then:"))
+    repo.follow(project, repo.told(done, "look at git show, then:"))
     assert repo.git(project, "rev-parse", "main") == repo.git(project, "rev-parse", BRANCH)
     assert repo.git(project, "branch", "--show-current") == "main"
     # The way back is a version like any other.
@@ -125,7 +107,7 @@ def test_conflicts_are_those_of_git(small: Path, conflicting: Path) -> None:
     # Asked again, it tells how to go on.
     again = repo.update(small, project)
     assert again.code == 1
-    follow(project, told(again, "or give it up:"))
+    repo.follow(project, repo.told(again, "or give it up:"))
     assert repo.git(project, "status", "--porcelain") == ""
     assert repo.git(project, "branch", "--show-current") == "main"
     # A person may take the update up again, and finish it as told.
@@ -135,8 +117,8 @@ def test_conflicts_are_those_of_git(small: Path, conflicting: Path) -> None:
     text = (project / NGINX).read_text()
     (project / NGINX).write_text(text.partition("=======\n")[0])
     (project / "deploy/newer.md").write_text("This file is ours.\n")
-    follow(project, told(done, "Correct them, then:"))
-    follow(project, told(done, "look at git show, then:"))
+    repo.follow(project, repo.told(done, "Correct them, then:"))
+    repo.follow(project, repo.told(done, "look at git show, then:"))
     assert repo.git(project, "rev-parse", "HEAD~") == main
     for name in (NGINX, ".editorconfig", "deploy/newer.md"):
         assert repo.git(project, "diff", main, "HEAD", "--", name) == ""
@@ -148,7 +130,7 @@ def test_conflicts_are_those_of_git(small: Path, conflicting: Path) -> None:
 def test_given_up_update_leaves_nothing(small: Path, conflicting: Path) -> None:
     before = repo.files(conflicting)
     done = repo.update(small, conflicting)
-    follow(conflicting, told(done, "Or give the update up:"))
+    repo.follow(conflicting, repo.told(done, "Or give the update up:"))
     assert repo.git(conflicting, "branch", "--show-current") == "main"
     assert repo.git(conflicting, "status", "--porcelain") == ""
     assert repo.files(conflicting) == before
@@ -169,7 +151,7 @@ def test_project_in_a_folder_of_a_repository(small: Path, project: Path, tmp_pat
     assert "  replace   Größe/orders/src/tornado_service/runtime/ (" in done.output
     changed = repo.git(root, "-c", "core.quotePath=false", "diff", "--name-only", head)
     assert {name.partition("/orders/")[0] for name in changed.split("\n")} == {"Größe"}
-    follow(root, told(done, "look at git show, then:"))
+    repo.follow(root, repo.told(done, "look at git show, then:"))
     assert repo.git(root, "rev-parse", "HEAD") == repo.git(root, "rev-parse", BRANCH)
     assert repo.git(root, "branch", "--show-current") == ""
 
