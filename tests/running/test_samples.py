@@ -85,4 +85,6 @@ def test_samples_work(bake_into: Callable[..., Path], shared: Path, tmp_path: Pa
     succeed(project, python, "ruff", "check", ".")
     succeed(project, python, "mypy")
     succeed(project, python, "importlinter.cli", "--no-cache")
-    succeed(project, python, "pytest", "--quiet")
+    # The sample settings concern these tests of the project, too; the others are run elsewhere.
+    tests = ["test_samples.py", *(Path(name).name for name in FILES["Tests"]), "deploy"]
+    succeed(project, python, "pytest", "--quiet", *(f"tests/{name}" for name in tests))
