@@ -46,7 +46,7 @@ test: quick ## run the tests, the quick ones first
 		$(BIN)/coverage report --include="*/runtime/$$room/*" >/dev/null || \
 			{ echo "The tests cover too little of the room $$room."; exit 1; }; \
 	done
-	@$(PYTEST) --numprocesses=2 -m 'slow and ($(CHOSEN))' tests/running tests/test_*.py
+	@$(PYTEST) --numprocesses=2 -m 'slow and ($(CHOSEN))' tests/running tests/updating tests/test_*.py
 
 .PHONY: test-all
 test-all: CHOSEN = exhaustive or not exhaustive

@@ -22,7 +22,7 @@ from .tools import PLACES, needs
 Bake = Callable[..., Path]
 
 # Code has docstrings, and data has no comments.
-NO_CONFIGURATION = {".css", ".html", ".js", ".json", ".png", ".py"}
+NO_CONFIGURATION = {".css", ".html", ".js", ".json", ".png", ".py", ".xz"}
 SIDES = ("template", "project")
 LINK = re.compile(r"(?<!\\)\]\(([^):\s]+)\)")
 
