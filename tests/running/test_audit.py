@@ -19,7 +19,8 @@ from .osv import ENTRY, Osv, osv
 Make = Callable[..., "subprocess.CompletedProcess[str]"]
 
 PIN = re.compile(r"([a-z0-9-]+)==[\w.]+( ; .+)?")
-UNSAFE = """
+UNSAFE = ".github/workflows/unsafe.yml"
+WORKFLOW = """
 on: pull_request_target
 jobs:
   test:
@@ -36,13 +37,26 @@ def known() -> Iterator[Osv]:
         yield started
 
 
-@pytest.fixture
-def project(bake_into: Callable[..., Path], shared: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def equipped(
+    bake_into: Callable[..., Path], shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A project with the tools of all targets."""
-    project = bake_into(tmp_path)
+    project = bake_into(tmp_path_factory.mktemp("equipped"))
     install(project, shared)
     equip(project, shared)
     return project
+
+
+@pytest.fixture
+def project(equipped: Path) -> Iterator[Path]:
+    """The same project for all tests; what a test changes in these files is undone."""
+    constraints = equipped / "constraints.txt"
+    before = constraints.read_bytes()
+    yield equipped
+    (equipped / UNSAFE).unlink(missing_ok=True)
+    constraints.write_bytes(before)
+    (equipped / ".venv/tools/installed").touch()
 
 
 @pytest.fixture
@@ -113,7 +127,7 @@ def test_constraints_that_cannot_be_read_are_a_failure(make: Make, project: Path
 
 def test_unsafe_workflow_is_a_failure(make: Make, project: Path) -> None:
     assert make("workflows").returncode == 0
-    (project / ".github/workflows/unsafe.yml").write_text(UNSAFE)
+    (project / UNSAFE).write_text(WORKFLOW)
     done = make("workflows")
     assert done.returncode != 0
     assert "unsafe.yml" in done.stdout
