@@ -197,7 +197,8 @@ def _resolve(folder: Path, *options: str, constraints: str = "") -> Lines:
     """Return the newest versions that a pyproject.toml allows. Raises `LockError`."""
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, CONSTRAINTS)
-        path.write_text("\n".join(line for line in constraints.splitlines() if "{" not in line))
+        plain = [line for line in constraints.splitlines() if "{" not in line]
+        path.write_text("\n".join(plain), "utf-8")
         command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *options]
         command += ["--quiet", "--universal", "--no-annotate", "--no-header"]
         command += [f"--python-version={OLDEST_PYTHON}", f"--constraint={path}"]
