@@ -9,6 +9,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator
+from errno import ECONNREFUSED
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -130,7 +131,7 @@ def test_each_reason_is_one_line(index: Index, python: Path) -> None:
     for url, reason in {
         index.url: f"it has no {WHEEL}",
         index.url + "/none": "HTTP Error 404: Not Found",
-        nowhere: "<urlopen error [Errno 111] Connection refused>",
+        nowhere: f"<urlopen error [Errno {ECONNREFUSED}] Connection refused>",
         "pypi": "unknown url type: 'pypi/pip/'",
     }.items():
         done = run(python, url)

@@ -54,7 +54,7 @@ class Debian:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=9 * PATIENCE,
+            timeout=60 * PATIENCE,
             check=False,
         )
         assert (done.returncode == 0) == check, (line, done.stdout, done.stderr)
@@ -189,5 +189,6 @@ def test_update(debian: Debian, template: str, project: str) -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
 def test_quick_tests_of_the_template(debian: Debian, template: str) -> None:
     assert " passed" in debian.run("make quick", template)
