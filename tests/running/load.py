@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .harness import PATIENCE, request
+from .harness import PATIENCE, request, until
 
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 CLOSE = re.compile(rb"\r\nconnection: close\r\n", re.IGNORECASE)
@@ -77,6 +77,11 @@ class Load:
         """Await the answers to what has been asked, and end."""
         self.stopping = True
         self._thread.join()
+
+    def wait_for(self, requests: int) -> None:
+        """Wait until so many more have been answered."""
+        wanted = self.answered + requests
+        until(lambda: self.answered >= wanted, f"{requests} more answers")
 
     @property
     def in_flight(self) -> int:

@@ -30,6 +30,12 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all is installed and written, once for these tests."""
+    return tmp_path_factory.mktemp("bench")
+
+
 @contextmanager
 def bench(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Start the benchmarks, with all that they install and write in a folder."""
@@ -37,7 +43,11 @@ def bench(folder: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks", "--quick", *ROWS],
         cwd=TEMPLATE,
-        env={**os.environ, "BENCH_FOLDER": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "BENCH_FOLDER": str(folder),
+            "PYTHONPYCACHEPREFIX": str(folder / "pycache"),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -48,11 +58,11 @@ def bench(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_rows_are_printed_and_kept(tmp_path: Path) -> None:
-    with bench(tmp_path) as process:
+def test_rows_are_printed_and_kept(folder: Path) -> None:
+    with bench(folder) as process:
         output, _ = process.communicate()
     assert process.returncode == 0, output
-    results = json.loads((tmp_path / "results/figures.json").read_text())
+    results = json.loads((folder / "results/figures.json").read_text())
     assert results.keys() == set(ROWS)
     for name in ROWS:
         median = results[name]["median"]
@@ -60,15 +70,15 @@ def test_rows_are_printed_and_kept(tmp_path: Path) -> None:
         assert 0.1 < median < 10
         assert len(results[name]["values"]) == 2
         assert re.search(rf"^{name} .* {median:.2f}× ", output, re.M), output
-    until(lambda: not processes_of(tmp_path), "the end of all processes")
+    until(lambda: not processes_of(folder), "the end of all processes")
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_run_leaves_no_process(tmp_path: Path, signum: int, code: int) -> None:
-    with bench(tmp_path) as process:
+def test_interrupted_run_leaves_no_process(folder: Path, signum: int, code: int) -> None:
+    with bench(folder) as process:
         # Three servers, one of which has two workers and more, and wrk.
-        until(lambda: len(processes_of(tmp_path)) > 5, "the servers")
+        until(lambda: len(processes_of(folder)) > 5, "the servers")
         process.send_signal(signum)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == code, output
-    until(lambda: not processes_of(tmp_path), "the end of all processes")
+    until(lambda: not processes_of(folder), "the end of all processes")

@@ -126,7 +126,9 @@ READY = (200, [], 200)
 # Reloading
 
 
-def test_reloads_under_load_fail_no_request(run: Starter) -> None:
+@pytest.mark.parametrize("requests", [2_000, pytest.param(9_000, marks=pytest.mark.exhaustive)])
+def test_reloads_under_load_fail_no_request(run: Starter, requests: int) -> None:
+    """Reload ten times, with so many requests before each."""
     service = start(run)
     with (
         Load(service.port, MIX) as load,
@@ -135,7 +137,7 @@ def test_reloads_under_load_fail_no_request(run: Starter) -> None:
         Load(service.admin_port, ["/readyz"], 1, pause=0.01) as probe,
     ):
         for number in range(1, 11):
-            until(lambda: load.answered >= 9_000 * number, "requests before the reload")  # noqa: B023
+            load.wait_for(requests)
             before = service.processes()
             drained = len(numbers(service, r"draining, requests in flight: (\d+)"))
             script(run, f"VERSION = {-number}")
@@ -148,7 +150,7 @@ def test_reloads_under_load_fail_no_request(run: Starter) -> None:
             assert before.keys() == service.processes().keys()
             assert not set(before.values()) & set(service.processes().values())
             assert service.ask("/who/0").json["version"] == -number
-        until(lambda: load.answered >= 100_000, "100,000 requests")
+        load.wait_for(requests)
     assert load.kinds() == slow.kinds() == {}
     assert probe.kinds() == {}
     assert errors(service) == []
