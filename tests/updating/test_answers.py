@@ -148,6 +148,9 @@ src/tornado_service/runtime/newer.py"""
 def test_new_question_is_answered(small: Path, project: Path) -> None:
     done = repo.update(small, project, ANSWERS="colour=green", VERSION=repo.NEXT_VERSION)
     assert done.code == 0, done.output
+    title = f"Update tornado-template from {repo.VERSION} to {repo.NEXT_VERSION}, with colour=green"
+    assert done.output.startswith(f"{title}:\n")
+    assert "New questions" not in done.output
     assert "The colour is green." in (project / "README.md").read_text()
     assert 'colour = "green"\n' in (project / repo.ANSWERS_FILE).read_text()
     # Another answer is another branch, and the version stays.
