@@ -35,7 +35,7 @@ def everything(once: repo.Once, template: Path) -> Path:
 
 
 def edit_beside_parts(project: Path, other: Path) -> None:
-    """Add a line to each file that is different without a part: in the midst of what both have."""
+    """Add a line to the README and each file that differs without a part, away from the part."""
     for name in repo.git(project, "ls-files").split("\n"):
         if (other / name).exists() and not name.endswith((".json", repo.ANSWERS_FILE)):
             on, off = (
@@ -43,7 +43,7 @@ def edit_beside_parts(project: Path, other: Path) -> None:
             )
             blocks = difflib.SequenceMatcher(None, on, off, autojunk=False).get_matching_blocks()
             longest = max(blocks, key=lambda block: block.size)
-            if on != off and longest.size > 8:
+            if (on != off or name == "README.md") and longest.size > 8:
                 on.insert(longest.a + longest.size // 2, "# Of our own.")
                 (project / name).write_text("\n".join(on), "utf-8")
 
