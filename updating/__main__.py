@@ -47,7 +47,8 @@ def show(plan: Plan, runtime: str) -> None:
     print(*changes(plan, runtime), sep="\n")
     print(f"on the branch {plan.change.branch}.")
     if plan.new_questions:
-        print(f"\nNew questions, with their default answers: {', '.join(plan.new_questions)}.")
+        names = ", ".join(plan.new_questions)
+        print(f"\nNew questions, with their default answers (ANSWERS= changes them): {names}.")
     if plan.by_hand:
         print(f"\nTo do by hand, says the template's CHANGELOG.md:\n\n{plan.by_hand}\n")
 
@@ -89,7 +90,8 @@ def update(folder: Path, work: Path, request: Request, dry_run: bool) -> int:
     copy = Copy(work / "copy", project.root, project.prefix, project.author)
     plan = make_plan(project, template, request, copy)
     if plan is None:
-        print("Nothing to do: the project has this version and these answers.")
+        version = project.origin().version
+        print(f"Nothing to do: the project has version {version} and these answers.")
         return DONE
     show(plan, f"{project.prefix}{project.origin().runtime}/")
     if dry_run:

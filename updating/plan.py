@@ -70,7 +70,8 @@ class Change:
         """The subject of the commit."""
         if self.is_of_answers:
             return f"Change answers to tornado-template: {', '.join(self.answers)}"
-        return f"Update tornado-template from {self.old[0].name} to {self.new[0].name}"
+        answers = f", with {', '.join(self.answers)}" if self.answers else ""
+        return f"Update tornado-template from {self.old[0].name} to {self.new[0].name}{answers}"
 
 
 @dataclass
@@ -175,7 +176,9 @@ def make_plan(project: Project, template: Template, request: Request, copy: Copy
     replaced = [ANSWERS_FILE] if request.runtime == "merge" else [ANSWERS_FILE, origin.runtime]
     replace_whole(replaced, old, own)
     plan = Plan(change)
-    plan.new_questions = [key for key in template.questions(wanted) if key not in questions]
+    plan.new_questions = [
+        key for key in template.questions(wanted) if key not in questions and key not in answers
+    ]
     if not change.is_of_answers:
         plan.by_hand = what_to_do(template.changelog(wanted), template.changelog(present))
     plan.left_out = leave_out(old, new, own, copy.deleted(old, own))

@@ -35,7 +35,7 @@ def everything(once: repo.Once, template: Path) -> Path:
 
 
 def edit_beside_parts(project: Path, other: Path) -> None:
-    """Add a line to each file that is different without a part: in the midst of what both have."""
+    """Add a line to the README and each file that differs without a part, away from the part."""
     for name in repo.git(project, "ls-files").split("\n"):
         if (other / name).exists() and not name.endswith((".json", repo.ANSWERS_FILE)):
             on, off = (
@@ -43,7 +43,7 @@ def edit_beside_parts(project: Path, other: Path) -> None:
             )
             blocks = difflib.SequenceMatcher(None, on, off, autojunk=False).get_matching_blocks()
             longest = max(blocks, key=lambda block: block.size)
-            if on != off and longest.size > 8:
+            if (on != off or name == "README.md") and longest.size > 8:
                 on.insert(longest.a + longest.size // 2, "# Of our own.")
                 (project / name).write_text("\n".join(on), "utf-8")
 
@@ -148,6 +148,9 @@ src/tornado_service/runtime/newer.py"""
 def test_new_question_is_answered(small: Path, project: Path) -> None:
     done = repo.update(small, project, ANSWERS="colour=green", VERSION=repo.NEXT_VERSION)
     assert done.code == 0, done.output
+    title = f"Update tornado-template from {repo.VERSION} to {repo.NEXT_VERSION}, with colour=green"
+    assert done.output.startswith(f"{title}:\n")
+    assert "New questions" not in done.output
     assert "The colour is green." in (project / "README.md").read_text()
     assert 'colour = "green"\n' in (project / repo.ANSWERS_FILE).read_text()
     # Another answer is another branch, and the version stays.

@@ -28,7 +28,9 @@ def test_what_is_shown_is_what_is_done(small: Path, project: Path, tmp_path: Pat
         f"  replace   src/tornado_service/runtime/ ({len(changes) - 6} files differ)" in done.output
     )
     assert f"\n{repo.NEXT_VERSION}:\n\n1. Install the Nginx file again.\n\n" in done.output
-    assert "New questions, with their default answers: colour." in done.output
+    assert (
+        "New questions, with their default answers (ANSWERS= changes them): colour." in done.output
+    )
     assert repo.git(project, "rev-parse", "main") == main
     assert repo.git(project, "rev-parse", f"{BRANCH}~") == main
     message = repo.git(project, "show", "--no-patch", "--format=%an %ae %B")

@@ -162,14 +162,42 @@ def test_refused_update_changes_nothing(
     assert repo.snapshot(project) == before
 
 
-def test_update_that_a_hook_refuses_changes_nothing(small: Path, project: Path) -> None:
+def refuse_commits(project: Path) -> None:
     hook = project / ".git/hooks/prepare-commit-msg"
     hook.write_text("#!/bin/sh\necho 'No commits on Fridays.' >&2\nexit 1\n")
     hook.chmod(0o755)
+    repo.git(project, "config", "core.hooksPath", str(hook.parent))
+
+
+def refuse_signatures(project: Path) -> None:
+    repo.git(project, "config", "commit.gpgSign", "true")
+    repo.git(project, "config", "gpg.program", "false")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [(refuse_commits, "No commits on Fridays."), (refuse_signatures, "failed to sign")],
+)
+def test_update_that_cannot_be_committed_changes_nothing(
+    small: Path,
+    project: Path,
+    tmp_path: Path,
+    prepare: Callable[[Path], None],
+    words: str,
+) -> None:
+    # In the configuration of the user, which counts in a copy of the project as well.
+    prepare(project)
+    (project / ".git/config").rename(tmp_path / "own")
+    user = Path(os.environ["GIT_CONFIG_GLOBAL"]).read_text()
+    repo.git(project, "init", "--quiet")
+    (tmp_path / "own").write_text(f"{user}{(tmp_path / 'own').read_text()}")
+    variables = {"GIT_CONFIG_GLOBAL": str(tmp_path / "own")}
     before, head = repo.files(project), repo.git(project, "rev-parse", "HEAD")
-    done = repo.update(small, project)
+    shown = repo.update(small, project, DRY_RUN="1", **variables)
+    assert shown.code == 0, shown.output
+    done = repo.update(small, project, **variables)
     assert done.code == 1
-    assert "No commits on Fridays." in done.output
+    assert words in done.output
     assert repo.git(project, "status", "--porcelain", "--branch") == "## main"
     assert repo.git(project, "branch", "--list") == "* main"
     assert (repo.files(project), repo.git(project, "rev-parse", "HEAD")) == (before, head)

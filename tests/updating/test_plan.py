@@ -1,0 +1,42 @@
+"""Files of the template that a team has deleted, and files that are replaced whole."""
+
+from updating.plan import leave_out, replace_whole
+from updating.trees import Tree
+
+
+def tree(*paths: str) -> Tree:
+    return dict.fromkeys(paths, "100644 1")
+
+
+def test_deleted_file_stays_deleted() -> None:
+    old, new, own = tree("a", "b", "c"), tree("a", "b", "c"), tree("c")
+    new["a"] = "100644 2"
+    assert leave_out(old, new, own, {"a", "b"}) == ["a"]
+    assert (old, new) == (tree("c"), tree("c"))
+
+
+def test_file_that_template_deletes_as_well_is_not_told() -> None:
+    old, new, own = tree("a", "b"), tree("b"), tree("b")
+    assert leave_out(old, new, own, {"a"}) == []
+    assert (old, new) == (tree("b"), tree("b"))
+
+
+def test_new_file_in_deleted_folder_is_left_out() -> None:
+    old, new = tree("docs/a", "x/y/a", "x/b"), tree("docs/a", "docs/new", "x/y/new", "x/new", "new")
+    assert leave_out(old, new, tree("x/b"), {"docs/a", "x/y/a"}) == ["docs/new", "x/y/new"]
+    assert new == tree("x/new", "new")
+    assert old == tree("x/b")
+
+
+def test_new_file_in_folder_that_was_emptied_by_renaming_is_kept() -> None:
+    # What was renamed is not deleted.
+    old, new = tree("docs/a"), tree("docs/a", "docs/new")
+    assert leave_out(old, new, tree("pages/a"), set()) == []
+    assert new == tree("docs/a", "docs/new")
+
+
+def test_what_is_replaced_whole_has_no_change_of_the_owner() -> None:
+    old, own = tree("runtime/a", "runtime/b", "runtimes", "x"), tree("runtime/c", "runtimes", "y")
+    own["runtime/a"] = "100644 2"
+    replace_whole(["runtime"], old, own)
+    assert old == {**tree("runtimes", "x", "runtime/c"), "runtime/a": "100644 2"}
