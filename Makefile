@@ -6,10 +6,10 @@ BIN = .venv/bin
 # Where cookiecutter is installed for `make demo`, and for `make update` of a project.
 TOOLS ?= build/.venv
 RUNTIME = {{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime
-GET_PIP = {{cookiecutter.project_slug}}/tools/get_pip.py
+PROJECT_TOOLS = {{cookiecutter.project_slug}}/tools
 # With the configuration named, or ruff would read the one of the project, which is a template.
 PYTHON_CODE = --config pyproject.toml benchmarks hooks maintenance tests docs updating '$(RUNTIME)' \
-	'$(GET_PIP)'
+	'$(PROJECT_TOOLS)'
 # Byte code beside the sources would be copied into projects.
 quick test check format runtime picture bench bench-check: export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 # Without any, each of the many processes that the tests start would compile all that it imports.
@@ -137,7 +137,7 @@ define install
 	else \
 		{ $(@D)/bin/python -c "" 2>/dev/null || \
 			{ $(PYTHON) -c '$(CHECK_VERSION)' && $(PYTHON) -m venv --without-pip $(@D); }; } && \
-		$(@D)/bin/python '$(GET_PIP)' >/dev/null && \
+		$(@D)/bin/python '$(PROJECT_TOOLS)/get_pip.py' >/dev/null && \
 		$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
 			--constraint $(@D)/constraints.txt $(1); \
 	fi
