@@ -43,7 +43,8 @@ def test_project_works(
     project = bake_into(tmp_path, **for_this_python(answers))
     python = install(project, shared)
     equip(project, shared)
-    outcome(project, "make", "ci", CI="true", OSV_URL=known.url)
+    shown = outcome(project, "make", "ci", CI="true", OSV_URL=known.url)
+    assert "Installing" not in shown
     assert known.asked["tornado"]
     check_command(project, python.with_name(project.name))
     with starter(python, tmp_path, project / "src") as run:
