@@ -5,6 +5,7 @@ public interface: two handlers, a model, a resource, a metric, settings, and the
 `make feature` writes another one beside it.
 """
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -20,9 +21,15 @@ FEATURE = Path(__file__).with_name("feature")
 
 
 def make_feature(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run `make feature` in a project whose environment is ready."""
-    command = ["make", "--old-file=.venv/installed", "feature", *arguments]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    """Run `make feature` in a project whose environment is ready, on a machine with a NAME."""
+    return subprocess.run(
+        ["make", "--old-file=.venv/installed", "feature", *arguments],
+        cwd=project,
+        env={**os.environ, "NAME": "machine"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_features_are_added_without_touching_the_runtime(
