@@ -57,7 +57,7 @@ class Debian:
             timeout=60 * PATIENCE,
             check=False,
         )
-        assert (done.returncode == 0) == check, (line, done.stdout, done.stderr)
+        assert (done.returncode == 0) == check, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     @contextlib.contextmanager
