@@ -169,6 +169,7 @@ def test_status_reflects_the_rows(clock: FakeClock) -> None:
     assert scoreboard.worker_statuses()[0] == WorkerStatus(0, 0, False, 0, 0.0, 0)
 
 
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_processes_of_a_slot_have_one_status(order: tuple[int, ...]) -> None:
     scoreboard = Scoreboard(1)
