@@ -63,7 +63,7 @@ def test_new_versions_keep_comments_and_conditions() -> None:
         )
         for answers, found in resolved()
     ]
-    assert lock.renew_project(TEXT, newer) == re.sub("==", "==9", TEXT)
+    assert lock.renew_project(TEXT, newer) == re.sub(r"(?m)^([\w.-]+)==", r"\1==9", TEXT)
 
 
 def test_new_distribution_gets_the_condition_of_the_projects_that_need_it() -> None:
