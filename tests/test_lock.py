@@ -59,7 +59,10 @@ def test_new_versions_keep_comments_and_conditions() -> None:
     newer = [
         (
             answers,
-            {name: [line.replace("==", "==9") for line in lines] for name, lines in found.items()},
+            {
+                name: [line.replace("==", "==9", 1) for line in lines]
+                for name, lines in found.items()
+            },
         )
         for answers, found in resolved()
     ]
