@@ -158,6 +158,7 @@ def test_project_in_a_folder_of_a_repository(small: Path, project: Path, tmp_pat
     assert repo.git(root, "branch", "--show-current") == ""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["shallow", "worktree"])
 def test_project_in_a_clone_or_worktree(
     small: Path, project: Path, tmp_path: Path, kind: str

@@ -11,13 +11,8 @@ from . import repositories as repo
 from . import team
 
 
-@pytest.mark.parametrize(
-    "answers",
-    [
-        pytest.param(answers, id=label(answers), marks=pytest.mark.exhaustive if number else [])
-        for number, answers in enumerate(team.SETS)
-    ],
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("answers", team.SETS, ids=label)
 def test_cruft_updates_an_old_project(template: Path, tmp_path: Path, answers: Answers) -> None:
     cruft = needs("cruft")
     config = tmp_path / "config.json"

@@ -94,6 +94,7 @@ def test_old_project_is_updated_from_a_clone(template: Path, tmp_path: Path) -> 
     assert "make update" in listed.output
 
 
+@pytest.mark.exhaustive
 def test_credentials_of_a_source_are_kept_nowhere(
     newer: Path, project_of_newer: Path, tmp_path: Path
 ) -> None:
