@@ -4,14 +4,17 @@ import re
 import shutil
 from pathlib import Path
 
-from ..bakes import ALL_OFF, ALL_ON, AWKWARD, Answers, every_value, matrix
+from ..bakes import ALL_OFF, ALL_ON, AWKWARD, Answers, every_value, label, matrix
 from . import repositories as repo
 from .repositories import append, commit, git, replace
 
-EVERYTHING = {**ALL_ON, **AWKWARD}
-SETS = [EVERYTHING, ALL_OFF, *every_value()]
-SETS += [answers for answers in matrix() if answers not in SETS][: 12 - len(SETS)]
-
+SETS: dict[str, Answers] = {
+    "everything": {**ALL_ON, **AWKWARD},
+    "nothing": ALL_OFF,
+    **{f"mix-{number}": answers for number, answers in enumerate(every_value())},
+}
+SETS |= {label(answers): answers for answers in matrix()[-6:]}
+"""Twelve sets of answers, by name."""
 
 FEATURE = Path(__file__).with_name("feature")
 

@@ -129,6 +129,7 @@ def test_conflicts_are_those_of_git(small: Path, conflicting: Path) -> None:
     assert (done.code, done.output.partition(":")[0]) == (0, "Nothing to do")
 
 
+@pytest.mark.exhaustive
 def test_given_up_update_leaves_nothing(small: Path, conflicting: Path) -> None:
     before = repo.files(conflicting)
     done = repo.update(small, conflicting)
@@ -178,6 +179,7 @@ def test_project_in_a_clone_or_worktree(
     assert repo.git(project, "status", "--porcelain") == ""
 
 
+@pytest.mark.exhaustive
 def test_configuration_of_git_does_not_matter(
     small: Path, project: Path, tmp_path: Path, git_configuration: Path
 ) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from ..bakes import Answers, label
+from ..bakes import Answers
 from ..tools import needs
 from . import repositories as repo
 from . import team
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("answers", team.SETS, ids=label)
+@pytest.mark.parametrize("answers", team.SETS.values(), ids=team.SETS)
 def test_cruft_updates_an_old_project(template: Path, tmp_path: Path, answers: Answers) -> None:
     cruft = needs("cruft")
     config = tmp_path / "config.json"

@@ -176,7 +176,10 @@ def refuse_signatures(project: Path) -> None:
 
 @pytest.mark.parametrize(
     ("prepare", "words"),
-    [(refuse_commits, "No commits on Fridays."), (refuse_signatures, "failed to sign")],
+    [
+        (refuse_commits, "No commits on Fridays."),
+        pytest.param(refuse_signatures, "failed to sign", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_update_that_cannot_be_committed_changes_nothing(
     small: Path,

@@ -91,6 +91,7 @@ def test_project_of_a_later_commit_is_recognized(small: Path, tmp_path: Path) ->
     assert "Update tornado-template from 99.0.0-1-g" in done.output
 
 
+@pytest.mark.exhaustive
 def test_version_before_updates_is_refused(template: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     repo.begin(repo.bake(template, f"v{repo.VERSION}", project, {}))
