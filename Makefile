@@ -40,7 +40,8 @@ quick: check .venv/installed ## check that every combination of answers gives a 
 
 test: quick ## run the tests, the quick ones first
 	@rm -f .coverage .coverage.*
-	@$(PYTEST) --numprocesses=2 -m '$(CHOSEN)' --cov --cov-report=term tests/runtime
+	@# Three, for most of them wait now and then, and none measures the machine.
+	@$(PYTEST) --numprocesses=3 -m '$(CHOSEN)' --cov --cov-report=term tests/runtime
 	@for room in '$(RUNTIME)'/*/__init__.py; do \
 		room=$$(basename "$$(dirname "$$room")"); \
 		$(BIN)/coverage report --include="*/runtime/$$room/*" >/dev/null || \

@@ -587,9 +587,10 @@ async def test_worker_is_killed_after_drain_timeout(
     _, _, second = await all_ready(process)
     os.kill(second, signal.SIGSTOP)
     await stop(process)
-    [record] = errors(process)
+    # The others have half a second to exit, which a busy machine may exceed.
+    [message] = [r["message"] for r in errors(process) if f"pid {second}:" in r["message"]]
     reason = "killed: did not exit in time; no stack: it was not running"
-    assert record["message"] == f"worker 1, pid {second}: {reason}, requests in flight: 0"
+    assert message == f"worker 1, pid {second}: {reason}, requests in flight: 0"
 
 
 async def test_drain_timeout_applies_to_worker_signalled_directly(
@@ -608,10 +609,10 @@ async def test_drain_timeout_applies_to_worker_signalled_directly(
         os.kill(pids[1 + slot], signal.SIGSTOP)
         assert await connection.read_to_end() == b""
     await wait_until(lambda: len(ready(process, f"worker {slot}")) == 2)
-    await stop(process)
     [record] = errors(process)
     reason = "killed: did not exit in time"
     assert record["message"].startswith(f"worker {slot}, pid {pids[1 + slot]}: {reason}")
+    await stop(process)
 
 
 async def test_hang_timeout_applies_to_worker_that_is_blocked_when_it_is_to_drain(
