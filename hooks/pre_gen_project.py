@@ -36,7 +36,7 @@ EMAIL = r"[\w.!#$%&*+/=?^`|~-]+@[\w-]+(\.[\w-]+)+"
 # post_gen_project.py puts back from it what the template has not written, and removes it.
 ASIDE = Path(".set-aside-by-cookiecutter")
 ON_WINDOWS = os.name == "nt"
-# cookiecutter would render this, and the shells of Windows change that, even in quotes.
+# cookiecutter would render the first three. Shells of Windows change the others, even in quotes.
 UNREPEATABLE = r"{[%#{]" + (r'|["$%`\u201c-\u201e]|\\$' if ON_WINDOWS else "")
 
 
@@ -101,9 +101,10 @@ def retry_command(answers: dict, bad: set[str]) -> str:
     ]
     version = ["--checkout", answers["_checkout"]] if answers.get("_checkout") else []
     words = ["cookiecutter", *version, answers.get("_template", "TEMPLATE"), *good]
+    if not ON_WINDOWS:
+        return shlex.join(words)
     is_plain = re.compile(r"[\w.:/\\=+-]+").fullmatch
-    quoted = [word if is_plain(word) else f'"{word}"' for word in words]
-    return " ".join(quoted) if ON_WINDOWS else shlex.join(words)
+    return " ".join(word if is_plain(word) else f'"{word}"' for word in words)
 
 
 # The same as in post_gen_project.py: one hook cannot import from the other.

@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
 
+from updating.changelog import NOTHING, WHAT_TO_DO
+
 UNRELEASED = "Unreleased"
-WHAT_TO_DO = "What to do"
-NOTHING = "Nothing."
-"""Stands for the steps if there are none."""
 CHANGES_BEHAVIOUR = ("Changed", "Deprecated", "Removed")
 PARTS = (WHAT_TO_DO, "Added", *CHANGES_BEHAVIOUR, "Fixed", "Security")
 
@@ -68,8 +67,7 @@ class Section:
             )
         if steps and steps != NOTHING:
             # `make update` tells steps apart by what stands at the margin.
-            numbered = steps[steps.find("1. ") :]
-            margin = re.findall(r"^(?:(\d+)\. )?\S", numbered, re.MULTILINE)
+            margin = re.findall(r"^(?:(\d+)\. )?\S", steps, re.MULTILINE)
             if margin != [str(number) for number in range(1, len(margin) + 1)]:
                 yield (
                     f"{self.title}: the steps of {WHAT_TO_DO!r} are not numbered 1, 2, 3 ..., "

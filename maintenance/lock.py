@@ -11,7 +11,6 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from operator import ge
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ def renew_project(text: str, resolved: Sequence[tuple[Answers, Lines]]) -> str:
     """
     old = conditions(text)
     holds = {
-        condition: tuple(_holds(condition, answers) for answers, _ in resolved)
+        condition: tuple(_is_met(condition, answers) for answers, _ in resolved)
         for condition in ["", *old.values()]
     }
     lines: Lines = {}
@@ -104,7 +103,9 @@ def renew_project(text: str, resolved: Sequence[tuple[Answers, Lines]]) -> str:
         needed = tuple(name in found for _, found in resolved)
         exact = [condition for condition, where in holds.items() if where == needed]
         # One that also holds elsewhere does no harm. It stays if it is there.
-        is_covered = name in old and all(map(ge, holds[old[name]], needed))
+        is_covered = name in old and all(
+            held or not need for held, need in zip(holds[old[name]], needed, strict=True)
+        )
         if not exact and not is_covered:
             raise LockError(
                 f"{CONSTRAINTS} of projects has no condition that fits {name}: add a line of it, "
@@ -156,7 +157,7 @@ def _pinned() -> Lines:
     return parse("\n".join(texts).splitlines())
 
 
-def _holds(condition: str, answers: Answers) -> bool:
+def _is_met(condition: str, answers: Answers) -> bool:
     environment = Environment(autoescape=False)
     return not condition or bool(environment.compile_expression(condition)(cookiecutter=answers))
 

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from updating.template import RUNTIME, SUMS
+
 from . import ROOT, changelog
 from .changelog import CHANGES_BEHAVIOUR, UNRELEASED, ChangelogError, Section, parse_version
 
 BRANCH = "main"
 CHANGELOG = "CHANGELOG.md"
-RUNTIME = "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime"
 PLACES = {
     "cookiecutter.json": '\n  "_version": "{}",\n',
     "pyproject.toml": '\nversion = "{}"\n',
     f"{RUNTIME}/VERSION": "{}\n",
 }
 """What stands where, with the version in place of the braces."""
-SUMS = f"{RUNTIME}/SHA256SUMS"
 
 
 class ReleaseError(Exception):

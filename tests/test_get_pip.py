@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 import pytest
 
 from . import get_pip as program
+from .bakes import TREE
 from .ports import free_port
 
 WITHOUT_ENSUREPIP = Path(__file__).with_name("without_ensurepip")
@@ -166,3 +167,8 @@ def test_settings_are_those_of_pip(
 def test_downloads_go_through_the_proxy(index: Index, get_pip: ModuleType) -> None:
     with pytest.raises(HTTPError, match="404"):
         get_pip.download("http://packages.example/simple", {"proxy": index.url})
+
+
+def test_it_is_the_pip_of_the_project() -> None:
+    version = WHEEL.split("-")[1]
+    assert f"pip=={version}" in (TREE / "constraints.txt").read_text("utf-8").splitlines()

@@ -52,7 +52,7 @@ def test_what_is_the_newest_already_stays_as_it_is() -> None:
 def test_every_condition_is_tried_on_and_off() -> None:
     answers = [{**variation} for variation in lock.variations()]
     for condition in {*lock.conditions(TEXT).values()} - {""}:
-        assert {lock._holds(condition, given) for given in answers} == {True, False}, condition
+        assert {lock._is_met(condition, given) for given in answers} == {True, False}, condition
 
 
 def test_new_versions_keep_comments_and_conditions() -> None:

@@ -41,10 +41,10 @@ Name the folder of a project: make update PROJECT=../orders
 A project has a make update of its own, which does this."""
 
 
-def show(plan: Plan, runtime: str) -> None:
-    """Print what an update does."""
+def show(plan: Plan, runtime: str, verb: str) -> None:
+    """Print what an update does; `verb` is what becomes of the runtime."""
     print(f"{plan.change.title}:")
-    print(*changes(plan, runtime), sep="\n")
+    print(*changes(plan, runtime, verb), sep="\n")
     print(f"on the branch {plan.change.branch}.")
     if plan.new_questions:
         names = ", ".join(plan.new_questions)
@@ -53,20 +53,20 @@ def show(plan: Plan, runtime: str) -> None:
         print(f"\nTo do by hand, says the template's CHANGELOG.md:\n\n{plan.by_hand}\n")
 
 
-def changes(plan: Plan, runtime: str) -> list[str]:
+def changes(plan: Plan, runtime: str, verb: str) -> list[str]:
     """List what becomes of which file; the runtime is one line."""
     merged = {path: letter for letter, paths in plan.paths.items() for path in paths}
     in_runtime = [path for path in merged if path.startswith(runtime)]
     return [
-        *([f"  replace   {runtime} ({len(in_runtime)} files differ)"] if in_runtime else []),
+        *([f"  {verb:<9} {runtime} ({len(in_runtime)} files differ)"] if in_runtime else []),
         *(
-            f"  {verb:<9} {path}"
-            for letter, verb in VERBS.items()
+            f"  {word:<9} {path}"
+            for letter, word in VERBS.items()
             for path in plan.paths.get(letter, [])
             if path not in in_runtime
         ),
         *(
-            f"  CONFLICT  {path}{reason and f' ({reason})'}"
+            f"  CONFLICT  {path}{f' ({reason})' if reason else ''}"
             for path, reason in plan.conflicts.items()
         ),
         *(f"  leave out {path} (you have deleted it)" for path in plan.left_out),
@@ -93,7 +93,8 @@ def update(folder: Path, work: Path, request: Request, dry_run: bool) -> int:
         version = project.origin().version
         print(f"Nothing to do: the project has version {version} and these answers.")
         return DONE
-    show(plan, f"{project.prefix}{project.origin().runtime}/")
+    runtime = f"{project.prefix}{project.origin().runtime}/"
+    show(plan, runtime, request.runtime or "replace")
     if dry_run:
         return DONE
     plan.apply(project, copy)

@@ -1,4 +1,8 @@
-"""What CHANGELOG.md says must be done by hand."""
+"""What CHANGELOG.md says must be done by hand.
+
+That of any version is read, so nothing is checked here: `maintenance/changelog.py` does that at a
+release.
+"""
 
 import re
 

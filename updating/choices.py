@@ -39,8 +39,8 @@ def present_version(project: Project, template: Template, origin: Origin, copy: 
     """Find the version that a project has.
 
     cookiecutter generates from the newest commit, which may be later than the release that the
-    project names. So all versions with the runtime of the project are generated: the most similar
-    one it is.
+    project names. So all versions with the runtime of the project are generated, and the most
+    similar one counts.
 
     Raises:
         UpdateError: there is none.
@@ -89,7 +89,7 @@ def next_version(template: Template, request: Request, present: Version) -> Vers
         return present
     newest = template.newest()
     # A project that was generated from a commit after the release stays there.
-    return present if template.contains(present, newest) else newest
+    return present if template.is_part(newest, present) else newest
 
 
 def next_answers(template: Template, request: Request, origin: Origin, version: Version) -> Answers:

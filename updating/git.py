@@ -33,8 +33,8 @@ class Git:
             raise UpdateError(f"git {arguments[0]} failed:\n{done.stderr.strip()}")
         return done.stdout.strip("\n")
 
-    def succeeds(self, *arguments: str) -> bool:
-        """Run git and tell whether it exited with 0."""
+    def is_success(self, *arguments: str) -> bool:
+        """Run git, and return whether it exited with 0."""
         return self.run(*arguments).returncode == 0
 
     def run(

@@ -181,7 +181,8 @@ def make_plan(project: Project, template: Template, request: Request, copy: Copy
     ]
     if not change.is_of_answers:
         plan.by_hand = what_to_do(template.changelog(wanted), template.changelog(present))
-    plan.left_out = leave_out(old, new, own, copy.deleted(old, own))
+    left_out = leave_out(old, new, own, copy.deleted(old, own))
+    plan.left_out = [f"{project.prefix}{path}" for path in left_out]
     plan.rehearse(copy, old, new)
     check_ignored(project, plan.paths.get("A", []))
     return plan
@@ -192,8 +193,8 @@ def check_branch(project: Project, branch: str) -> None:
     if branch == project.branch:
         raise UpdateError(ON_BRANCH.format(branch=branch))
     reference = f"refs/heads/{branch}"
-    exists = project.git.succeeds("rev-parse", "--verify", "--quiet", reference)
-    if exists and not project.git.succeeds("merge-base", "--is-ancestor", reference, "HEAD"):
+    exists = project.git.is_success("rev-parse", "--verify", "--quiet", reference)
+    if exists and not project.git.is_success("merge-base", "--is-ancestor", reference, "HEAD"):
         raise UpdateError(
             f"There is a branch {branch} already. Merge it, or delete it: "
             f"git branch --delete --force {branch}"

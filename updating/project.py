@@ -24,7 +24,7 @@ NO_ANSWERS = f"""\
 There is no {ANSWERS_FILE}, so this project was generated before there were updates. Write the file
 with the answers that you gave, and commit it:
 
-  template = "https://github.com/org/tornado-template"
+  template = "gh:org/tornado-template"
 
   [answers]
   project_name = "Orders"
@@ -38,7 +38,7 @@ There is no {{runtime}} here. package_name in {ANSWERS_FILE} is the name of the 
 
 NO_COMMIT = """\
 An update is a commit on a branch of its own, and this project is not under git yet:
-  git init && git add --all && git commit --message 'Generate the project'
+  git init && git add . && git commit -m "Start"
 """
 
 NOT_CLEAN = """\
@@ -116,7 +116,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.git = Git(folder)
-        if not self.git.succeeds("rev-parse", "--verify", "--quiet", "HEAD"):
+        if not self.git.is_success("rev-parse", "--verify", "--quiet", "HEAD"):
             raise UpdateError(NO_COMMIT)
         self.root = Path(self.git("rev-parse", "--show-toplevel"))
         self.prefix = self.git("rev-parse", "--show-prefix")
@@ -124,7 +124,7 @@ class Project:
         self.branch = self.git("branch", "--show-current")
         self.back = self.branch or f"--detach {self.git('rev-parse', '--short', 'HEAD')}"
         self._check_state()
-        if not self.git.succeeds("var", "GIT_COMMITTER_IDENT"):
+        if not self.git.is_success("var", "GIT_COMMITTER_IDENT"):
             raise UpdateError(NO_AUTHOR)
         author = self.git.run("var", "GIT_AUTHOR_IDENT")
         if author.returncode:
@@ -138,7 +138,7 @@ class Project:
         lock = self.folder / self.git("rev-parse", "--git-path", "index.lock")
         if lock.exists():
             raise UpdateError(LOCKED.format(lock=lock))
-        if self.git.succeeds("rev-parse", "--verify", "--quiet", "CHERRY_PICK_HEAD"):
+        if self.git.is_success("rev-parse", "--verify", "--quiet", "CHERRY_PICK_HEAD"):
             raise UpdateError(UNFINISHED)
         changes = self.git("status", "--porcelain")
         if changes:

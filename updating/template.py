@@ -74,9 +74,9 @@ class Template:
                 return Version(described.removeprefix("v"), commit)
         raise UpdateError(f"The template has no version {name!r}.")
 
-    def contains(self, version: Version, other: Version) -> bool:
-        """Tell whether a version has all that another one has."""
-        return self._git.succeeds("merge-base", "--is-ancestor", other.commit, version.commit)
+    def is_part(self, version: Version, other: Version) -> bool:
+        """Return whether a version is a part of the history of another one."""
+        return self._git.is_success("merge-base", "--is-ancestor", version.commit, other.commit)
 
     def with_runtime(self, sums: str) -> list[Version]:
         """List the versions whose runtime has these checksums, releases first, then the newest.

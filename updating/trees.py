@@ -56,7 +56,7 @@ class Copy:
         return {path: entry.replace(" blob ", " ") for entry, _, path in lines}
 
     def deleted(self, old: Tree, own: Tree) -> set[str]:
-        """List the files that are in one tree only, but not those that the other has elsewhere."""
+        """List the files of the old tree that the project has neither there nor elsewhere."""
         trees = self._write(old, ""), self._write(own, "")
         options = ("--name-only", "--find-renames", "--diff-filter=D", "-z")
         return set(self.git.paths("diff", *options, *trees))

@@ -27,7 +27,7 @@ has_conflicts() {
 
 base=$(git branch --show-current)
 conflicts=
-case $1 in
+case ${1:-} in
 template)
     made_by="make update"
     # make has one exit code for all failures.
@@ -84,7 +84,8 @@ if ! gh pr create --base "$base" --head "$branch" --title "$title" --body "$body
 fi
 gh workflow run ci.yml --ref "$branch"
 {% else %}
-git push --quiet --push-option=merge_request.create --push-option="merge_request.target=$base" \
+git push --quiet --push-option=merge_request.remove_source_branch \
+    --push-option=merge_request.create --push-option="merge_request.target=$base" \
     --push-option="merge_request.title=$title" --push-option="merge_request.description=$body" \
     origin "$branch"
 {% endif %}

@@ -20,6 +20,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
+# That of constraints.txt. The page of the index shows the hash.
 WHEEL = "pip-26.3-py3-none-any.whl"
 SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
 FOLDERS = ["/etc/xdg/pip", "/etc", "~/.pip", "~/.config/pip"]
