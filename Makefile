@@ -109,7 +109,7 @@ update: $(TOOLS)/cookiecutter
 
 # By itself, so that `make demo` installs no tools. The generated service is installed here, too.
 $(TOOLS)/cookiecutter: pyproject.toml constraints.txt
-	@echo "Installing cookiecutter into $(@D) ..."
+	@echo "Installing cookiecutter ..."
 	$(call install,cookiecutter)
 
 # The tools for tests and checks.

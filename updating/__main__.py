@@ -4,6 +4,7 @@ The variables of make are in the environment: PROJECT, VERSION, ANSWERS, RUNTIME
 """
 
 import os
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -24,16 +25,18 @@ VERBS = {"A": "add", "M": "change", "D": "delete"}
 
 UPDATED = """\
 Done. You are on {branch}. Run make ci, look at git show, then:
-  git switch {back} && git merge {branch}\
+  git switch {back} && git merge {branch}
+Or give it up:
+  git switch {back} && git branch -D {branch}\
 """
 
 CONFLICTS_LEFT = """\
 Git could not merge the files that are marked CONFLICT. You are on {branch}. Correct them, then:
-  git add --all && git cherry-pick --continue
+  git add --update && git cherry-pick --continue
 Run make ci, look at git show, then:
   git switch {back} && git merge {branch}
 Or give the update up:
-  git cherry-pick --abort && git switch {back}\
+  git cherry-pick --abort && git switch {back} && git branch -D {branch}\
 """
 
 NO_PROJECT = """\
@@ -43,7 +46,7 @@ A project has a make update of its own, which does this."""
 
 def show(plan: Plan, runtime: str, verb: str) -> None:
     """Print what an update does; `verb` is what becomes of the runtime."""
-    print(f"{plan.change.title}:")
+    print(plan.change.title)
     print(*changes(plan, runtime, verb), sep="\n")
     print(f"on the branch {plan.change.branch}.")
     if plan.new_questions:
@@ -73,14 +76,13 @@ def changes(plan: Plan, runtime: str, verb: str) -> list[str]:
     ]
 
 
-def update(folder: Path, work: Path, request: Request, dry_run: bool) -> int:
+def update(folder: Path, work: Path, request: Request) -> int:
     """Update a project and return the exit code.
 
     Args:
         folder: the folder of the project.
         work: an empty folder.
         request: what the user asks for.
-        dry_run: only show what would be done.
 
     Raises:
         UpdateError: it cannot be done; the project is as it was.
@@ -95,10 +97,11 @@ def update(folder: Path, work: Path, request: Request, dry_run: bool) -> int:
         return DONE
     runtime = f"{project.prefix}{project.origin().runtime}/"
     show(plan, runtime, request.runtime or "replace")
-    if dry_run:
+    if request.is_dry_run:
         return DONE
     plan.apply(project, copy)
-    back, branch = project.back, plan.change.branch
+    # A branch may have any name, and these lines are there to be pasted.
+    back, branch = shlex.join(project.back.split()), plan.change.branch
     if plan.conflicts:
         print(CONFLICTS_LEFT.format(back=back, branch=branch))
         return CONFLICTS
@@ -114,10 +117,13 @@ def main() -> int:
         if not variables.get("PROJECT") or not project.is_dir():
             raise UpdateError(NO_PROJECT)
         request = Request(
-            *(variables.get(name, "").strip() for name in ("VERSION", "ANSWERS", "RUNTIME"))
+            version=variables.get("VERSION", "").strip(),
+            answers=variables.get("ANSWERS", "").strip(),
+            runtime=variables.get("RUNTIME", "").strip(),
+            is_dry_run=bool(variables.get("DRY_RUN")),
         )
         with tempfile.TemporaryDirectory(prefix="tornado-template-") as work:
-            return update(project, Path(work), request, bool(variables.get("DRY_RUN")))
+            return update(project, Path(work), request)
     except UpdateError as error:
         print(str(error).rstrip("\n"), file=sys.stderr)
     except KeyboardInterrupt:

@@ -24,11 +24,13 @@ class Request:
         answers: ``key=value``, separated by spaces, with quotes as in a shell.
         runtime: what becomes of a runtime that was changed by hand: ``replace``, ``merge``, or
             empty for refusing the update.
+        is_dry_run: whether the update is only shown.
     """
 
     version: str = ""
     answers: str = ""
     runtime: str = ""
+    is_dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.runtime not in ("", "replace", "merge"):
@@ -57,16 +59,20 @@ def present_version(project: Project, template: Template, origin: Origin, copy: 
             "The template has no version with this runtime/SHA256SUMS. Write the commit of the "
             'template that this project was generated from into the file: version = "<commit>"'
         )
-    if len(candidates) == 1:
-        return candidates[0]
     own = copy.tree_of_commit(commit).items()
-
-    def similarity(version: Version) -> int:
-        generated = template.generate(version, origin.answers)
-        return len(own & copy.tree_of_folder(generated).items())
-
-    # Of equals the first one, which is a release if there is one.
-    return max(candidates, key=similarity)
+    best, most = candidates[0], -1
+    for number, version in enumerate(candidates):
+        if number == 1:
+            print("Looking for the version that the project was generated from ...", flush=True)
+        generated = copy.tree_of_folder(template.generate(version, origin.answers))
+        generated.pop(ANSWERS_FILE, None)
+        same = len(own & generated.items())
+        if same == len(generated):
+            return version
+        # Of equals the first one, which is a release if there is one.
+        if same > most:
+            best, most = version, same
+    return best
 
 
 def check_keys(questions: dict[str, object], origin: Origin) -> None:

@@ -3,7 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from .changelog import what_to_do
 from .choices import Request, check_keys, next_answers, next_version, present_version
@@ -69,7 +69,7 @@ class Change:
     def title(self) -> str:
         """The subject of the commit."""
         if self.is_of_answers:
-            return f"Change answers to tornado-template: {', '.join(self.answers)}"
+            return f"Change the template's answers: {', '.join(self.answers)}"
         answers = f", with {', '.join(self.answers)}" if self.answers else ""
         return f"Update tornado-template from {self.old[0].name} to {self.new[0].name}{answers}"
 
@@ -167,10 +167,13 @@ def make_plan(project: Project, template: Template, request: Request, copy: Copy
     if wanted == present and answers == origin.answers and origin.version:
         return None
     change = Change((present, origin.answers), (wanted, answers))
-    check_branch(project, change.branch)
+    if not request.is_dry_run:
+        check_branch(project, change.branch)
     check_runtime(project, origin, request)
     folders = template.generate(*change.old), template.generate(*change.new)
-    record_origin(folders[1], origin.address, wanted.name)
+    # A change of answers leaves the version as the project has written it.
+    is_named = change.is_of_answers and origin.version
+    record_origin(folders[1], origin.address, origin.version if is_named else wanted.name)
     old, new = map(copy.tree_of_folder, folders)
     own = copy.tree_of_commit("HEAD")
     replaced = [ANSWERS_FILE] if request.runtime == "merge" else [ANSWERS_FILE, origin.runtime]
@@ -210,12 +213,22 @@ def check_runtime(project: Project, origin: Origin, request: Request) -> None:
 
 def check_ignored(project: Project, added: list[str]) -> None:
     """Raise `UpdateError` if the update would write over a file that git ignores."""
-    in_the_way = [path for path in added if os.path.lexists(project.root / path)]
+    tracked = set(project.git.paths("ls-files", "-z", "--full-name", ":/"))
+    folders = {folder.as_posix() for path in added for folder in PurePosixPath(path).parents[:-1]}
+    in_the_way = [
+        *(path for path in added if os.path.lexists(project.root / path)),
+        *(path for path in folders - tracked if _is_no_folder(project.root / path)),
+    ]
     if in_the_way:
         raise UpdateError(
             "The update adds files that are here already, and git ignores them. "
-            f"Move them: {', '.join(in_the_way)}"
+            f"Move them: {', '.join(sorted(in_the_way))}"
         )
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Return whether something else is where a folder is to be: git would remove it."""
+    return os.path.lexists(path) and (path.is_symlink() or not path.is_dir())
 
 
 def replace_whole(paths: list[str], old: Tree, own: Tree) -> None:

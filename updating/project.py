@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,12 @@ Commit them, or put them aside: git stash --include-untracked
 
 INTERRUPTED = """
 If they are from an update that was interrupted, give it up:
-  git checkout --force - && git clean -d --force
+  git stash --include-untracked && git switch -
 """
 
 UNFINISHED = """\
 A cherry-pick is not finished, such as that of an update with conflicts. Finish it:
-  git add --all && git cherry-pick --continue
+  git add --update && git cherry-pick --continue
 or give it up:
   git cherry-pick --abort && git switch -
 """
@@ -137,10 +138,10 @@ class Project:
         """Raise `UpdateError` if something is not committed, or another git is at work."""
         lock = self.folder / self.git("rev-parse", "--git-path", "index.lock")
         if lock.exists():
-            raise UpdateError(LOCKED.format(lock=lock))
+            raise UpdateError(LOCKED.format(lock=shlex.quote(str(lock))))
         if self.git.is_success("rev-parse", "--verify", "--quiet", "CHERRY_PICK_HEAD"):
             raise UpdateError(UNFINISHED)
-        changes = self.git("status", "--porcelain")
+        changes = self.git("status", "--porcelain", "--untracked-files=normal")
         if changes:
             interrupted = INTERRUPTED if self.branch.startswith(BRANCHES) else ""
             raise UpdateError(NOT_CLEAN.format(changes=changes) + interrupted)

@@ -25,6 +25,9 @@ TEMPLATE = Path(__file__).parents[1]
 
 RUNTIME = "{{cookiecutter.project_slug}}/src/{{cookiecutter.package_name}}/runtime"
 
+SOURCES = ("{{cookiecutter.project_slug}}", "hooks", "cookiecutter.json")
+"""What a project is generated from."""
+
 SUMS = f"{RUNTIME}/SHA256SUMS"
 """Has the same bytes in every project of a version."""
 
@@ -81,15 +84,28 @@ class Template:
     def with_runtime(self, sums: str) -> list[Version]:
         """List the versions whose runtime has these checksums, releases first, then the newest.
 
+        Of versions that generate the same, only the first one.
+
         Args:
             sums: the hash that git gives to the file SHA256SUMS.
         """
-        commits = self._git("rev-list", "--all", "--date-order").split()
+        # What has been accepted: to generate a project runs the hooks of a version.
+        accepted = ("HEAD", "--tags=v[0-9]*")
+        commits = self._git("rev-list", "--date-order", *accepted).split()
         asked = "".join(f"{commit}:{SUMS}\n" for commit in commits)
         found = self._git("cat-file", "--batch-check=%(objectname)", given=asked).split("\n")
         names = [commit for commit, blob in zip(commits, found, strict=True) if blob == sums]
         versions = [self.version(commit) for commit in names]
-        return sorted(versions, key=lambda version: not RELEASE.fullmatch(f"v{version.name}"))
+        versions.sort(key=lambda version: not RELEASE.fullmatch(f"v{version.name}"))
+        unlike: dict[str, Version] = {}
+        for version in versions:
+            unlike.setdefault(self._source(version), version)
+        return list(unlike.values())
+
+    def _source(self, version: Version) -> str:
+        """Return what tells whether two versions generate the same."""
+        paths = (f"{version.commit}:{path}" for path in SOURCES)
+        return self._git.run("rev-parse", *paths).stdout
 
     def changelog(self, version: Version) -> str:
         """Return the CHANGELOG.md of a version; empty if it has none."""

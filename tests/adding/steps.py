@@ -82,7 +82,7 @@ def copy_without_render(template: Path) -> None:
 
 def reserve_name(template: Path) -> None:
     def reserve(content: dict[str, Any]) -> None:
-        content["_reserved_names"] = sorted([*content["_reserved_names"], "sortedcontainers"])
+        content["_reserved_names"] = sorted([*content["_reserved_names"], "markupsafe"])
 
     edit_json(template, reserve)
 
@@ -104,7 +104,7 @@ def import_and_list(template: Path) -> None:
 
 VARIABLE = ("# How many of the slowest requests are logged at the end.", "# SLOWEST_COUNT=3", "")
 SENTENCE = ("- **The slowest requests** are logged when the service stops.",)
-DEPENDENCY = '    "sortedcontainers>=2.4,<3",\n'
+DEPENDENCY = '    "markupsafe>=3,<4",\n'
 
 STEPS: dict[str, dict[str, Step]] = {
     "Ask": {"cookiecutter.json": ask, "__prompts__": say},
@@ -129,23 +129,23 @@ STEPS: dict[str, dict[str, Step]] = {
         "README.md": edit(f"{PROJECT}/README.md", r"^## Operate.*\n\n", if_slowest(*SENTENCE)),
         "pyproject.toml": edit(
             f"{PROJECT}/pyproject.toml",
-            r'^    "requests>.*\n{% endif %}\n',
+            r"^dependencies = \[\n",
             if_slowest(DEPENDENCY.rstrip()),
         ),
         "constraints.txt": edit(
-            f"{PROJECT}/constraints.txt", r"^ruff==.*\n", if_slowest("sortedcontainers==2.4.0")
+            f"{PROJECT}/constraints.txt", r"^markdown-it-py==.*\n", if_slowest("markupsafe==3.0.4")
         ),
-        "runtime in pyproject.toml": edit("pyproject.toml", r'^    "requests>.*\n', DEPENDENCY),
+        "runtime in pyproject.toml": edit("pyproject.toml", r"^runtime = \[\n", DEPENDENCY),
         "_reserved_names": reserve_name,
     },
     "Prove": {
         "WORDS": edit(
             "tests/test_absent.py",
             r"^WORDS = .*\n",
-            '    "slowest": re.compile("slowest|sortedcontainers"),\n',
+            '    "slowest": re.compile("slowest|markupsafe"),\n',
         ),
         "DISTRIBUTIONS in tests/test_absent.py": edit(
-            "tests/test_absent.py", r"^DISTRIBUTIONS = .*\n", '    "slowest": "sortedcontainers",\n'
+            "tests/test_absent.py", r"^DISTRIBUTIONS = .*\n", '    "slowest": "markupsafe",\n'
         ),
         "tests/running/": copy("tests/running", "tests/running"),
     },

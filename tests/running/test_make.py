@@ -318,3 +318,17 @@ def without(tool: str, path: str) -> str:
     return os.pathsep.join(
         folder for folder in path.split(os.pathsep) if not (Path(folder) / tool).exists()
     )
+
+
+def test_folder_that_is_no_environment_is_not_deleted(
+    bake_into: Callable[..., Path], tmp_path: Path
+) -> None:
+    project = bake_into(tmp_path)
+    (project / "precious").mkdir()
+    (project / "precious/letter").write_text("Dear Ada")
+    done = subprocess.run(
+        ["make", "run", "VENV=precious"], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith("precious is no virtual environment.")
+    assert (project / "precious/letter").read_text() == "Dear Ada"

@@ -128,7 +128,7 @@ def check_all_arrived(
     fresh = repo.bake(template, f"v{repo.VERSION}", folder, answers)
     repo.git(fresh, "init", "--quiet")
     wanted, found = repo.files(fresh), repo.files(project)
-    address = repo.ADDRESS.encode(), b"gh:org/tornado-template"
+    address = repo.ADDRESS.encode(), b""
     kind, content = found[repo.ANSWERS_FILE]
     found[repo.ANSWERS_FILE] = kind, content.replace(*address)
     for name in edited:

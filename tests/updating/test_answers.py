@@ -149,14 +149,14 @@ def test_new_question_is_answered(small: Path, project: Path) -> None:
     done = repo.update(small, project, ANSWERS="colour=green", VERSION=repo.NEXT_VERSION)
     assert done.code == 0, done.output
     title = f"Update tornado-template from {repo.VERSION} to {repo.NEXT_VERSION}, with colour=green"
-    assert done.output.startswith(f"{title}:\n")
+    assert done.output.startswith(f"{title}\n")
     assert "New questions" not in done.output
     assert "The colour is green." in (project / "README.md").read_text()
     assert 'colour = "green"\n' in (project / repo.ANSWERS_FILE).read_text()
     # Another answer is another branch, and the version stays.
     done = repo.update(small, project, ANSWERS="colour=blue metrics=no")
     assert done.code == 0, done.output
-    title = "Change answers to tornado-template: metrics=false, colour=blue"
+    title = "Change the template's answers: metrics=false, colour=blue"
     assert repo.git(project, "log", "-1", "--format=%s") == title
     branch = repo.git(project, "branch", "--show-current")
     assert branch == "tornado-template-metrics-false-colour-blue"

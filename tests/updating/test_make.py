@@ -35,7 +35,7 @@ def without_uv(path: str) -> str:
 )
 def test_make_update(newer: Path, project_of_newer: Path, tmp_path: Path, path: str) -> None:
     needs("uv")
-    project = tmp_path / "our service"
+    project = tmp_path / "ada's service"
     repo.git(tmp_path, "clone", "--quiet", str(project_of_newer), str(project))
     repo.append(project / "README.md", "\n## Ours\n")
     main = repo.commit(project)
@@ -117,4 +117,5 @@ def test_credentials_of_a_source_are_kept_nowhere(
         check=False,
     )
     assert found.returncode == 1
+    assert "secret" not in (project / ".venv/template/.git/config").read_text()
     assert "secret" not in repo.git(project, "log", "--format=%B")

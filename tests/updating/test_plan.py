@@ -1,7 +1,15 @@
 """Files of the template that a team has deleted, and files that are replaced whole."""
 
-from updating.plan import leave_out, replace_whole
+from pathlib import Path
+
+import pytest
+
+from updating.errors import UpdateError
+from updating.plan import check_ignored, leave_out, replace_whole
+from updating.project import Project
 from updating.trees import Tree
+
+from . import repositories as repo
 
 
 def tree(*paths: str) -> Tree:
@@ -40,3 +48,16 @@ def test_what_is_replaced_whole_has_no_change_of_the_owner() -> None:
     own["runtime/a"] = "100644 2"
     replace_whole(["runtime"], old, own)
     assert old == {**tree("runtimes", "x", "runtime/c"), "runtime/a": "100644 2"}
+
+
+def test_ignored_file_in_the_place_of_a_folder_is_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("local\nlink\nkept\n")
+    (tmp_path / "docs").write_text("A file that the update turns into a folder.\n")
+    repo.begin(tmp_path)
+    (tmp_path / "local").write_text("Ours.\n")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "kept").mkdir()
+    project = Project(tmp_path)
+    check_ignored(project, ["docs/new", "kept/new", "new/new"])
+    with pytest.raises(UpdateError, match=r"Move them: link, local$"):
+        check_ignored(project, ["local/a/new", "link/a"])

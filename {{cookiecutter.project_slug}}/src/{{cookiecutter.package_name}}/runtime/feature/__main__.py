@@ -2,10 +2,12 @@
 
 import builtins
 import keyword
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -113,7 +115,9 @@ def _snake_case(name: str) -> str:
 
 def _replace(path: Path, content: bytes) -> None:
     """Replace a file in one step, so that it is never half-written."""
-    new = path.with_name(f"{path.name}.new")
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    new = Path(name)
     try:
         new.write_bytes(content)
         shutil.copymode(path, new)
@@ -141,7 +145,7 @@ but found no place for the routes in {app}. Add them:
 Wrote {package}/ and {tests}/, {wiring}Next:
 
   make dev     serve it: curl http://127.0.0.1:8000{path_of(name)}/tea
-  make test    run its tests
+  make test    run all tests, with the new ones
 """
 
 
