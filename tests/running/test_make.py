@@ -24,6 +24,10 @@ OLD_PYTHON = Path(__file__).with_name("old_python")
 """A folder with a Python that is too old."""
 
 
+# test_fresh.py goes the way of pip, in an environment that has nothing else.
+INSTALLERS = [pytest.param("pip", marks=pytest.mark.exhaustive), "uv"]
+
+
 class Terminal:
     """A pseudo-terminal with a command in its foreground."""
 
@@ -104,7 +108,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
         one.kill()
 
 
-@pytest.mark.parametrize("installer", ["pip", "uv"])
+@pytest.mark.parametrize("installer", INSTALLERS)
 def test_demo(clone: Path, terminal: Callable[..., Terminal], installer: str) -> None:
     needs("uv")
     path = PLACES if installer == "uv" else without("uv", os.environ["PATH"])
@@ -130,7 +134,7 @@ def test_demo(clone: Path, terminal: Callable[..., Terminal], installer: str) ->
     assert not re.search(r"error|traceback|\*\*\*", after, re.IGNORECASE)
 
 
-@pytest.mark.parametrize("installer", ["pip", "uv"])
+@pytest.mark.parametrize("installer", INSTALLERS)
 def test_tools_are_added_to_what_serves(
     bake_into: Callable[..., Path], tmp_path: Path, installer: str
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..bakes import TEMPLATE
 from ..commands import Command, commands, listed
 from ..ports import free_ports
-from ..tools import needs
+from ..tools import PLACES, needs
 from .harness import is_open, until
 
 SERVES = ("make run", "make dev", "make demo")
@@ -33,6 +33,7 @@ class Terminals:
         unwanted = {"VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "CI"}
         self._environment = {
             **{name: value for name, value in os.environ.items() if name not in unwanted},
+            "PATH": PLACES,
             "APP_PORT": str(self.port),
             "APP_ADMIN_PORT": str(admin_port),
         }
