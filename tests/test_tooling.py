@@ -42,14 +42,58 @@ def test_project_without_ci_has_make_ci(bake: Bake) -> None:
 
 
 def test_both_proposals_are_made(bake: Bake) -> None:
-    job = workflow(bake(ci="github"), "update")["jobs"]["propose"]
-    on_gitlab = yaml.safe_load((bake(ci="gitlab") / ".gitlab-ci.yml").read_text())["propose"]
-    words = set(re.findall(r"^(\w+)\)$", (bake() / "ci/propose.sh").read_text(), re.MULTILINE))
+    on_github, on_gitlab = jobs_of_proposals(bake)
+    script = (bake() / "ci/propose.sh").read_text()
+    words = set(re.findall(r"^(\w+)\) made_by=", script, re.MULTILINE))
     assert words == {"template", "lock"}
-    assert set(job["strategy"]["matrix"]["what"]) == words
-    assert set(on_gitlab["parallel"]["matrix"][0]["WHAT"]) == words
+    for job in on_github:
+        assert set(job["strategy"]["matrix"]["what"]) == words
+    for job in on_gitlab:
+        assert set(job["parallel"]["matrix"][0]["WHAT"]) == words
     # It starts this workflow by name, which only a workflow that says so can be.
     assert "workflow_dispatch" in workflow(bake(), "ci")[True]
+
+
+def test_what_is_not_reviewed_runs_without_a_token(bake: Bake) -> None:
+    (make, propose), (make_on_gitlab, propose_on_gitlab) = jobs_of_proposals(bake)
+    assert make["permissions"] == {"contents": "read"}
+    assert "token" not in str(make).lower()
+    assert "secrets" not in str(make)
+    for job in (make, propose):
+        [checkout] = [step for step in job["steps"] if "checkout@" in step.get("uses", "")]
+        assert checkout["with"] == {"persist-credentials": False}
+    [fetch] = [step for step in propose["steps"] if "download-artifact@" in step.get("uses", "")]
+    # Nothing that is downloaded may replace ci/propose.sh.
+    assert fetch["with"]["path"] == "proposal"
+    assert "token" not in str(make_on_gitlab).lower()
+    assert "environment" not in make_on_gitlab
+    assert propose_on_gitlab["environment"]["name"] == "propose"
+    assert propose_on_gitlab["variables"]["GIT_STRATEGY"] == "clone"
+
+
+def test_what_is_made_is_what_is_proposed(bake: Bake) -> None:
+    (make, propose), (make_on_gitlab, propose_on_gitlab) = jobs_of_proposals(bake)
+    assert [step["run"] for job in (make, propose) for step in job["steps"] if "run" in step] == [
+        'sh ci/propose.sh make "$WHAT"',
+        'sh ci/propose.sh open "$WHAT"',
+    ]
+    upload = make["steps"][-1]["with"]
+    assert upload["path"] == "proposal/${{ matrix.what }}.bundle"
+    assert upload["name"] == propose["steps"][1]["with"]["pattern"]
+    assert make_on_gitlab["script"][-1] == 'sh ci/propose.sh make "$WHAT"'
+    assert make_on_gitlab["artifacts"] == {"paths": ["proposal/$WHAT.bundle"]}
+    assert propose_on_gitlab["script"][-1] == 'sh ci/propose.sh open "$WHAT"'
+    # One may fail without the other.
+    assert (propose["needs"], propose["if"]) == ("make", "${{ !cancelled() }}")
+    assert propose_on_gitlab["needs"] == ["make"]
+    assert propose_on_gitlab["rules"][0]["when"] == "always"
+
+
+def jobs_of_proposals(bake: Bake) -> tuple[list[Any], list[Any]]:
+    """List the jobs `make` and `propose`, of GitHub and of GitLab."""
+    on_github = workflow(bake(ci="github"), "update")["jobs"]
+    on_gitlab = yaml.safe_load((bake(ci="gitlab") / ".gitlab-ci.yml").read_text())
+    return [on_github["make"], on_github["propose"]], [on_gitlab["make"], on_gitlab["propose"]]
 
 
 @pytest.mark.parametrize(
