@@ -177,7 +177,8 @@ def test_update(debian: Debian, template: str, project: str) -> None:
     debian.run("git config --global user.email ada@example.com", project)
     debian.run("git commit --message=Generated", project)
     file = ".editorconfig"
-    debian.run(f"echo '# New.' >> *}}}}/{file} && git commit --all --message=New", template)
+    release = "git commit --all --message=New && git tag v99.0.0"
+    debian.run(f"echo '# New.' >> *}}}}/{file} && {release}", template)
 
     update = "make update SOURCE=../tornado-template"
     states = "git status --short --branch; git log --oneline --all"
