@@ -134,7 +134,7 @@ def changes(before: Lines, after: Lines) -> list[str]:
 
 def main() -> int:
     """Renew both files, and print what has changed."""
-    before = _pinned()
+    before = pinned()
     project = TREE / CONSTRAINTS
     try:
         resolved = _resolve_projects()
@@ -144,15 +144,16 @@ def main() -> int:
         print(f"{error}\nNothing was changed.", file=sys.stderr)
         return 1
     template = ROOT / CONSTRAINTS
-    pinned = parse(of_projects.splitlines())
-    own = renew_template(template.read_text("utf-8"), resolved_here, pinned)
+    in_projects = parse(of_projects.splitlines())
+    own = renew_template(template.read_text("utf-8"), resolved_here, in_projects)
     project.write_text(of_projects, "utf-8", newline="\n")
     template.write_text(own, "utf-8", newline="\n")
-    print(*changes(before, _pinned()) or ["All versions are the newest already."], sep="\n")
+    print(*changes(before, pinned()) or ["All versions are the newest already."], sep="\n")
     return 0
 
 
-def _pinned() -> Lines:
+def pinned() -> Lines:
+    """Return the lines of both files."""
     texts = [(folder / CONSTRAINTS).read_text("utf-8") for folder in (TREE, ROOT)]
     return parse("\n".join(texts).splitlines())
 

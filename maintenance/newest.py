@@ -17,7 +17,7 @@ from cookiecutter.main import cookiecutter  # type: ignore[import-untyped]
 from tests.bakes import ALL_ON
 
 from . import ROOT
-from .lock import CONSTRAINTS, TREE, parse
+from .lock import CONSTRAINTS, parse, pinned
 
 FOLDER = ROOT / "build/newest"
 
@@ -39,10 +39,9 @@ def differences(python: Path) -> Iterator[str]:
     """Say which versions an environment has instead of those in both constraints.txt."""
     command = [sys.executable, "-m", "uv", "pip", "freeze", "--quiet", "--python", str(python)]
     frozen = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout
-    texts = [(folder / CONSTRAINTS).read_text("utf-8") for folder in (ROOT, TREE)]
-    pinned = parse("\n".join(texts).splitlines())
+    tested = pinned()
     for name, [line] in parse(frozen.splitlines()).items():
-        known = [old.partition(" ;")[0] for old in pinned.get(name, [])]
+        known = [old.partition(" ;")[0] for old in tested.get(name, [])]
         if line not in known:
             yield f"{line} instead of {', '.join(known) or 'nothing'}"
 
@@ -58,7 +57,7 @@ def generate(folder: Path) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all tests, and return the exit code: 1 if any fail."""
     parser = argparse.ArgumentParser(prog="make newest")
-    parser.add_argument("python", nargs="?", default=sys.executable)
+    parser.add_argument("python")
     python: str = parser.parse_args(arguments).python
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)

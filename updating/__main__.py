@@ -90,18 +90,18 @@ def update(folder: Path, work: Path, request: Request) -> int:
     project = Project(folder)
     template = Template(TEMPLATE, work)
     copy = Copy(work / "copy", project.root, project.prefix, project.author)
-    plan = make_plan(project, template, request, copy)
+    origin = project.origin()
+    plan = make_plan(project, origin, template, request, copy)
     if plan is None:
-        version = project.origin().version
-        print(f"Nothing to do: the project has version {version} and these answers.")
+        print(f"Nothing to do: the project has version {origin.version} and these answers.")
         return DONE
-    runtime = f"{project.prefix}{project.origin().runtime}/"
+    runtime = f"{project.prefix}{origin.runtime}/"
     show(plan, runtime, request.runtime or "replace")
     if request.is_dry_run:
         return DONE
     plan.apply(project, copy)
     # A branch may have any name, and these lines are there to be pasted.
-    back, branch = shlex.join(project.back.split()), plan.change.branch
+    back, branch = shlex.join(project.back), plan.change.branch
     if plan.conflicts:
         print(CONFLICTS_LEFT.format(back=back, branch=branch))
         return CONFLICTS

@@ -37,6 +37,10 @@ class Git:
         """Run git, and return whether it exited with 0."""
         return self.run(*arguments).returncode == 0
 
+    def has(self, revision: str) -> bool:
+        """Return whether there is a commit of this name."""
+        return self.is_success("rev-parse", "--verify", "--quiet", revision)
+
     def run(
         self, *arguments: str, given: str = "", **environment: str
     ) -> subprocess.CompletedProcess[str]:

@@ -133,7 +133,7 @@ class Plan:
             self._pick(git, update)
         except UpdateError:  # a hook of the project refuses the commit, say
             git.run("cherry-pick", "--abort")
-            git.run("switch", "--quiet", *project.back.split())
+            git.run("switch", "--quiet", *project.back)
             git.run("branch", "--quiet", "--delete", "--force", self.change.branch)
             raise
 
@@ -146,11 +146,14 @@ class Plan:
             raise UpdateError(f"git cherry-pick failed:\n{picked.stderr.strip()}")
 
 
-def make_plan(project: Project, template: Template, request: Request, copy: Copy) -> Plan | None:
+def make_plan(
+    project: Project, origin: Origin, template: Template, request: Request, copy: Copy
+) -> Plan | None:
     """Try an update in a copy of the project. Returns None if there is nothing to do.
 
     Args:
         project: the project, which is not changed.
+        origin: where it comes from.
         template: the template's repository.
         request: what the user asks for.
         copy: a copy of the project.
@@ -158,7 +161,6 @@ def make_plan(project: Project, template: Template, request: Request, copy: Copy
     Raises:
         UpdateError: it cannot be done; the message tells what to do.
     """
-    origin = project.origin()
     present = present_version(project, template, origin, copy)
     questions = template.questions(present)
     check_keys(questions, origin)
@@ -196,8 +198,9 @@ def check_branch(project: Project, branch: str) -> None:
     if branch == project.branch:
         raise UpdateError(ON_BRANCH.format(branch=branch))
     reference = f"refs/heads/{branch}"
-    exists = project.git.is_success("rev-parse", "--verify", "--quiet", reference)
-    if exists and not project.git.is_success("merge-base", "--is-ancestor", reference, "HEAD"):
+    if project.git.has(reference) and not project.git.is_success(
+        "merge-base", "--is-ancestor", reference, "HEAD"
+    ):
         raise UpdateError(
             f"There is a branch {branch} already. Merge it, or delete it: "
             f"git branch --delete --force {branch}"

@@ -117,13 +117,14 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.git = Git(folder)
-        if not self.git.is_success("rev-parse", "--verify", "--quiet", "HEAD"):
+        if not self.git.has("HEAD"):
             raise UpdateError(NO_COMMIT)
         self.root = Path(self.git("rev-parse", "--show-toplevel"))
         self.prefix = self.git("rev-parse", "--show-prefix")
         # Empty where a commit is checked out instead of a branch.
         self.branch = self.git("branch", "--show-current")
-        self.back = self.branch or f"--detach {self.git('rev-parse', '--short', 'HEAD')}"
+        commit = self.git("rev-parse", "--short", "HEAD")
+        self.back = [self.branch] if self.branch else ["--detach", commit]
         self._check_state()
         if not self.git.is_success("var", "GIT_COMMITTER_IDENT"):
             raise UpdateError(NO_AUTHOR)
@@ -139,7 +140,7 @@ class Project:
         lock = self.folder / self.git("rev-parse", "--git-path", "index.lock")
         if lock.exists():
             raise UpdateError(LOCKED.format(lock=shlex.quote(str(lock))))
-        if self.git.is_success("rev-parse", "--verify", "--quiet", "CHERRY_PICK_HEAD"):
+        if self.git.has("CHERRY_PICK_HEAD"):
             raise UpdateError(UNFINISHED)
         changes = self.git("status", "--porcelain", "--untracked-files=normal")
         if changes:
