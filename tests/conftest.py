@@ -4,10 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,7 @@ import pytest
 from cookiecutter.main import cookiecutter
 
 from .bakes import TEMPLATE, defaults
-
-if sys.platform != "win32":
-    import fcntl
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one of the processes that run tests do something. On Windows there is only one."""
-    with path.open("w") as lock:
-        if sys.platform != "win32":
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+from .locks import locked
 
 
 def pytest_configure() -> None:
@@ -82,7 +69,7 @@ def bake(
     def bake(**answers: Any) -> Path:
         key = json.dumps({**defaults(), **answers}, sort_keys=True)
         folder = shared / hashlib.sha256(key.encode()).hexdigest()[:16]
-        with locked(folder.with_suffix(".lock")):
+        with locked(folder):
             if not folder.exists():
                 unfinished = folder.with_suffix(".unfinished")
                 shutil.rmtree(unfinished, ignore_errors=True)

@@ -6,13 +6,13 @@ for each name, and `adding/` the files of a new part.
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from . import checkout
 from .adding.steps import STEPS, make
 from .bakes import TEMPLATE
 
@@ -50,12 +50,7 @@ def follow(template: Path, places: list[tuple[str, str]]) -> None:
 def template(tmp_path: Path) -> Path:
     """A copy of this template, under git."""
     folder = tmp_path / "template"
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.check_output(listing, cwd=TEMPLATE, text=True).split("\0")[:-1]
-    for name in names:
-        if (TEMPLATE / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(TEMPLATE / name, folder / name)
+    checkout.copy_to(folder)
     subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
     (folder / ".venv").symlink_to(sys.prefix)
     return folder

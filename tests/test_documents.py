@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from . import checkout
 from .bakes import BAKES, TEMPLATE, TREE, matrix
 from .commands import Command, commands, in_comments, listed, of_document, programs, register
 from .tools import PLACES, needs
@@ -40,14 +41,8 @@ def commands_of(path: Path) -> list[Command]:
 
 def template_files() -> list[Path]:
     """List the files of the template, without those of the project that it generates."""
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=TEMPLATE,
-        capture_output=True,
-        check=True,
-    )
-    paths = [TEMPLATE / name for name in listing.stdout.decode().split("\0")[:-1]]
-    return [path for path in paths if path.is_file() and TREE not in path.parents]
+    paths = [TEMPLATE / name for name in checkout.names()]
+    return [path for path in paths if TREE not in path.parents]
 
 
 def project_files(project: Path) -> list[Path]:

@@ -24,3 +24,10 @@ def needs(tool: str) -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{tool} is not installed")
     pytest.skip(f"{tool} is not installed")
+
+
+def without(tool: str, path: str) -> str:
+    """Leave the folders out of a PATH that hold a tool."""
+    return os.pathsep.join(
+        folder for folder in path.split(os.pathsep) if not (Path(folder) / tool).exists()
+    )

@@ -1,27 +1,17 @@
 """Python environments for baked projects: dependencies are installed once, not for each project."""
 
-import fcntl
 import hashlib
 import os
 import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from ..locks import locked
 from ..tools import needs
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time do something, of all those that run tests."""
-    with path.with_name(f"{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def environment(project: Path, folder: Path) -> Path:

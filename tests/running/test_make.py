@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ..bakes import TEMPLATE
+from .. import checkout
 from ..ports import free_ports
-from ..tools import PLACES, needs
+from ..tools import PLACES, needs, without
 from .environments import install
 from .harness import is_open, until
 
@@ -81,16 +81,7 @@ class Terminal:
 def clone(tmp_path: Path) -> Path:
     """The template as it lies here, without what its own environment left in it."""
     folder = tmp_path / "clone"
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=TEMPLATE,
-        capture_output=True,
-        check=True,
-    )
-    for name in listing.stdout.decode().split("\0")[:-1]:
-        if (TEMPLATE / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes((TEMPLATE / name).read_bytes())
+    checkout.copy_to(folder)
     return folder
 
 
@@ -315,13 +306,6 @@ def test_dev_restarts_at_a_change(
 def installed_by_uv(environment: Path) -> bool:
     """Tell which of the two installers made a virtual environment."""
     return "uv = " in (environment / "pyvenv.cfg").read_text()
-
-
-def without(tool: str, path: str) -> str:
-    """Leave the folders out of a PATH that hold a tool."""
-    return os.pathsep.join(
-        folder for folder in path.split(os.pathsep) if not (Path(folder) / tool).exists()
-    )
 
 
 def test_folder_that_is_no_environment_is_not_deleted(

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ..bakes import ALL_OFF, ALL_ON, AWKWARD, Answers, choices, every_value
+from ..locks import locked
 from ..tools import PLACES, needs
-from .environments import VERSION, environment, equip, install, locked, succeed
+from .environments import VERSION, environment, equip, install, succeed
 from .harness import starter
 from .osv import Osv, osv
 

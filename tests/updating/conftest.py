@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ..running.environments import locked
+from ..locks import locked
 from . import repositories as repo
 
 collect_ignore = ["feature"]  # tests of a project

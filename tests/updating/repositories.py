@@ -10,7 +10,6 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from hashlib import sha256
 from itertools import takewhile
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from cookiecutter.main import cookiecutter
 
+from .. import checkout
 from ..bakes import TEMPLATE, Answers
 
 # An earlier version of the template, for machines whose clone has no history. Made with git archive
@@ -107,7 +107,7 @@ def make_template(folder: Path) -> None:
         archive.extractall(folder)
     commit_all(folder, "The old version")
     git(folder, "rm", "--quiet", "-r", ".")
-    copy_template(folder)
+    checkout.copy_to(folder)
     commit_all(folder, "This version")
     git(folder, "tag", f"v{VERSION}")
 
@@ -127,23 +127,13 @@ def make_small_template(folder: Path) -> None:
     """
     folder.mkdir()
     git(folder, "init", "--quiet", "--initial-branch=main")
-    copy_template(folder, *SMALL)
+    checkout.copy_to(folder, *SMALL)
     write_checksums(folder / RUNTIME)
     commit_all(folder, "This version")
     git(folder, "tag", f"v{VERSION}")
     change_template(folder)
     commit_all(folder, "A newer version")
     git(folder, "tag", f"v{NEXT_VERSION}")
-
-
-def copy_template(folder: Path, *patterns: str) -> None:
-    """Copy the files of this checkout, or those that match one of the patterns."""
-    listed = git(TEMPLATE, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-    for name in listed.split("\0")[:-1]:
-        is_meant = not patterns or any(fnmatch(name, pattern) for pattern in patterns)
-        if is_meant and (TEMPLATE / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(TEMPLATE / name, folder / name)
 
 
 def change_template(folder: Path) -> None:

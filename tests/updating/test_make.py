@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ..tools import PLACES, needs
+from ..tools import PLACES, needs, without
 from . import repositories as repo
 
 # Whatever wants to go through a proxy is refused.
@@ -20,17 +20,11 @@ def make(project: Path, *arguments: str, **environment: str) -> repo.Done:
     return repo.run(project, "make", *arguments, **{"PATH": PLACES, **environment})
 
 
-def without_uv(path: str) -> str:
-    """Take uv off a PATH."""
-    folders = path.split(os.pathsep)
-    return os.pathsep.join(folder for folder in folders if not (Path(folder) / "uv").exists())
-
-
 @pytest.mark.parametrize(
     "path",
     [
         pytest.param(PLACES, id="uv"),
-        pytest.param(without_uv(PLACES), id="pip", marks=pytest.mark.exhaustive),
+        pytest.param(without("uv", PLACES), id="pip", marks=pytest.mark.exhaustive),
     ],
 )
 def test_make_update(newer: Path, project_of_newer: Path, tmp_path: Path, path: str) -> None:

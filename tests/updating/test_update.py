@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ..bakes import Answers
-from ..running.environments import install, locked, succeed
+from ..locks import locked
+from ..running.environments import install, succeed
 from . import repositories as repo
 from . import team
 
