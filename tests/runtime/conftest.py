@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from runtime.admin.handlers import make_admin_app
+from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
 from runtime.testing import (
     Client,
@@ -45,5 +46,5 @@ def status() -> FakeStatus:
 @pytest.fixture
 async def admin(status: FakeStatus) -> AsyncIterator[Client]:
     """A client of the admin port of a service with this status."""
-    async with serving(make_admin_app(Settings(), status)) as client:
+    async with serving(make_admin_app(Settings(), status, Monitor())) as client:
         yield client

@@ -15,6 +15,7 @@ import pytest
 from runtime import Service, Settings
 from runtime.admin.handlers import make_admin_app
 from runtime.checksums import RUNTIME
+from runtime.monitor.monitor import Monitor
 from runtime.process.definition import ServiceDefinition
 from runtime.service import EXIT_BAD_SETTINGS, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED
 from runtime.testing import SOURCE, ServiceStarter, serving
@@ -42,7 +43,7 @@ single = Service("single", "1.0", settings="runtime.settings:Settings", app="mis
 async def status(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeStatus]:
     """The status of a running service, whose admin port is at APP_ADMIN_PORT."""
     status = FakeStatus()
-    async with serving(make_admin_app(Settings(), status)) as admin:
+    async with serving(make_admin_app(Settings(), status, Monitor())) as admin:
         monkeypatch.setenv("APP_ADMIN_PORT", str(admin.port))
         yield status
 

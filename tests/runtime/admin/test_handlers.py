@@ -5,8 +5,9 @@ from runtime.admin.handlers import make_admin_app
 from runtime.extensions import Extension
 from runtime.http.handler import Handler
 from runtime.http.routing import Route
+from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
-from runtime.status import StatusSource, WorkerStatus
+from runtime.status import ProcessDetails, StatusSource, WorkerStatus
 from runtime.testing import Client, Record, response_json, response_problem, serving
 
 from ..support.access import access_lines
@@ -38,7 +39,11 @@ async def test_readyz_is_503_with_the_reasons_if_not_ready(
 
 async def test_workers_returns_the_status_of_each_worker(admin: Client, status: FakeStatus) -> None:
     assert response_json(await admin.get("/workers")) == {"workers": []}
-    status.workers = [WorkerStatus(0, 4242, True, 3, 0.5, 0), WorkerStatus(1, 0, False, 0, 0.0, 7)]
+    details = ProcessDetails("1.2.0", "v1.2.0-3-g0123456")
+    status.workers = [
+        WorkerStatus(0, 4242, True, 3, 0.5, 0, "ready", 60.0, 17, 1 << 26, 1, 2, details),
+        WorkerStatus(1, 0, False, 0, 0.0, 7),
+    ]
     assert response_json(await admin.get("/workers"))["workers"] == [
         {
             "worker": 0,
@@ -47,6 +52,13 @@ async def test_workers_returns_the_status_of_each_worker(admin: Client, status: 
             "requests_in_flight": 3,
             "event_loop_lag": 0.5,
             "restarts": 0,
+            "state": "ready",
+            "age": 60.0,
+            "requests": 17,
+            "memory": 1 << 26,
+            "websockets": 1,
+            "event_streams": 2,
+            "details": {"version": "1.2.0", "revision": "v1.2.0-3-g0123456"},
         },
         {
             "worker": 1,
@@ -55,6 +67,13 @@ async def test_workers_returns_the_status_of_each_worker(admin: Client, status: 
             "requests_in_flight": 0,
             "event_loop_lag": 0.0,
             "restarts": 7,
+            "state": "missing",
+            "age": 0.0,
+            "requests": 0,
+            "memory": 0,
+            "websockets": 0,
+            "event_streams": 0,
+            "details": {"version": "", "revision": ""},
         },
     ]
 
@@ -78,7 +97,7 @@ async def test_extensions_add_routes(status: FakeStatus) -> None:
             return [Route("/reasons", ShowReasons, status=status)]
 
     status.reasons += ["starting"]
-    app = make_admin_app(Settings(), status, [Extension(), Reasons()])
+    app = make_admin_app(Settings(), status, Monitor(), [Extension(), Reasons()])
     async with serving(app) as client:
         assert response_json(await client.get("/reasons")) == ["starting"]
         assert (await client.get("/livez")).code == 200

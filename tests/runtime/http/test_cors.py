@@ -9,6 +9,7 @@ from runtime.http.application import Application
 from runtime.http.handler import Handler
 from runtime.http.routing import Route
 from runtime.http.websocket import WebSocket
+from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
 from runtime.testing import Client, Record, response_problem, serving
 from tornado.httpclient import HTTPClientError, HTTPResponse
@@ -225,7 +226,7 @@ async def test_nothing_is_allowed_by_default(client: Client) -> None:
 
 async def test_admin_port_is_for_no_other_origin(status: FakeStatus) -> None:
     settings = Settings(cors_origins=(ORIGIN,))
-    async with serving(make_admin_app(settings, status)) as client:
+    async with serving(make_admin_app(settings, status, Monitor())) as client:
         response = await client.get("/livez", Origin=ORIGIN)
     assert response.code == 200
     assert "Access-Control-Allow-Origin" not in response.headers

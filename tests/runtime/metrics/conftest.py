@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from runtime.admin.handlers import make_admin_app
 from runtime.metrics import Metrics
+from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
 from runtime.testing import Client, serving
 
@@ -41,5 +42,5 @@ async def client(metrics: Metrics) -> AsyncIterator[Client]:
 @pytest.fixture
 async def admin(status: FakeStatus, metrics: Metrics) -> AsyncIterator[Client]:
     """A client of the admin port of a single-process service with metrics."""
-    async with serving(make_admin_app(Settings(), status, [metrics])) as client:
+    async with serving(make_admin_app(Settings(), status, Monitor(), [metrics])) as client:
         yield client

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
@@ -12,9 +11,10 @@ from prometheus_client.samples import Sample
 from runtime.http.application import Application
 from runtime.http.handler import Handler
 from runtime.http.problem import Problem
+from runtime.http.request import Request
 from runtime.http.routing import Route
 from runtime.http.websocket import WebSocket
-from runtime.metrics import Metrics, extension
+from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.testing import Client, ServiceStarter, serving, wait_until
 from tornado.web import RequestHandler
@@ -196,7 +196,8 @@ async def test_duration_is_in_its_buckets_and_in_the_sum(
     seconds: int,
     first: float,
 ) -> None:
-    monkeypatch.setattr(extension, "perf_counter", lambda: time.perf_counter() + seconds)
+    duration = property(lambda request: request.request_time() + seconds)
+    monkeypatch.setattr(Request, "duration", duration)
     await client.get("/good/1")
     buckets = {
         float(sample.labels["le"]): sample.value for sample in duration_samples(registry, "bucket")

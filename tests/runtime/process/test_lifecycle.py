@@ -15,7 +15,7 @@ from runtime import Application, ServiceInfo, Settings
 from runtime.http1.server import LINGER
 from runtime.process import lifecycle
 from runtime.process.lifecycle import Lifecycle
-from runtime.status import HEARTBEAT_INTERVAL, State
+from runtime.status import HEARTBEAT_INTERVAL, ProcessDetails, State, Vitals
 from runtime.testing import WAIT_TIMEOUT, ServiceStarter, wait_until
 from tornado.websocket import websocket_connect
 
@@ -324,7 +324,9 @@ class DrainingListener:
                 thread.start()
                 thread.join()
 
-    def heartbeat(self, requests_in_flight: int, lag: float) -> None: ...
+    def details_changed(self, details: ProcessDetails) -> None: ...
+
+    def heartbeat(self, vitals: Vitals) -> None: ...
 
 
 async def test_drain_is_idempotent_and_thread_safe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,8 +471,20 @@ async def test_single_process_is_worker_0(start_service: ServiceStarter) -> None
     pid = (await process.logged("listening on"))["pid"]
     [worker] = await worker_statuses(admin_port)
     assert 0 <= worker.pop("event_loop_lag") < WAIT_TIMEOUT
-    idle = {"worker": 0, "pid": pid, "ready": True, "requests_in_flight": 0, "restarts": 0}
-    assert worker == idle
+    assert 0 < worker.pop("age") < WAIT_TIMEOUT
+    assert worker.pop("memory") > 1e6
+    assert worker.pop("details")["version"]
+    assert worker == {
+        "worker": 0,
+        "pid": pid,
+        "ready": True,
+        "requests_in_flight": 0,
+        "restarts": 0,
+        "state": "ready",
+        "requests": 0,
+        "websockets": 0,
+        "event_streams": 0,
+    }
     async with RawConnection(port) as connection:
         await begin_slow_request(process, connection)
         [worker] = await worker_statuses(admin_port)

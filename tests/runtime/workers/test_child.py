@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 from runtime.errors import SettingsError, StartupError
 from runtime.starting import ignore
-from runtime.status import ADMIN_SLOT, State
+from runtime.status import ADMIN_SLOT, State, Vitals
 from runtime.testing import WAIT_TIMEOUT
 from runtime.workers import child as module
 from runtime.workers.child import MAX_REPORT_SIZE, ChildProcess, Target, fork, reap
@@ -101,7 +101,7 @@ def facts_from_child(forks: ForkHelper, *facts: Callable[[], object]) -> list[ob
 
 def test_child_runs_its_target_with_its_arguments(forks: ForkHelper) -> None:
     def target(slot: int, row: Row, channel: socket.socket) -> None:
-        row.heartbeat(slot + 100, 0)
+        row.heartbeat(Vitals(slot + 100))
         channel.sendall(b"done")
 
     process = forks(target, slot=2)
@@ -206,7 +206,7 @@ def test_report_has_the_signal(forks: ForkHelper) -> None:
 def test_report_of_a_ready_process_has_the_requests_in_flight(forks: ForkHelper) -> None:
     process = forks(pause)
     process.ready_since = time.monotonic()
-    process.row.heartbeat(3, 0)
+    process.row.heartbeat(Vitals(3))
     process.send(signal.SIGTERM)
     expected = "killed by SIGTERM, requests in flight: 3"
     assert forks.exit_report(process) == (expected, {})

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from runtime.settings import Settings
-from runtime.status import ADMIN_SLOT, State
+from runtime.status import ADMIN_SLOT, State, Vitals
 from runtime.testing import Record
 from runtime.workers import worker
 from runtime.workers.neighbours import NeighbourAcceptor
@@ -65,7 +65,7 @@ class WorkerHarness:
             self.rows[slot].set_state(state)
 
     def heartbeat(self) -> None:
-        self.reporter.heartbeat(0, 0)
+        self.reporter.heartbeat(Vitals(0, 0))
 
     async def drain(self) -> None:
         self.reporter.state_changed(State.DRAINING)
@@ -266,11 +266,11 @@ async def test_state_and_heartbeats_are_on_the_scoreboard(
     harness: WorkerHarness, sent: Signals
 ) -> None:
     assert harness.row.ready
-    harness.reporter.heartbeat(7, 0)
+    harness.reporter.heartbeat(Vitals(7, 0))
     assert harness.row.in_flight == 7
     harness.reporter.state_changed(State.DRAINING)
     assert harness.row.draining
-    harness.reporter.heartbeat(3, 0)
+    harness.reporter.heartbeat(Vitals(3, 0))
     assert harness.row.in_flight == 3
     assert sent == [(os.getppid(), signal.SIGCHLD)] * 2
 

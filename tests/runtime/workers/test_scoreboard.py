@@ -4,7 +4,7 @@ import multiprocessing
 import os
 
 import pytest
-from runtime.status import ADMIN_SLOT, HEARTBEAT_INTERVAL, State, WorkerStatus
+from runtime.status import ADMIN_SLOT, HEARTBEAT_INTERVAL, State, Vitals, WorkerStatus
 from runtime.workers import scoreboard as module
 from runtime.workers.scoreboard import HEARTBEAT_TIMEOUT, Row, Scoreboard
 
@@ -42,7 +42,7 @@ def test_claimed_row_is_starting(clock: FakeClock) -> None:
 def test_heartbeat_records_requests_in_flight(clock: FakeClock) -> None:
     row = Scoreboard(1).claim(0)
     clock.now += 5
-    row.heartbeat(17, 0)
+    row.heartbeat(Vitals(17, 0))
     assert (row.in_flight, row.last_heartbeat) == (17, clock.now)
 
 
@@ -66,7 +66,7 @@ def test_process_without_heartbeats_is_not_responsive(clock: FakeClock) -> None:
     clock.now += 0.02
     assert not row.responsive
     assert row.ready
-    row.heartbeat(0, 0)
+    row.heartbeat(Vitals(0, 0))
     assert row.responsive
 
 
@@ -75,7 +75,7 @@ def test_rows_are_independent(clock: FakeClock) -> None:
     rows = [scoreboard.claim(slot) for slot in (ADMIN_SLOT, 0, 1)]
     clock.now += 1
     rows[1].set_state(State.READY)
-    rows[1].heartbeat(5, 0)
+    rows[1].heartbeat(Vitals(5, 0))
     rows[1].set_pid()
     assert sorted(row.slot for row in scoreboard) == [ADMIN_SLOT, 0, 1]
     assert [row.slot for row in rows] == [ADMIN_SLOT, 0, 1]
@@ -90,7 +90,7 @@ def test_released_row_is_reused_and_reset(clock: FakeClock) -> None:
     scoreboard = Scoreboard(2)
     first, second = scoreboard.claim(0), scoreboard.claim(1)
     first.set_state(State.READY)
-    first.heartbeat(5, 0)
+    first.heartbeat(Vitals(5, 0))
     first.set_pid()
     scoreboard.release(first)
     assert not first.in_use
@@ -126,7 +126,7 @@ def test_service_is_ready_with_one_responsive_worker(clock: FakeClock) -> None:
     assert scoreboard.not_ready_reasons() == []
     clock.now += HEARTBEAT_TIMEOUT + 0.01
     assert scoreboard.not_ready_reasons() == ["no worker responds"]
-    worker.heartbeat(0, 0)
+    worker.heartbeat(Vitals(0, 0))
     assert scoreboard.not_ready_reasons() == []
     scoreboard.release(worker)
     assert scoreboard.not_ready_reasons() == ["starting"]
@@ -146,7 +146,7 @@ def test_every_worker_has_a_status_from_the_start() -> None:
     scoreboard = Scoreboard(2)
     idle = [WorkerStatus(slot, 0, False, 0, 0.0, 0) for slot in (0, 1)]
     assert scoreboard.worker_statuses() == idle
-    ready(scoreboard, ADMIN_SLOT).heartbeat(5, 1.5)
+    ready(scoreboard, ADMIN_SLOT).heartbeat(Vitals(5, 1.5))
     assert scoreboard.worker_statuses() == idle
 
 
@@ -155,12 +155,12 @@ def test_status_reflects_the_rows(clock: FakeClock) -> None:
     first, second = ready(scoreboard, 0), scoreboard.claim(2)
     for row in first, second:
         row.set_pid()
-        row.heartbeat(3, 1.5)
+        row.heartbeat(Vitals(3, 1.5))
     pid = os.getpid()
     expected = [
-        WorkerStatus(0, pid, True, 3, 1.5, 0),
+        WorkerStatus(0, pid, True, 3, 1.5, 0, "ready"),
         WorkerStatus(1, 0, False, 0, 0.0, 0),
-        WorkerStatus(2, pid, False, 3, 0.0, 0),
+        WorkerStatus(2, pid, False, 3, 0.0, 0, "starting"),
     ]
     assert scoreboard.worker_statuses() == expected
     clock.now += HEARTBEAT_TIMEOUT + 0.01
@@ -181,22 +181,22 @@ def test_two_processes_of_a_slot_have_one_status(order: tuple[int, ...]) -> None
         process.join()
         pids.append(process.pid)
         row.set_state([State.DRAINING, State.READY][index])
-        row.heartbeat([2, 3][index], [1.5, 0.5][index])
+        row.heartbeat(Vitals([2, 3][index], [1.5, 0.5][index]))
     # The responsive one determines the pid.
-    expected = WorkerStatus(0, pids[order.index(1)] or 0, True, 5, 1.5, 0)
+    expected = WorkerStatus(0, pids[order.index(1)] or 0, True, 5, 1.5, 0, "ready")
     assert scoreboard.worker_statuses() == [expected]
 
 
 def test_lag_is_the_reported_one_or_the_silence(clock: FakeClock) -> None:
     row = ready(Scoreboard(1), 0)
-    row.heartbeat(0, 0.5)
+    row.heartbeat(Vitals(0, 0.5))
     clock.now += HEARTBEAT_INTERVAL
     assert row.lag == 0.5
     clock.now += 0.25
     assert row.lag == 0.5
     clock.now += 1
     assert row.lag == pytest.approx(1.25)
-    row.heartbeat(0, 1.25)
+    row.heartbeat(Vitals(0, 1.25))
     assert row.lag == 1.25
 
 
@@ -233,7 +233,7 @@ def test_each_slot_has_room_for_three_processes() -> None:
     rows = [scoreboard.claim(slot) for slot in (ADMIN_SLOT, 0, 1) for _ in range(3)]
     for row in rows:
         row.set_pid()
-        row.heartbeat(5, 1.5)
+        row.heartbeat(Vitals(5, 1.5))
         row.set_state(State.READY)
     scoreboard.count_restart(ADMIN_SLOT)
     assert {row.pid for row in scoreboard} == {os.getpid()}
@@ -249,7 +249,7 @@ def test_memory_is_shared_between_processes() -> None:
     def write() -> None:
         row.set_pid()
         row.set_state(State.READY)
-        row.heartbeat(7, 0)
+        row.heartbeat(Vitals(7, 0))
         scoreboard.stopping = True
 
     process = fork.Process(target=write)

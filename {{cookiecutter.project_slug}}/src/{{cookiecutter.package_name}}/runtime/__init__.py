@@ -13,6 +13,7 @@ from .errors import SettingsError, StartupError
 from .extensions import Extension, ServiceInfo
 from .http.application import Application
 from .http.body import Body
+from .http.event_stream import EventStream
 from .http.handler import Handler
 from .http.problem import Problem
 from .http.request import UNMATCHED_ROUTE, Request
@@ -28,6 +29,7 @@ __all__ = [
     "UNMATCHED_ROUTE",
     "Application",
     "Body",
+    "EventStream",
     "Extension",
     "Handler",
     "Problem",

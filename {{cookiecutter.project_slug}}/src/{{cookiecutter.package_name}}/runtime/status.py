@@ -1,5 +1,6 @@
 """States and status of processes, and the interfaces that use them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -20,6 +21,31 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
+class Vitals:
+    """What a serving process reports with each heartbeat."""
+
+    requests_in_flight: int = 0
+    event_loop_lag: float = 0.0
+    """Seconds by which callbacks ran late: the maximum of the last 15 to 30 seconds."""
+    websockets: int = 0
+    """Open WebSockets."""
+    event_streams: int = 0
+    """Open streams of server-sent events."""
+    memory: int = 0
+    """Resident memory in bytes; 0 if the system does not tell."""
+
+
+@dataclass(frozen=True)
+class ProcessDetails:
+    """What a serving process says about itself, beside numbers."""
+
+    version: str = ""
+    """The version of the service's code that it has loaded."""
+    revision: str = ""
+    """The revision of that code; empty if it is unknown."""
+
+
+@dataclass(frozen=True)
 class WorkerStatus:
     """Status of one worker. A single-process service is worker 0."""
 
@@ -32,6 +58,19 @@ class WorkerStatus:
     """Seconds by which callbacks ran late: the maximum of the last 15 to 30 seconds."""
     restarts: int
     """Crashes, kills and failed starts; reloads and stops are not counted."""
+    state: str = "missing"
+    """``starting``, ``ready``, ``draining``, ``blocked``, or ``missing`` without a process."""
+    age: float = 0.0
+    """Seconds since the process was started."""
+    requests: int = 0
+    """Responses of this process."""
+    memory: int = 0
+    """Resident memory in bytes; 0 if the system does not tell."""
+    websockets: int = 0
+    """Open WebSockets."""
+    event_streams: int = 0
+    """Open streams of server-sent events."""
+    details: ProcessDetails = ProcessDetails()
 
 
 class ProcessRow(Protocol):
@@ -54,13 +93,16 @@ class ProcessRow(Protocol):
 
 
 class StateReporter(Protocol):
-    """Receives the state changes and heartbeats of a serving process."""
+    """Receives the state changes, details and heartbeats of a serving process."""
 
     def state_changed(self, state: State) -> None:
         """Called when the process enters a state."""
 
-    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
-        """Called by the event loop every `HEARTBEAT_INTERVAL`; `lag` is in seconds."""
+    def details_changed(self, details: ProcessDetails) -> None:
+        """Called before the process is ready, and whenever its details change."""
+
+    def heartbeat(self, vitals: Vitals) -> None:
+        """Called by the event loop every `HEARTBEAT_INTERVAL`."""
 
 
 class StatusSource(Protocol):
@@ -72,4 +114,8 @@ class StatusSource(Protocol):
 
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the status of each worker."""
+        ...
+
+    def statistics(self) -> Sequence[int]:
+        """Return what was counted since the start, over all workers: see `monitor.statistics`."""
         ...

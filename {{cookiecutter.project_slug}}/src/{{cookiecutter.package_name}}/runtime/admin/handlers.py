@@ -7,6 +7,7 @@ from ..extensions import Extension
 from ..http.application import Application
 from ..http.handler import Handler
 from ..http.routing import Route
+from ..monitor.monitor import Monitor
 from ..settings import Settings
 from ..status import StatusSource
 
@@ -42,7 +43,10 @@ class WorkersHandler(Handler):
 
 
 def make_admin_app(
-    settings: Settings, status: StatusSource, extensions: Sequence[Extension] = ()
+    settings: Settings,
+    status: StatusSource,
+    monitor: Monitor,
+    extensions: Sequence[Extension] = (),
 ) -> Application:
     """Build the application of the admin port: health, status, and the extensions' routes.
 

@@ -26,6 +26,7 @@ from ..http1.connections import Connections
 from ..http1.errors import RequestError
 from ..http1.exchange import Exchange
 from ..http1.server import HTTPServer
+from ..monitor.statistics import RequestStatistics
 from ..settings import Settings
 from . import tasks
 from .access_log import log_access
@@ -104,6 +105,8 @@ class Application(web.Application):
         """What is opened before the process is ready."""
         self.hooks = ()
         self.connections = Connections()
+        self.statistics = RequestStatistics()
+        """What is counted. The processes of a service share what follows it."""
         self._access_level = access_level
         self._proxies = TrustedProxies(settings.trusted_proxies)
         self._allowed_origins = (
@@ -206,6 +209,8 @@ class Application(web.Application):
             super().log_request(handler)
         else:
             log_access(handler, self._access_level)
+        request = cast(Request, handler.request)
+        self.statistics.record(handler.get_status(), request.duration)
         call_each(self._finished_hooks, handler)
 
 

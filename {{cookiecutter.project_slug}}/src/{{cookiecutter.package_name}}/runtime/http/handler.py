@@ -132,6 +132,20 @@ class Handler(RequestHandler):
         task: Task[T] = application.background(coroutine)
         return task
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service is stopping, or this worker is being replaced."""
+        application: Any = self.application
+        return bool(application.connections.draining.is_set())
+
+    async def drain_started(self) -> None:
+        """Wait until the service stops, or this worker is replaced.
+
+        For a response that takes long: it can end early, before APP_DRAIN_TIMEOUT aborts it.
+        """
+        application: Any = self.application
+        await application.connections.draining.wait()
+
     def check_trusted_origin(self, origin: str) -> bool:
         if super().check_trusted_origin(origin):
             return True

@@ -4,6 +4,7 @@ The connections, the handlers and the WebSockets write here. A drain reads it, a
 heartbeat, which reports the requests in flight.
 """
 
+import asyncio
 from asyncio import Future
 from typing import Any
 
@@ -29,6 +30,11 @@ class Connections:
         the name of a task of the service."""
         self.websockets: set[WebSocketHandler] = set()
         """The open WebSockets; their handshake is no request in flight any more."""
+        self.event_streams: dict[object, object] = {}
+        """The open streams of server-sent events, and what receives the request of each. They are
+        no requests in flight any more."""
+        self.draining = asyncio.Event()
+        """Set when a drain begins: what has no end of its own ends then."""
 
     @property
     def busy(self) -> bool:
@@ -44,7 +50,8 @@ class Connections:
         # Copied at once: a thread may ask while the event loop runs.
         work = tuple(self.tasks.values())
         running = [request for request in work if isinstance(request, HTTPMessageDelegate)]
-        return {*self.in_flight.values(), *running}
+        streams = tuple(self.event_streams.values())
+        return {*self.in_flight.values(), *running}.difference(streams)
 
     @property
     def background(self) -> list[str]:

@@ -109,6 +109,7 @@ class HTTPServer:
         """
         connections = self._connections
         self.is_draining = True
+        connections.draining.set()
         for listener in listeners:
             with suppress(OSError):  # the queue is empty
                 while True:

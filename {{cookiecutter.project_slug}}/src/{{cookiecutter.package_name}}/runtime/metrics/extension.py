@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
-from time import perf_counter
 from typing import cast
 
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
@@ -76,4 +75,4 @@ class Metrics(Extension):
         # Never use client input as a label: unbounded cardinality.
         method = request.method if request.method in handler.SUPPORTED_METHODS else OTHER_METHOD
         duration = self._duration_of(method, request.route, handler.get_status())
-        duration.observe(perf_counter() - request.start_time)
+        duration.observe(request.duration)

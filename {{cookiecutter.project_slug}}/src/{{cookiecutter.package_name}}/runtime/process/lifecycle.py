@@ -28,10 +28,19 @@ from typing import TypeVar
 from ..errors import ShutdownError, StartupError
 from ..extensions import Extension, ServiceInfo
 from ..http.application import Application
+from ..monitor.statistics import responses
 from ..settings import Settings
-from ..status import HEARTBEAT_INTERVAL, State, StateReporter, WorkerStatus
+from ..status import (
+    HEARTBEAT_INTERVAL,
+    ProcessDetails,
+    State,
+    StateReporter,
+    Vitals,
+    WorkerStatus,
+)
 from .exiting import exit_now
 from .lag import Lag
+from .memory import resident_memory
 from .sockets import listen
 
 if sys.platform != "win32":
@@ -90,6 +99,8 @@ class Lifecycle:
         """Whether nothing is left but to close what was opened."""
         self._stop = asyncio.Event()
         self._lag = Lag()
+        self._details = ProcessDetails(service.version)
+        self._started = time.monotonic()
         self.server = application.create_server()
 
     async def run(self, reporter: StateReporter) -> None:
@@ -100,6 +111,7 @@ class Lifecycle:
         threads = ThreadPoolExecutor(self._settings.threads, "blocking-call")
         self._loop.set_default_executor(threads)
         self._heartbeat(reporter, time.monotonic())
+        reporter.details_changed(self._details)
         async with AsyncExitStack() as stack:
             try:
                 await self._start(stack)
@@ -122,16 +134,28 @@ class Lifecycle:
 
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the status of this process, as worker 0."""
+        vitals = self._vitals()
         return [
             WorkerStatus(
                 worker=0,
                 pid=os.getpid(),
                 ready=self._state is State.READY,
-                requests_in_flight=len(self._connections.requests),
-                event_loop_lag=self._lag.maximum,
+                requests_in_flight=vitals.requests_in_flight,
+                event_loop_lag=vitals.event_loop_lag,
                 restarts=0,
+                state=self._state.name.lower(),
+                age=time.monotonic() - self._started,
+                requests=responses(self.statistics()),
+                memory=vitals.memory,
+                websockets=vitals.websockets,
+                event_streams=vitals.event_streams,
+                details=self._details,
             )
         ]
+
+    def statistics(self) -> Sequence[int]:
+        """Return what this process has counted."""
+        return self._application.statistics.cells
 
     def on_signal(self, signum: int, frame: FrameType | None) -> None:
         """Drain on the first signal, abort on the second.
@@ -162,9 +186,19 @@ class Lifecycle:
     def _heartbeat(self, reporter: StateReporter, due: float) -> None:
         now = time.monotonic()
         self._lag.record(now - due)
-        reporter.heartbeat(len(self._connections.requests), self._lag.maximum)
+        reporter.heartbeat(self._vitals())
         self._loop.call_later(
             HEARTBEAT_INTERVAL, self._heartbeat, reporter, now + HEARTBEAT_INTERVAL
+        )
+
+    def _vitals(self) -> Vitals:
+        connections = self._connections
+        return Vitals(
+            requests_in_flight=len(connections.requests),
+            event_loop_lag=self._lag.maximum,
+            websockets=len(connections.websockets),
+            event_streams=len(connections.event_streams),
+            memory=resident_memory(),
         )
 
     async def _start(self, stack: AsyncExitStack) -> None:
@@ -209,7 +243,7 @@ class Lifecycle:
         if self._is_closing:
             threads = [thread.name for thread in threading.enumerate() if not thread.daemon]
             return f"a resource, an exit hook or a thread does not end ({', '.join(threads)})"
-        requests = self._connections.requests
+        requests = [*self._connections.requests, *self._connections.event_streams]
         websockets = tuple(self._connections.websockets)
         background = self._connections.background
         names = _names([*map(str, requests), *map(str, websockets), *background])

@@ -10,9 +10,15 @@ from ..errors import ShutdownError, StartupError
 from ..http.application import Application
 from ..logs import formatters
 from ..logs.writer import ThreadedHandler
+from ..monitor.events import (
+    EVENT,
+    SERVICE_STARTED,
+    forward_events,
+)
+from ..monitor.monitor import Monitor
 from ..settings import Settings
 from ..starting import STOP_SIGNALS, handle_hangup
-from ..status import State
+from ..status import ProcessDetails, State, Vitals
 from .definition import ServiceDefinition
 from .forks import isolate_forks
 from .lifecycle import Lifecycle, run_event_loop
@@ -33,10 +39,12 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         formatters.configure(settings, ThreadedHandler(settings.log_file))
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
+    monitor = Monitor()
+    forward_events(monitor.events.append)
     for description in settings.unknown_variables():
         logger.warning(description)
     try:
-        run_event_loop(_serve(service, service.make_app(settings), public, admin))
+        run_event_loop(_serve(service, service.make_app(settings), monitor, public, admin))
     except (StartupError, ShutdownError) as error:
         logger.error("%s", error, exc_info=error.__cause__)
         raise
@@ -49,6 +57,7 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
 async def _serve(
     service: ServiceDefinition,
     application: Application,
+    monitor: Monitor,
     public: Sequence[socket.socket],
     admin: Sequence[socket.socket],
 ) -> None:
@@ -61,7 +70,7 @@ async def _serve(
         drain_delay=settings.drain_delay,
     )
     _handle_signals(lifecycle)
-    admin_app = make_admin_app(settings, lifecycle, service.extensions)
+    admin_app = make_admin_app(settings, lifecycle, monitor, service.extensions)
     admin_server = admin_app.create_server()
     admin_server.add_sockets(admin)
     urls = f"{listening_url(public)}, admin on {listening_url(admin)}"
@@ -86,10 +95,13 @@ class StandaloneReporter:
 
     def state_changed(self, state: State) -> None:
         if state is State.READY:
-            logger.info(self._listening_message)
+            logger.info(self._listening_message, extra={EVENT: SERVICE_STARTED})
             self._systemd.ready(self._listening_message)
         elif state is State.DRAINING:
             self._systemd.stopping()
 
-    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
+    def details_changed(self, details: ProcessDetails) -> None:
+        pass  # the lifecycle tells them
+
+    def heartbeat(self, vitals: Vitals) -> None:
         self._systemd.ping_watchdog()

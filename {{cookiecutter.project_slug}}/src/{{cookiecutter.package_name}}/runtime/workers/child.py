@@ -82,6 +82,8 @@ class ChildProcess:
     aborted: bool = False
     kill_reason: str = ""
     """Why the supervisor has killed it."""
+    was_blocked: bool = False
+    """Whether that was because its event loop was blocked."""
     _stack: str = ""
 
     def __str__(self) -> str:

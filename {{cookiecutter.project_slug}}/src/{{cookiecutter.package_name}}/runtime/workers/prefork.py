@@ -25,6 +25,8 @@ from ..checksums import RUNTIME
 from ..errors import StartupError
 from ..logs import formatters
 from ..logs.shared import NonBlockingHandler, ProcessLock
+from ..monitor.events import EventChannel, forward_events
+from ..monitor.monitor import Monitor
 from ..process.definition import ServiceDefinition
 from ..process.sockets import listening_url, open_sockets
 from ..settings import Settings
@@ -60,6 +62,8 @@ def serve(
     gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
     sockets = {ADMIN_SLOT: admin, **dict(enumerate(public))}
     scoreboard = Scoreboard(settings.workers)
+    monitor, events = Monitor(), EventChannel()
+    forward_events(monitor.events.append)
     for extension in service.extensions:
         extension.before_fork(scoreboard.rows)
 
@@ -73,7 +77,9 @@ def serve(
         reseed()
         unload(service.package, modules, keep=extension_modules)
         worker.run(
-            worker.ChildContext(service, settings, slot, sockets, scoreboard, row, channel, lock)
+            worker.ChildContext(
+                service, settings, slot, sockets, scoreboard, monitor, events, row, channel, lock
+            )
         )
 
     urls = ", ".join(dict.fromkeys(map(listening_url, public)))
@@ -82,6 +88,8 @@ def serve(
         settings,
         sockets,
         scoreboard,
+        monitor,
+        events,
         log,
         target,
         read_settings=partial(read_settings, service),

@@ -2,12 +2,14 @@
 
 from .child import ChildProcess
 from .children import Children
+from .operations import Operation
 
 
-class Reload:
+class Reload(Operation):
     """Replaces the current processes one by one, the workers first, the admin process last."""
 
     def __init__(self, children: Children, start_timeout: float, drain_timeout: float) -> None:
+        super().__init__()
         self._children = children
         self._start_timeout = start_timeout
         self._drain_timeout = drain_timeout

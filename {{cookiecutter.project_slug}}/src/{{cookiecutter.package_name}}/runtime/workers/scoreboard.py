@@ -4,35 +4,67 @@ A process writes only its own row, and the supervisor claims and clears rows. Ce
 words, so reads are never torn and need no lock.
 """
 
-import mmap
+import dataclasses
+import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from ..status import ADMIN_SLOT, HEARTBEAT_INTERVAL, State, WorkerStatus
+from ..monitor import statistics
+from ..monitor.shared import WORD_SIZE, SharedText, allocate
+from ..status import (
+    ADMIN_SLOT,
+    HEARTBEAT_INTERVAL,
+    ProcessDetails,
+    State,
+    Vitals,
+    WorkerStatus,
+)
 
 HEARTBEAT_TIMEOUT = 2.0
 """Seconds without a heartbeat until a worker counts as unresponsive."""
 
-WORD_SIZE = 8
-"""Bytes of a cell."""
-# The cells of a row.
-PID, SLOT, STATE, LAST_HEARTBEAT, IN_FLIGHT, LAG, WIDTH = range(7)
+# The cells of a row. Those of the statistics come last.
+(
+    PID,
+    SLOT,
+    STATE,
+    STARTED,
+    LAST_HEARTBEAT,
+    IN_FLIGHT,
+    LAG,
+    WEBSOCKETS,
+    EVENT_STREAMS,
+    MEMORY,
+    RESPONSES_BEFORE,
+    STATISTICS,
+) = range(12)
+WIDTH = STATISTICS + statistics.SIZE
+DETAILS_SIZE = 16 * 1024
+"""Bytes that the details of a process may take."""
 FREE = 0
 """The state of a row without a process; every `State` has a value above."""
 
 
 class Row:
-    """The state of one process."""
+    """The state of one process.
 
-    def __init__(self, cells: "memoryview[int]") -> None:
+    `statistics` are the cells of its `RequestStatistics`: what all processes in this row counted.
+    """
+
+    def __init__(self, cells: "memoryview[int]", details: SharedText) -> None:
         self._cells = cells
+        self._details = details
+        self.statistics = cells[STATISTICS:]
 
     def claim(self, slot: int) -> None:
         """Give the row to a process that is about to start."""
         self._cells[PID] = 0
         self._cells[SLOT] = slot
-        self.heartbeat(0, 0)
+        self._cells[STARTED] = time.monotonic_ns()
+        self._cells[RESPONSES_BEFORE] = statistics.responses(self.statistics)
+        self.set_details(ProcessDetails())
+        self.heartbeat(Vitals())
         self.set_state(State.STARTING)
 
     def clear(self) -> None:
@@ -46,11 +78,18 @@ class Row:
     def set_state(self, state: State) -> None:
         self._cells[STATE] = state.value
 
-    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
-        """Record that the event loop runs; `lag` is in seconds."""
+    def set_details(self, details: ProcessDetails) -> None:
+        """Record what the process says about itself. Raises `ValueError` if it is too long."""
+        self._details.write(json.dumps(dataclasses.asdict(details)).encode())
+
+    def heartbeat(self, vitals: Vitals) -> None:
+        """Record that the event loop runs."""
         self._cells[LAST_HEARTBEAT] = time.monotonic_ns()
-        self._cells[IN_FLIGHT] = requests_in_flight
-        self._cells[LAG] = int(lag * 1e9)
+        self._cells[IN_FLIGHT] = vitals.requests_in_flight
+        self._cells[LAG] = int(vitals.event_loop_lag * 1e9)
+        self._cells[WEBSOCKETS] = vitals.websockets
+        self._cells[EVENT_STREAMS] = vitals.event_streams
+        self._cells[MEMORY] = vitals.memory
 
     @property
     def in_use(self) -> bool:
@@ -83,6 +122,37 @@ class Row:
         return self._cells[IN_FLIGHT]
 
     @property
+    def websockets(self) -> int:
+        """Open WebSockets at the last heartbeat."""
+        return self._cells[WEBSOCKETS]
+
+    @property
+    def event_streams(self) -> int:
+        """Open streams of server-sent events at the last heartbeat."""
+        return self._cells[EVENT_STREAMS]
+
+    @property
+    def memory(self) -> int:
+        """Resident memory at the last heartbeat, in bytes; 0 if the system does not tell."""
+        return self._cells[MEMORY]
+
+    @property
+    def requests(self) -> int:
+        """Responses of this process."""
+        return statistics.responses(self.statistics) - self._cells[RESPONSES_BEFORE]
+
+    @property
+    def age(self) -> float:
+        """Seconds since the process was started."""
+        return time.monotonic() - self._cells[STARTED] / 1e9
+
+    @property
+    def details(self) -> ProcessDetails:
+        """What the process says about itself; empty if it is being written."""
+        text = self._details.read()
+        return ProcessDetails(**json.loads(text)) if text else ProcessDetails()
+
+    @property
     def last_heartbeat(self) -> float:
         """When the event loop last ran, on the clock of `time.monotonic`."""
         return self._cells[LAST_HEARTBEAT] / 1e9
@@ -100,6 +170,13 @@ class Row:
         """Whether the process is ready and its event loop runs."""
         return self.ready and time.monotonic() - self.last_heartbeat < HEARTBEAT_TIMEOUT
 
+    @property
+    def state(self) -> str:
+        """The state in words."""
+        if self.ready and not self.responsive:
+            return "blocked"
+        return State(self._cells[STATE]).name.lower()
+
 
 class Scoreboard:
     """All rows, the stopping flag, and the restart counts.
@@ -110,12 +187,18 @@ class Scoreboard:
     def __init__(self, workers: int) -> None:
         # Per slot (and the admin process): current, replacement and draining process.
         rows = 3 * (1 + workers)
-        cells = memoryview(mmap.mmap(-1, (2 + workers + rows * WIDTH) * WORD_SIZE)).cast("q")
+        cells = allocate((2 + workers + rows * WIDTH) * WORD_SIZE).cast("q")
+        details = allocate(rows * DETAILS_SIZE)
         self._stopping = cells[:1]
         self._restarts = cells[1 : 2 + workers]  # by slot; index -1 is that of the admin process
         self._workers = workers
-        starts = range(2 + workers, len(cells), WIDTH)
-        self.rows = [Row(cells[start : start + WIDTH]) for start in starts]
+        self.rows = [
+            Row(
+                cells[2 + workers + row * WIDTH :][:WIDTH],
+                SharedText(details[row * DETAILS_SIZE :][:DETAILS_SIZE]),
+            )
+            for row in range(rows)
+        ]
         self._free = self.rows.copy()
 
     def __iter__(self) -> Iterator[Row]:
@@ -168,14 +251,27 @@ class Scoreboard:
         """Return the status of each worker."""
         return [self._status(slot) for slot in range(self._workers)]
 
+    def statistics(self) -> Sequence[int]:
+        """Return what the workers have counted since the start, also those that have exited."""
+        workers = [row.statistics for row in self.rows]
+        return [sum(cells) for cells in zip(*workers, strict=True)]
+
     def _status(self, slot: int) -> WorkerStatus:
         # During a reload a slot has two rows; the responsive one determines the pid.
         rows = sorted((row for row in self if row.slot == slot), key=lambda row: row.responsive)
+        current = rows[-1] if rows else None
         return WorkerStatus(
             worker=slot,
-            pid=rows[-1].pid if rows else 0,
+            pid=current.pid if current else 0,
             ready=any(row.responsive for row in rows),
             requests_in_flight=sum(row.in_flight for row in rows),
             event_loop_lag=max((row.lag for row in rows), default=0.0),
             restarts=self._restarts[slot],
+            state=current.state if current else "missing",
+            age=current.age if current else 0.0,
+            requests=current.requests if current else 0,
+            memory=current.memory if current else 0,
+            websockets=sum(row.websockets for row in rows),
+            event_streams=sum(row.event_streams for row in rows),
+            details=current.details if current else ProcessDetails(),
         )

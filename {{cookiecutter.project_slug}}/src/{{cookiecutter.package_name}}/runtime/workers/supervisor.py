@@ -18,12 +18,26 @@ from collections.abc import Callable
 from ..checksums import checksums, differences
 from ..errors import StartupError
 from ..logs.shared import NonBlockingHandler
+from ..monitor.events import (
+    EVENT,
+    RELOAD_FAILED,
+    RELOAD_STARTED,
+    RELOADED,
+    SERVICE_STARTED,
+    SERVICE_STOPPING,
+    WORKER_BLOCKED,
+    WORKER_DIED,
+    WORKER_NOT_STARTED,
+    EventChannel,
+)
+from ..monitor.monitor import Monitor
 from ..process.systemd import SystemdNotifier
 from ..settings import Settings
 from ..starting import STOP_SIGNALS
 from ..status import ADMIN_SLOT
 from .child import ChildProcess, Target
 from .children import Children, Exit
+from .operations import Outcome, RefusedError
 from .reload import Reload
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
@@ -47,6 +61,8 @@ class Supervisor:
         settings: Settings,
         sockets: dict[int, list[socket.socket]],
         scoreboard: Scoreboard,
+        monitor: Monitor,
+        events: EventChannel,
         log: NonBlockingHandler,
         target: Target,
         *,
@@ -57,6 +73,8 @@ class Supervisor:
         self._read_settings = read_settings
         self._sockets = sockets
         self._scoreboard = scoreboard
+        self._monitor = monitor
+        self._events = events
         self._log = log
         self._listening_message = listening_message
         self._signals = SignalQueue()
@@ -90,6 +108,8 @@ class Supervisor:
             elif self._drain_all():
                 break
             self._start_missing()
+            for event in self._events.receive():
+                self._monitor.events.append(event)
             self._systemd.ping_watchdog()
             self._log.flush()
         if self._startup_error:
@@ -120,16 +140,24 @@ class Supervisor:
             logger.info("%s: ignored", signum.name)
 
     def _handle_hup(self) -> None:
+        try:
+            self.reload("SIGHUP")
+        except RefusedError as error:
+            logger.info("SIGHUP: ignored, %s", error)
+
+    def reload(self, reason: str) -> Reload:
+        """Begin to replace all processes. Raises `RefusedError`."""
         if self._is_stopping:
-            logger.info("SIGHUP: ignored, the service is stopping")
-            return
-        logger.info("SIGHUP: reloading")
+            raise RefusedError("the service is stopping")
+        logger.info("%s: reloading", reason, extra={EVENT: RELOAD_STARTED})
         self._systemd.reloading()
         self._restarts.reset_delays()
-        if self._reload:
-            self._reload.cancel()  # its replacement may have loaded old code
-        settings = self._settings
+        before, settings = self._reload, self._settings
         self._reload = Reload(self._children, settings.start_timeout, settings.drain_timeout)
+        if before:
+            before.cancel()  # its replacement may have loaded old code
+            before.successor = self._reload
+        return self._reload
 
     def _handle_stop(self, signum: signal.Signals) -> None:
         if not self._is_stopping:
@@ -154,13 +182,13 @@ class Supervisor:
         return self._drain_at < math.inf
 
     def _stop(self, reason: str, delay: float) -> None:
-        logger.info("%s: stopping", reason)
+        logger.info("%s: stopping", reason, extra={EVENT: SERVICE_STOPPING})
         self._systemd.stopping()
         self._scoreboard.stopping = True
         self._drain_at = self._now + delay
         if self._reload:
             self._reload.cancel()
-            self._reload = None
+            self._end_reload(Outcome(False, "reload failed: the service is stopping"))
 
     def _drain_all(self) -> bool:
         """Drain the workers, then the admin process. Return whether all have exited."""
@@ -178,18 +206,23 @@ class Supervisor:
         was_replacement = bool(self._reload and self._reload.handle_exit(process))
         if process.exiting:
             if process.has_failed(exit_.code):
-                logger.error(str(exit_), extra=exit_.fields)
+                self._log_death(exit_)
                 if self._is_stopping and exit_.code > 0:
                     self._exit_code = 1
         elif was_replacement:
             self._abort_reload(str(exit_), exit_.fields)
         elif process.ready_since:
-            logger.error(str(exit_), extra=exit_.fields)
+            self._log_death(exit_)
             self._scoreboard.count_restart(process.slot)
             self._restarts.crashed(process.slot, self._now - process.ready_since)
         else:
             message = f"{process}: failed to start: {exit_.reason}"
             self._handle_start_failure(process.slot, message, exit_.fields)
+
+    def _log_death(self, exit_: Exit) -> None:
+        process = exit_.process
+        name = WORKER_BLOCKED if process.was_blocked else WORKER_DIED
+        logger.error(str(exit_), extra={**exit_.fields, EVENT: name})
 
     def _handle_start_failure(self, slot: int, message: str, fields: dict[str, str]) -> None:
         self._scoreboard.count_restart(slot)
@@ -197,7 +230,8 @@ class Supervisor:
         # The same stack again would tell nothing new.
         is_known = fields == self._last_failure
         self._last_failure = fields
-        logger.error(message, extra=None if is_known else fields)
+        event = {EVENT: WORKER_NOT_STARTED}
+        logger.error(message, extra=event if is_known else {**fields, **event})
         if self._restarts.exhausted and not self._children.has_ready_worker:
             self._startup_error = f"no worker can start: {message}"
             self._stop("no worker can start", 0)
@@ -220,6 +254,7 @@ class Supervisor:
     def _check_heartbeat(self, process: ChildProcess) -> None:
         silence = self._now - max(process.row.last_heartbeat, self._resumed_at)
         if 0 < self._settings.hang_timeout < silence:
+            process.was_blocked = True
             process.kill(f"killed: its event loop was blocked for {silence:.1f} s")
 
     def _mark_ready(self, process: ChildProcess) -> None:
@@ -230,7 +265,7 @@ class Supervisor:
             self._last_failure = {}
             if not self._is_announced:
                 self._is_announced = True
-                logger.info(self._listening_message)
+                logger.info(self._listening_message, extra={EVENT: SERVICE_STARTED})
                 self._systemd.ready(self._listening_message)
 
     def _start_missing(self) -> None:
@@ -258,38 +293,48 @@ class Supervisor:
             self._abort_reload(f"cannot fork: {error.strerror}", {})
             return
         if is_complete:
-            logger.info("reloaded")
-            self._finish_reload("reloaded")
+            logger.info("reloaded", extra={EVENT: RELOADED})
+            warnings: list[str] = []
             try:
-                self._reload_settings()
-                self._check_runtime()
+                warnings += self._reload_settings()
+                warnings += self._check_runtime()
             except Exception:  # nothing of this is worth stopping the new workers, which serve
                 logger.exception("cannot compare settings and runtime with those of the start")
+            for warning in warnings:
+                logger.warning(warning)
+            self._end_reload(Outcome(True, "reloaded", tuple(warnings)))
 
     def _abort_reload(self, reason: str, fields: dict[str, str]) -> None:
         replaced = self._reload.replaced if self._reload else []
         names = ", ".join(map(str, replaced))
         detail = f" (already replaced: {names})" if replaced else ""
-        logger.error("reload failed, keeping the old workers%s: %s", detail, reason, extra=fields)
-        self._finish_reload("reload failed")
+        message = f"reload failed, keeping the old workers{detail}: {reason}"
+        logger.error(message, extra={**fields, EVENT: RELOAD_FAILED})
+        self._end_reload(Outcome(False, message))
 
-    def _finish_reload(self, status: str) -> None:
-        self._reload = None
-        if self._is_announced:
-            self._systemd.ready(status)
+    def _end_reload(self, outcome: Outcome) -> None:
+        if self._reload:
+            self._reload.outcome = outcome
+            self._reload = None
+        if self._is_announced and not self._is_stopping:
+            self._systemd.ready("reloaded" if outcome.success else "reload failed")
 
-    def _reload_settings(self) -> None:
+    def _reload_settings(self) -> list[str]:
+        warnings = []
         if settings := self._read_settings():
             self._settings = settings
         else:
-            logger.warning("the supervisor cannot read the settings, keeping the old ones")
+            warnings.append("the supervisor cannot read the settings, keeping the old ones")
         logging.getLogger().setLevel(self._settings.log_level.upper())
         for name in self._started_with.restart_required(self._settings):
-            logger.warning("%s has changed: restart required", name)
+            warnings.append(f"{name} has changed: restart required")
+        return warnings
 
-    def _check_runtime(self) -> None:
-        if changed := differences(self._runtime_files, checksums()):
-            names = ", ".join(changed[:MAX_CHANGED_FILES]) + (
-                ", ..." if len(changed) > MAX_CHANGED_FILES else ""
-            )
-            logger.warning("the runtime has changed on disk (%s): restart required", names)
+    def _check_runtime(self) -> list[str]:
+        changed = differences(self._runtime_files, checksums())
+        if not changed:
+            return []
+        names = ", ".join(changed[:MAX_CHANGED_FILES]) + (
+            ", ..." if len(changed) > MAX_CHANGED_FILES else ""
+        )
+        return [f"the runtime has changed on disk ({names}): restart required"]

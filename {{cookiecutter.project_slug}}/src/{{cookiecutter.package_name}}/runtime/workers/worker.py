@@ -16,12 +16,15 @@ from ..http.application import Application
 from ..logs import formatters
 from ..logs.shared import ProcessLock
 from ..logs.writer import ThreadedHandler
+from ..monitor.events import EventChannel, forward_events
+from ..monitor.monitor import Monitor
+from ..monitor.statistics import RequestStatistics
 from ..process.definition import ServiceDefinition, create_application
 from ..process.exiting import run_exit_hooks
 from ..process.forks import isolate_forks
 from ..process.lifecycle import Lifecycle, run_event_loop
 from ..settings import Settings
-from ..status import ADMIN_SLOT, State
+from ..status import ADMIN_SLOT, ProcessDetails, State, Vitals
 from .child import ABORT, DRAIN
 from .children import LEFTOVER_GRACE
 from .neighbours import NeighbourAcceptor
@@ -52,6 +55,8 @@ class ChildContext:
     sockets: Mapping[int, Sequence[socket.socket]]
     """The listening sockets of every slot."""
     scoreboard: Scoreboard
+    monitor: Monitor
+    events: EventChannel
     row: Row
     channel: socket.socket
     """Reads EOF when the supervisor exits; also used for stack dumps and the exit report."""
@@ -72,6 +77,7 @@ def run(context: ChildContext) -> None:
     settings = context.service.load_settings().keep_from_start(context.started_with)
     worker = None if context.is_admin else context.slot
     formatters.configure(settings, ThreadedHandler(settings.log_file, context.lock), worker)
+    forward_events(context.events.send, worker)
     if context.is_admin:
         for description in settings.unknown_variables():  # once, not in every worker
             logger.warning(description)
@@ -93,12 +99,16 @@ def _close_foreign_sockets(context: ChildContext) -> None:
 
 def _make_app(context: ChildContext, settings: Settings) -> Application:
     service = context.service
-    if not context.is_admin:
-        return service.make_app(settings)
-    return create_application(
-        settings,
-        lambda settings: make_admin_app(settings, context.scoreboard, service.extensions),
-    )
+    if context.is_admin:
+        return create_application(
+            settings,
+            lambda settings: make_admin_app(
+                settings, context.scoreboard, context.monitor, service.extensions
+            ),
+        )
+    application = service.make_app(settings)
+    application.statistics = RequestStatistics(context.row.statistics)
+    return application
 
 
 async def _serve(context: ChildContext, settings: Settings, application: Application) -> None:
@@ -162,7 +172,10 @@ class ScoreboardReporter:
         if state is State.DRAINING:
             self._neighbours.close()
 
-    def heartbeat(self, requests_in_flight: int, lag: float) -> None:
-        self._row.heartbeat(requests_in_flight, lag)
+    def details_changed(self, details: ProcessDetails) -> None:
+        self._row.set_details(details)
+
+    def heartbeat(self, vitals: Vitals) -> None:
+        self._row.heartbeat(vitals)
         if self._row.ready:
             self._neighbours.update()

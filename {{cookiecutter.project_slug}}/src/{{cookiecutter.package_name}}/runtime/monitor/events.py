@@ -1,0 +1,147 @@
+"""Events: what an operator wants to know at once, such as a reload or the death of a worker.
+
+An event is a log record with the field ``event.name``, one of the names below. So the log and the
+live page say the same. ::
+
+    logger.error("reload failed", extra={EVENT: RELOAD_FAILED})
+"""
+
+import json
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from .shared import HEADER_SIZE, WORD_SIZE, SharedText, allocate
+
+EVENT = "event.name"
+"""The field of a log record. The name is OpenTelemetry's."""
+
+# The names of events.
+SERVICE_STARTED = "service.started"
+SERVICE_STOPPING = "service.stopping"
+RELOAD_STARTED = "reload.started"
+RELOADED = "reload.finished"
+RELOAD_FAILED = "reload.failed"
+WORKER_DIED = "worker.died"
+WORKER_BLOCKED = "worker.blocked"
+WORKER_NOT_STARTED = "worker.not_started"
+WORKER_RENEWED = "worker.renewed"
+WORKERS_CHANGED = "workers.changed"
+CHECK_FAILED = "check.failed"
+CHECK_RECOVERED = "check.recovered"
+RECORDS_DROPPED = "log.dropped"
+
+MAX_EVENTS = 128
+"""Events that are kept."""
+MAX_EVENT_SIZE = 8 * 1024 - HEADER_SIZE
+"""Bytes of an event."""
+MAX_STACK_LENGTH = 4000
+"""Characters of a stack in an event."""
+MAX_MESSAGE_LENGTH = 1000
+"""Characters of its message."""
+
+STACKS = ("code.stacktrace", "exception.stacktrace")
+"""Fields of a record that an event has, too."""
+
+Sink = Callable[[bytes], None]
+"""Takes an event as JSON. It must not block."""
+
+
+class EventLog:
+    """The last events, in shared memory. One process appends, others read."""
+
+    def __init__(self) -> None:
+        size = MAX_EVENT_SIZE + HEADER_SIZE
+        memory = allocate(WORD_SIZE + MAX_EVENTS * size)
+        self._count = memory[:WORD_SIZE].cast("q")
+        starts = range(WORD_SIZE, len(memory), size)
+        self._events = [SharedText(memory[start : start + size]) for start in starts]
+
+    def append(self, event: bytes) -> None:
+        """Add an event, in the place of the oldest one."""
+        number = self._count[0] + 1
+        self._events[number % MAX_EVENTS].write(number.to_bytes(WORD_SIZE) + event)
+        self._count[0] = number
+
+    def after(self, number: int) -> list[tuple[int, bytes]]:
+        """Return the events after `number`, the oldest first, with their numbers from 1 on."""
+        last = self._count[0]
+        events = []
+        for wanted in range(max(number, last - MAX_EVENTS) + 1, last + 1):
+            text = self._events[wanted % MAX_EVENTS].read()
+            # Another one if the log has been written to meanwhile.
+            if int.from_bytes(text[:WORD_SIZE]) == wanted:
+                events.append((wanted, text[WORD_SIZE:]))
+        return events
+
+
+class EventHandler(logging.Handler):
+    """Hands the events among the records of the runtime to a sink.
+
+    `worker` is the number of the worker whose records these are; None in the supervisor and in the
+    admin process.
+    """
+
+    def __init__(self, sink: Sink, worker: int | None = None) -> None:
+        super().__init__()
+        self._sink = sink
+        self._worker = worker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if name := record.__dict__.get(EVENT):
+            try:
+                self._sink(_encode(name, record, self._worker))
+            except Exception:
+                self.handleError(record)
+
+
+def forward_events(sink: Sink, worker: int | None = None) -> None:
+    """Hand the events of this process to `sink`, instead of where its parent's go."""
+    runtime = logging.getLogger(__name__.rpartition(".monitor")[0])
+    for handler in [*runtime.handlers]:
+        if isinstance(handler, EventHandler):
+            runtime.removeHandler(handler)
+    runtime.addHandler(EventHandler(sink, worker))
+
+
+class EventChannel:
+    """Takes events from the workers to the supervisor. Created before the first fork.
+
+    Without a thread and without waiting: what the supervisor does not take in time is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def send(self, event: bytes) -> None:
+        """Send an event. For a worker."""
+        with suppress(OSError):  # full, or the supervisor has exited
+            self._writer.send(event)
+
+    def receive(self) -> list[bytes]:
+        """Return the events that have arrived. For the supervisor."""
+        events = []
+        with suppress(BlockingIOError):
+            while True:
+                events.append(self._reader.recv(MAX_EVENT_SIZE))
+        return events
+
+
+def _encode(name: str, record: logging.LogRecord, worker: int | None) -> bytes:
+    fields = record.__dict__
+    stacks = [str(fields[field])[-MAX_STACK_LENGTH:] for field in STACKS if fields.get(field)]
+    event = {
+        "time": round(record.created, 3),
+        "name": name,
+        "level": record.levelname.lower(),
+        "message": record.getMessage()[:MAX_MESSAGE_LENGTH],
+        "worker": fields.get("worker", worker),
+        "stack": stacks[0] if stacks else None,
+    }
+    text = json.dumps(event).encode()
+    if len(text) > MAX_EVENT_SIZE - WORD_SIZE:  # of characters that JSON writes as six
+        text = json.dumps(event | {"stack": None}).encode()
+    return text

@@ -1,0 +1,33 @@
+"""What takes the supervisor a while, such as a reload, and how it has ended."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an operation has ended."""
+
+    success: bool
+    message: str
+    """As in the log."""
+    warnings: tuple[str, ...] = ()
+    """What its success does not include, such as a setting that needs a restart."""
+
+
+class RefusedError(Exception):
+    """The supervisor does not begin an operation. The message says why."""
+
+
+class Operation:
+    """What somebody may wait for."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+        """None while it is going on."""
+        self.successor: Operation | None = None
+        """What has taken its place before it was over: its outcome counts."""
+
+    @property
+    def final_outcome(self) -> Outcome | None:
+        """The outcome of this operation, or of what has taken its place."""
+        return self.successor.final_outcome if self.successor else self.outcome
