@@ -1,7 +1,7 @@
 """Events: what an operator wants to know at once, such as a reload or the death of a worker.
 
 An event is a log record with the field ``event.name``, one of the names below. So the log and the
-live page say the same. ::
+live page say the same, down to APP_LOG_LEVEL. ::
 
     logger.error("reload failed", extra={EVENT: RELOAD_FAILED})
 """
