@@ -64,6 +64,19 @@ def test_version_is_printed_with_that_of_the_template(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == f"{ORDERS_APP} 1.7 (tornado-template {template})\n"
 
 
+def test_version_is_printed_with_the_revision(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/REVISION").write_text("v1.7-3-g0123456789ab\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Service("shop", "1.7").main(["--version"]) == 0
+    template = (RUNTIME / "VERSION").read_text().strip()
+    expected = f"shop 1.7 (v1.7-3-g0123456789ab; tornado-template {template})\n"
+    assert capsys.readouterr().out == expected
+
+
 def test_version_is_one_line_however_narrow_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -230,7 +243,7 @@ async def test_broken_app_module_is_one_line(start_service: ServiceStarter, tmp_
     assert await process.exit_code() == 1
     cause = ModuleNotFoundError("No module named 'no_such_module'")
     assert process.errors() == f"{CANNOT_CREATE_APP}{cause!r}\n"
-    [record] = process.records()
+    [_, record] = process.records()
     assert 'broken_orders/app.py", line 1' in record["exception.stacktrace"]
 
 

@@ -1,7 +1,11 @@
 """Health checks and the status of the workers, on the admin port."""
 
+import platform
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from runtime.admin.handlers import make_admin_app
+from runtime.checksums import RUNTIME
 from runtime.extensions import Extension
 from runtime.http.handler import Handler
 from runtime.http.routing import Route
@@ -12,6 +16,11 @@ from runtime.testing import Client, Record, response_json, response_problem, ser
 
 from ..support.access import access_lines
 from ..support.fakes import FakeStatus
+
+
+def worker(slot: int, version: str = "", revision: str = "") -> WorkerStatus:
+    details = ProcessDetails(version, revision)
+    return WorkerStatus(slot, 4242, True, 0, 0.0, 0, details=details)
 
 
 @pytest.mark.parametrize("reason", [None, "starting", "draining"])
@@ -76,6 +85,33 @@ async def test_workers_returns_the_status_of_each_worker(admin: Client, status: 
             "details": {"version": "", "revision": ""},
         },
     ]
+
+
+async def test_version_is_what_all_workers_run(admin: Client, status: FakeStatus) -> None:
+    body = response_json(await admin.get("/version"))
+    assert [body[name] for name in ("name", "version", "revision", "workers")] == [
+        "",
+        None,
+        None,
+        [],
+    ]
+    assert body["template"] == (RUNTIME / "VERSION").read_text().strip()
+    assert body["python"] == platform.python_version()
+    age = datetime.now(UTC) - datetime.fromisoformat(body["started"])
+    assert timedelta(0) <= age < timedelta(minutes=1)
+    status.workers = [worker(0, "1.2.0", "v1.2.0-3"), worker(1, "1.2.0", "v1.2.0-3"), worker(2)]
+    body = response_json(await admin.get("/version"))
+    assert (body["version"], body["revision"]) == ("1.2.0", "v1.2.0-3")
+    assert body["workers"] == [
+        {"worker": slot, "version": "1.2.0", "revision": "v1.2.0-3"} for slot in (0, 1)
+    ]
+
+
+async def test_version_is_null_where_workers_differ(admin: Client, status: FakeStatus) -> None:
+    status.workers = [worker(0, "1.2.0", "v1.2.0-3"), worker(1, "1.2.0", "v1.2.0-4")]
+    body = response_json(await admin.get("/version"))
+    assert (body["version"], body["revision"]) == ("1.2.0", None)
+    assert [worker["revision"] for worker in body["workers"]] == ["v1.2.0-3", "v1.2.0-4"]
 
 
 async def test_admin_port_has_no_routes_of_the_service(admin: Client) -> None:

@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-import shutil
 import signal
 from pathlib import Path
 
-import runtime
 from runtime.testing import WAIT_TIMEOUT, ServiceProcess, ServiceStarter
 
-from .. import apps
+from ..support.brewery import copy_brewery
 from ..support.connections import RawConnection
 from ..support.processes import worker_statuses
 from ..support.prometheus import (
@@ -20,9 +18,6 @@ from ..support.prometheus import (
     scrape,
 )
 from . import MEASURED_APP
-
-BREWERY = Path(apps.__file__).with_name("brewery")
-"""A service with metrics of its own."""
 
 
 async def ready_pids(admin_port: int) -> list[int]:
@@ -87,9 +82,7 @@ async def test_metrics_of_two_workers_are_exact_through_crashes_and_reloads(
 async def test_own_metrics_of_a_service_are_exported_and_survive_a_reload(
     start_service: ServiceStarter, tmp_path: Path
 ) -> None:
-    package = shutil.copytree(BREWERY, tmp_path / "brewery")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(runtime.__file__).parent, package / "runtime", ignore=ignored)
+    package = copy_brewery(tmp_path)
     process = start_service("brewery", workers=2)
     port, admin_port = await process.ports()
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import ProcessCollector
 from runtime.metrics import workers
-from runtime.status import WorkerStatus
+from runtime.status import ProcessDetails, WorkerStatus
 from runtime.testing import Client
 
 from ..support.fakes import FakeStatus
@@ -31,6 +31,19 @@ async def test_status_of_each_worker(admin: Client, status: FakeStatus) -> None:
     assert samples(families, "worker_restarts_total") == {("0",): 2, ("1",): 0, ("2",): 7}
     assert samples(families, "http_server_active_requests") == {("0",): 3, ("1",): 4}
     assert samples(families, "event_loop_lag_seconds") == {("0",): 0.5, ("1",): 1.5}
+
+
+async def test_build_info_has_each_version_that_a_worker_runs(
+    admin: Client, status: FakeStatus
+) -> None:
+    assert samples(await scrape(admin.port), "build_info") == {}
+    old, new = ProcessDetails("1.2.0", ""), ProcessDetails("1.2.0", "v1.2.0-4")
+    status.workers = [
+        WorkerStatus(slot, os.getpid(), True, 0, 0.0, 0, details=details)
+        for slot, details in enumerate([old, old, new, ProcessDetails()])
+    ]
+    families = await scrape(admin.port)
+    assert samples(families, "build_info") == {("", "1.2.0"): 1, ("v1.2.0-4", "1.2.0"): 1}
 
 
 async def test_no_ready_worker_is_shown_as_0(admin: Client, status: FakeStatus) -> None:

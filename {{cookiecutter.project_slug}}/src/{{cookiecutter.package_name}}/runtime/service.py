@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 from . import healthcheck
+from .checksums import template_version
 from .errors import SettingsError, ShutdownError, StartupError
 from .extensions import Extension, ServiceInfo
 from .process.definition import ServiceDefinition
@@ -49,7 +49,8 @@ class Service:
       class ``Settings``; its module ``app`` has a function ``make_app``, which gets the settings
       and returns the `Application`. Both are imported when they are needed: ``app`` in each
       worker, so that a reload picks up new code.
-    - `version`: what ``--version`` prints, beside the version of the template.
+    - `version`: what ``--version`` prints, beside the revision and the version of the template.
+      A reload finds the version of the new code in the package's ``__version__``.
     - `processes`: `Prefork()` for several worker processes; a single process without it.
     - `extensions`: optional parts, such as metrics.
     - `settings`, `app`: other places of the two, as ``module:name``.
@@ -111,7 +112,7 @@ class Service:
             commands.add_parser(name, help=purpose).set_defaults(command=command)
         parsed = parser.parse_args(arguments)
         if parsed.version:
-            print(f"{info.name} {info.version} (tornado-template {_template_version()})")
+            print(_describe(self._definition.read_info()))
             return 0
         try:
             return int(parsed.command())
@@ -161,8 +162,9 @@ class Service:
         return healthcheck.check(str(settings.admin_address), settings.admin_port)
 
 
-def _template_version() -> str:
-    return Path(__file__).with_name("VERSION").read_text("utf-8").strip()
+def _describe(info: ServiceInfo) -> str:
+    template = f"tornado-template {template_version()}"
+    return f"{info.name} {info.version} ({'; '.join(filter(None, [info.revision, template]))})"
 
 
 def _print_settings(settings: Settings) -> int:

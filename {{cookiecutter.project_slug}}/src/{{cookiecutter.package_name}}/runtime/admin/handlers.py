@@ -1,12 +1,14 @@
-"""The handlers of the admin port: health checks and the status of the workers."""
+"""The handlers of the admin port: health checks, the status of the workers and their version."""
 
 import logging
-from collections.abc import Sequence
+import platform
+from collections.abc import Iterable, Sequence
 
 from ..extensions import Extension
 from ..http.application import Application
 from ..http.handler import Handler
 from ..http.routing import Route
+from ..logs.formatters import timestamp
 from ..monitor.monitor import Monitor
 from ..settings import Settings
 from ..status import StatusSource
@@ -42,6 +44,38 @@ class WorkersHandler(Handler):
         self.reply({"workers": self._status.worker_statuses()})
 
 
+class VersionHandler(Handler):
+    """``GET /version``: which code the workers run. Null if they differ, as during a reload."""
+
+    def initialize(self, status: StatusSource, monitor: Monitor) -> None:
+        self._status = status
+        self._monitor = monitor
+
+    def get(self) -> None:
+        workers = [
+            {"worker": w.worker, "version": w.details.version, "revision": w.details.revision}
+            for w in self._status.worker_statuses()
+            if w.details.version
+        ]
+        self.reply(
+            {
+                "name": self._monitor.service,
+                "version": _common(worker["version"] for worker in workers),
+                "revision": _common(worker["revision"] for worker in workers),
+                "template": self._monitor.template,
+                "python": platform.python_version(),
+                "started": timestamp(self._monitor.started),
+                "workers": workers,
+            }
+        )
+
+
+def _common(values: Iterable[object]) -> object:
+    """Return the value that all have; None if they differ, or if there is none."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None
+
+
 def make_admin_app(
     settings: Settings,
     status: StatusSource,
@@ -56,6 +90,7 @@ def make_admin_app(
         Route("/livez", LiveHandler),
         Route("/readyz", ReadyHandler, status=status),
         Route("/workers", WorkersHandler, status=status),
+        Route("/version", VersionHandler, status=status, monitor=monitor),
     ]
     for extension in extensions:
         routes += extension.admin_routes(status)

@@ -46,7 +46,20 @@ class WorkerCollector(Collector):
                 active.add_metric(labels, worker.requests_in_flight)
                 lag.add_metric(labels, worker.event_loop_lag)
         yield from (active, lag, restarts)
+        yield _build_info(workers)
         yield from _process_metrics(workers)
+
+
+def _build_info(workers: list[WorkerStatus]) -> Metric:
+    info = GaugeMetricFamily(
+        "build_info",
+        "1 for each version of the code that a worker runs.",
+        labels=["version", "revision"],
+    )
+    for version, revision in sorted({(w.details.version, w.details.revision) for w in workers}):
+        if version:  # otherwise the worker has not told it yet
+            info.add_metric([version, revision], 1)
+    return info
 
 
 class ProcessMetrics(ProcessCollector):

@@ -99,7 +99,7 @@ class Lifecycle:
         """Whether nothing is left but to close what was opened."""
         self._stop = asyncio.Event()
         self._lag = Lag()
-        self._details = ProcessDetails(service.version)
+        self._details = ProcessDetails(service.version, service.revision)
         self._started = time.monotonic()
         self.server = application.create_server()
 

@@ -39,7 +39,8 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         formatters.configure(settings, ThreadedHandler(settings.log_file))
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
-    monitor = Monitor()
+    monitor = Monitor(service.info.name)
+    service.log_start(monitor.template)
     forward_events(monitor.events.append)
     for description in settings.unknown_variables():
         logger.warning(description)
@@ -65,7 +66,7 @@ async def _serve(
     lifecycle = Lifecycle(
         application,
         public,
-        service.info,
+        service.read_info(),
         service.extensions,
         drain_delay=settings.drain_delay,
     )

@@ -57,12 +57,13 @@ def serve(
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
     formatters.configure(settings, log, worker=None)
+    monitor, events = Monitor(service.info.name), EventChannel()
+    service.log_start(monitor.template)
     preload(service.package, import_after_fork)
     gc.collect()
     gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
     sockets = {ADMIN_SLOT: admin, **dict(enumerate(public))}
     scoreboard = Scoreboard(settings.workers)
-    monitor, events = Monitor(), EventChannel()
     forward_events(monitor.events.append)
     for extension in service.extensions:
         extension.before_fork(scoreboard.rows)

@@ -31,6 +31,7 @@ from ..monitor.events import (
     EventChannel,
 )
 from ..monitor.monitor import Monitor
+from ..process.definition import version_fields
 from ..process.systemd import SystemdNotifier
 from ..settings import Settings
 from ..starting import STOP_SIGNALS
@@ -258,7 +259,9 @@ class Supervisor:
             process.kill(f"killed: its event loop was blocked for {silence:.1f} s")
 
     def _mark_ready(self, process: ChildProcess) -> None:
-        logger.info("%s: ready", process)
+        details = process.row.details
+        fields = version_fields(details.version, details.revision)
+        logger.info("%s: ready", process, extra=fields)
         process.ready_since, process.deadline = self._now, math.inf
         self._restarts.succeeded(process.slot)
         if process.slot != ADMIN_SLOT:

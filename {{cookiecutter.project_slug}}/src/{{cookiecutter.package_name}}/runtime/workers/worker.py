@@ -116,7 +116,7 @@ async def _serve(context: ChildContext, settings: Settings, application: Applica
     lifecycle = Lifecycle(
         application,
         context.sockets[context.slot],
-        context.service.info,
+        context.service.read_info(),
         () if context.is_admin else context.service.extensions,
         drain_delay=SOCKET_CLOSE_DELAY,
     )
