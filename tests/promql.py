@@ -6,6 +6,7 @@ WORKER = {"worker"}
 REQUEST = {"http_request_method", "http_route", "http_response_status_code"}
 
 EXPORTED: dict[str, set[str]] = {
+    "build_info": {"version", "revision"},
     "event_loop_lag_seconds": WORKER,
     "http_server_active_requests": WORKER,
     "http_server_request_duration_seconds_bucket": REQUEST | {"le"},

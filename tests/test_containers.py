@@ -26,7 +26,11 @@ def services(project: Path) -> Any:
 
 
 def test_the_image_is_built_from_the_project(project: Path, services: Any) -> None:
-    assert (project / "deploy/docker" / services["app"]["build"]).resolve() == project.resolve()
+    build = services["app"]["build"]
+    assert (project / "deploy/docker" / build["context"]).resolve() == project.resolve()
+    # make up exports the variable, and the Dockerfile takes the argument.
+    assert build["args"] == {"REVISION": "${REVISION:-}"}
+    assert "\nARG REVISION=\n" in (project / "Dockerfile").read_text("utf-8")
 
 
 def test_both_stages_have_the_same_base(project: Path) -> None:

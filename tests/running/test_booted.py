@@ -387,10 +387,25 @@ def test_an_update_fails_no_request_and_can_be_taken_back(server: Server, projec
         until(lambda: greeting() == "Hello, Ada!", "old code")
         until(lambda: server.property("StatusText") == "reloaded", "the end of the way back")
 
+    def described() -> str:
+        return server.run(f"git -C /opt/{SLUG} describe --always --dirty --tags --abbrev=12")
+
+    def runs_what_git_describes() -> bool:
+        """Return whether all workers run the commit that is checked out."""
+        shown = json.loads(server.run("curl --silent http://127.0.0.1:9000/version"))
+        revisions = {worker["revision"] for worker in shown["workers"]}
+        return revisions == {shown["revision"]} == {described()}
+
     assert greeting() == "Hello, Ada!"
+    assert runs_what_git_describes()
+    before = described()
     server.commit(f"sed --in-place s/Hello/Howdy/ {model}")
     assert_all_answered(server.under_load(new, 80))
+    assert before != described()
+    assert runs_what_git_describes()
     assert_all_answered(server.under_load(old, 80))
+    assert before == described()
+    assert runs_what_git_describes()
     assert server.refused_by_nginx() == []
     server.run(f"git -C /opt/{SLUG} switch --quiet main")
 
