@@ -17,7 +17,7 @@ async def begin_slow_request(
 ) -> None:
     """Send a request that stays in flight until `release`, and wait for its arrival."""
     connection.send_get(path)
-    await process.logged(ARRIVED[path])
+    await process.logged(ARRIVED[path.partition("?")[0]])
 
 
 def release(process: ServiceProcess) -> None:

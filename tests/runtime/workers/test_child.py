@@ -1,6 +1,8 @@
 """Forking, exit reports and signals of child processes."""
 
+import asyncio
 import faulthandler
+import hashlib
 import json
 import math
 import os
@@ -10,16 +12,21 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import repeat
+from threading import Thread
 from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
 from runtime.errors import SettingsError, StartupError
+from runtime.http1.connections import Connections
 from runtime.starting import ignore
 from runtime.status import ADMIN_SLOT, State, Vitals
 from runtime.testing import WAIT_TIMEOUT
 from runtime.workers import child as module
+from runtime.workers.blocking import WorkTeller
 from runtime.workers.child import MAX_REPORT_SIZE, ChildProcess, Target, fork, reap
 from runtime.workers.scoreboard import Row, Scoreboard
 from runtime.workers.signals import SignalQueue
@@ -393,3 +400,83 @@ def test_kill_of_a_stopped_process_reports_no_stack(forks: ForkHelper) -> None:
     process.kill("hung")
     expected = "hung; no stack: it was not running"
     assert forks.exit_report(process) == (expected, {})
+
+
+def run_task(block: Callable[[], object]) -> Target:
+    """Return what runs an event loop, as a worker does, in which a task calls a function."""
+
+    async def serve(row: Row, channel: socket.socket) -> None:
+        teller, connections = WorkTeller(channel), Connections()
+        teller.watch(asyncio.get_running_loop(), connections)
+        Thread(target=teller.answer_until_eof, daemon=True).start()
+        task = asyncio.create_task(run(row))
+        connections.tasks[task] = "send_receipt"
+        await task
+
+    async def run(row: Row) -> None:
+        row.set_state(State.READY)
+        block()
+
+    def target(slot: int, row: Row, channel: socket.socket) -> None:
+        asyncio.run(serve(row, channel))
+
+    return target
+
+
+def run_python() -> None:
+    while True:
+        pass
+
+
+def receive() -> None:
+    """Wait in a system call that a signal does not interrupt."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.accept()
+
+
+def derive_key() -> None:
+    """Run native code that releases the GIL, and does not look for signals."""
+    hashlib.pbkdf2_hmac("sha256", b"secret", b"salt", 10**9)
+
+
+def match_for_ever() -> None:
+    """Run native code that does not release the GIL, but looks for signals."""
+    re.fullmatch("(a|a)*b", "a" * 100)
+
+
+def consume_for_ever() -> None:
+    """Run native code that does neither."""
+    deque(repeat(None), maxlen=0)
+
+
+@pytest.mark.parametrize(
+    "block", [lambda: time.sleep(60), run_python, receive, derive_key, match_for_ever]
+)
+@pytest.mark.parametrize(
+    ("was_blocked", "message"),
+    [(True, "hung by task send_receipt"), (False, "hung; it was running task send_receipt")],
+)
+def test_kill_reports_what_the_event_loop_is_running(
+    forks: ForkHelper, block: Callable[[], object], *, was_blocked: bool, message: str
+) -> None:
+    process = forks(run_task(block))
+    wait_for(lambda: process.row.ready)
+    process.was_blocked = was_blocked
+    process.kill("hung")
+    reason, fields = forks.exit_report(process)
+    assert reason == message
+    assert list(fields) == ["code.stacktrace"]
+    assert "\x1e" not in fields["code.stacktrace"]
+    assert re.search(r"line \d+ in run\n", fields["code.stacktrace"])
+
+
+def test_kill_says_so_if_no_thread_can_answer(forks: ForkHelper) -> None:
+    process = forks(run_task(consume_for_ever))
+    wait_for(lambda: process.row.ready)
+    process.was_blocked = True
+    began = time.monotonic()
+    process.kill("hung")
+    assert time.monotonic() - began < 3
+    reason, fields = forks.exit_report(process)
+    assert reason == "hung; the request is unknown: native code lets no thread answer"
+    assert "in consume_for_ever\n" in fields["code.stacktrace"]

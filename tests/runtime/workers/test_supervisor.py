@@ -1,6 +1,7 @@
 """Start, restarts and stop of a service with workers, as real processes."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -259,16 +260,22 @@ async def test_blocked_worker_is_replaced_and_its_stack_logged(
     port, _ = await process.ports()
     pids = await all_ready(process)
     async with RawConnection(port) as connection:
-        await begin_slow_request(process, connection, "/stuck")
-        blocked = (await process.logged("event loop blocked"))["worker"]
+        await begin_slow_request(process, connection, "/stuck?secret=1")
+        arrived = await process.logged("event loop blocked")
+        blocked = arrived["worker"]
         record = await process.logged(f"worker {blocked}, pid {pids[1 + blocked]}: killed")
         assert await connection.read_to_end() == b""
     assert record["level"] == "error"
-    reason = r"killed: its event loop was blocked for (\d\.\d) s, requests in flight: [01]"
+    cause = r"its event loop was blocked for (\d\.\d) s by GET /stuck"
+    reason = rf"killed: {cause}, requests in flight: [01]"
     match = re.fullmatch(rf"worker {blocked}, pid {pids[1 + blocked]}: {reason}", record["message"])
     assert match
     assert float(match[1]) >= 1
     assert re.search(r'sample_app\.py", line \d+ in get\n', record["code.stacktrace"])
+    assert record["http.request.method"] == "GET"
+    assert record["http.route"] == "/stuck"
+    assert record["request_id"] == arrived["request_id"]
+    assert "secret" not in json.dumps(record)
     await wait_until(lambda: len(ready(process, f"worker {blocked}")) == 2)
     await succeed(port, 5)
     await stop(process)

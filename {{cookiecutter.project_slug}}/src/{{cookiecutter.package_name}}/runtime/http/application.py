@@ -217,7 +217,8 @@ class Application(web.Application):
 class RequestDelegate(HTTPMessageDelegate):
     """Receives one request of a connection and passes it to its handler."""
 
-    _request: Request | None = None
+    request: Request | None = None
+    """None until its headers have arrived."""
 
     def __init__(
         self, application: Application, server_conn: object, request_conn: HTTPConnection
@@ -230,7 +231,7 @@ class RequestDelegate(HTTPMessageDelegate):
         self.tasks = application.connections.tasks
 
     def __str__(self) -> str:
-        return f"{self._request.method} {self._request.route}" if self._request else "a request"
+        return f"{self.request.method} {self.request.route}" if self.request else "a request"
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
@@ -241,7 +242,7 @@ class RequestDelegate(HTTPMessageDelegate):
             cast(RequestStartLine, start_line),
             headers,
         )
-        self._request = request
+        self.request = request
         self._delegate = self._application.dispatch(request)
         tasks.owner = self
         try:
@@ -264,7 +265,7 @@ class RequestDelegate(HTTPMessageDelegate):
 
     def discard_body(self) -> None:
         """End a handler that waits for more of a body, although it has responded."""
-        body: Future[None] | None = getattr(self._request, "_body_future", None)
+        body: Future[None] | None = getattr(self.request, "_body_future", None)
         if body and not body.done():
             body.set_exception(StreamClosedError())
             body.exception()  # otherwise asyncio logs it if no handler awaits it
@@ -276,7 +277,7 @@ class RequestDelegate(HTTPMessageDelegate):
         one response, if it is possible, and one access line in any case. Return False if the
         request is not known.
         """
-        request = self._request
+        request = self.request
         if not request:
             return False
         request.body = b""  # it is not parsed once more

@@ -15,12 +15,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from ..errors import SettingsError, ShutdownError, StartupError
 from ..process.exiting import exit_now, flush_stdout, forget_exit_hooks, run_exit_hooks
 from ..status import ADMIN_SLOT
+from .blocking import QUESTION, WORK, split_answer
 from .scoreboard import Row
 from .signals import SignalQueue
 
@@ -39,6 +40,8 @@ ABORT_GRACE = 0.5
 """Seconds to exit after ABORT."""
 STACK_TIMEOUT = 0.3
 """Seconds to wait for a stack dump."""
+ANSWER_TIMEOUT = 0.2
+"""Seconds more to wait for what the event loop is running."""
 SEND_TIMEOUT = 0.3
 """Seconds for a child to send its report."""
 MORE_DATA_TIMEOUT = 0.02
@@ -72,8 +75,8 @@ class ChildProcess:
     slot: int
     row: Row
     channel: socket.socket
-    """The child writes its exit report to the other end, and reads EOF there when the supervisor
-    exits."""
+    """The child writes its stack, its answers and its exit report to the other end, and reads EOF
+    there when the supervisor exits."""
     deadline: float = math.inf
     """When it must be ready or, while exiting, gone; on the clock of `time.monotonic`."""
     ready_since: float = 0.0
@@ -84,7 +87,8 @@ class ChildProcess:
     """Why the supervisor has killed it."""
     was_blocked: bool = False
     """Whether that was because its event loop was blocked."""
-    _stack: str = ""
+    _kill_fields: dict[str, str] = field(default_factory=dict)
+    """What it did then: its stack, and the request."""
 
     def __str__(self) -> str:
         name = "admin process" if self.slot == ADMIN_SLOT else f"worker {self.slot}"
@@ -123,12 +127,27 @@ class ChildProcess:
         self.deadline = time.monotonic() + timeout + EXIT_GRACE
 
     def kill(self, reason: str) -> None:
-        """Dump its stack for the log, then kill it."""
+        """Ask it for its stack and for what it is running, for the log, then kill it."""
         self.send(signal.SIGUSR1)
-        self._stack = self._read_report(STACK_TIMEOUT)
-        self.kill_reason = reason if self._stack else f"{reason}; no stack: it was not running"
+        stack, answer = split_answer(self._read_report(STACK_TIMEOUT))
+        if stack and answer is None:
+            with suppress(OSError):
+                self.channel.send(QUESTION, socket.MSG_DONTWAIT)
+            _, answer = split_answer(self._read_report(ANSWER_TIMEOUT))
+        fields = answer or {}
+        self.kill_reason = reason + self._describe_work(stack, answer is not None, fields)
+        self._kill_fields = {"code.stacktrace": stack, **fields} if stack else fields
         self.deadline = math.inf
         self.send(signal.SIGKILL)
+
+    def _describe_work(self, stack: str, has_answered: bool, fields: dict[str, str]) -> str:
+        if not stack:
+            return "; no stack: it was not running"
+        if work := fields.pop(WORK, ""):
+            return f" by {work}" if self.was_blocked else f"; it was running {work}"
+        if self.was_blocked and not has_answered:
+            return "; the request is unknown: native code lets no thread answer"
+        return ""
 
     def has_failed(self, code: int) -> bool:
         """Return whether it has exited otherwise than it was asked to."""
@@ -139,7 +158,7 @@ class ChildProcess:
 
         `code` is its exit code; negative: the number of a signal.
         """
-        fields = {"code.stacktrace": self._stack} if self._stack else {}
+        fields = self._kill_fields
         reason = self.kill_reason
         if not reason:
             fields = _decode_report(self._read_report())

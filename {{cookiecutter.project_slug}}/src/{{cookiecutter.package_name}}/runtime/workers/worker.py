@@ -1,6 +1,6 @@
 """Entry point of a forked process: a worker or the admin process."""
 
-import faulthandler
+import asyncio
 import logging
 import os
 import signal
@@ -25,6 +25,7 @@ from ..process.forks import isolate_forks
 from ..process.lifecycle import Lifecycle, run_event_loop
 from ..settings import Settings
 from ..status import ADMIN_SLOT, ProcessDetails, State, Vitals
+from .blocking import WorkTeller
 from .child import ABORT, DRAIN
 from .children import LEFTOVER_GRACE
 from .neighbours import NeighbourAcceptor
@@ -59,7 +60,8 @@ class ChildContext:
     events: EventChannel
     row: Row
     channel: socket.socket
-    """Reads EOF when the supervisor exits; also used for stack dumps and the exit report."""
+    """Reads EOF when the supervisor exits; also used for its questions and their answers, for stack
+    dumps and the exit report."""
     lock: ProcessLock
     """Serialises the writes of all processes to one log."""
 
@@ -71,7 +73,7 @@ class ChildContext:
 def run(context: ChildContext) -> None:
     """Serve until a signal. Raises `SettingsError`, `StartupError` and `ShutdownError`."""
     isolate_forks([sock for sockets in context.sockets.values() for sock in sockets])
-    faulthandler.register(signal.SIGUSR1, context.channel, all_threads=False)
+    teller = WorkTeller(context.channel)
     _close_foreign_sockets(context)
     context.row.set_pid()
     settings = context.service.load_settings().keep_from_start(context.started_with)
@@ -82,7 +84,7 @@ def run(context: ChildContext) -> None:
         for description in settings.unknown_variables():  # once, not in every worker
             logger.warning(description)
     try:
-        run_event_loop(_serve(context, settings, _make_app(context, settings)))
+        run_event_loop(_serve(context, settings, _make_app(context, settings), teller))
         run_exit_hooks()
         logger.info("stopped")
     finally:
@@ -111,7 +113,9 @@ def _make_app(context: ChildContext, settings: Settings) -> Application:
     return application
 
 
-async def _serve(context: ChildContext, settings: Settings, application: Application) -> None:
+async def _serve(
+    context: ChildContext, settings: Settings, application: Application, teller: WorkTeller
+) -> None:
     # The supervisor has already waited APP_DRAIN_DELAY.
     lifecycle = Lifecycle(
         application,
@@ -123,16 +127,19 @@ async def _serve(context: ChildContext, settings: Settings, application: Applica
     # A second SIGTERM (sent to the process group) must not abort.
     signal.signal(DRAIN, lambda *_: lifecycle.drain("SIGTERM", settings.drain_timeout))
     signal.signal(ABORT, lambda *_: lifecycle.abort("SIGUSR2"))
-    threading.Thread(target=_watch_supervisor, args=(context, lifecycle), daemon=True).start()
+    teller.watch(asyncio.get_running_loop(), application.connections)
+    threading.Thread(
+        target=_watch_supervisor, args=(context, lifecycle, teller), daemon=True
+    ).start()
     neighbours = NeighbourAcceptor(
         context.slot, context.sockets, context.scoreboard, lifecycle.server
     )
     await lifecycle.run(ScoreboardReporter(context.row, neighbours))
 
 
-def _watch_supervisor(context: ChildContext, lifecycle: Lifecycle) -> None:
+def _watch_supervisor(context: ChildContext, lifecycle: Lifecycle, teller: WorkTeller) -> None:
     # In a thread, because the event loop may be blocked.
-    context.channel.recv(1)
+    teller.answer_until_eof()
     logger.error("supervisor exited, shutting down")
     if context.is_admin:
         time.sleep(ORPHAN_DRAIN_TIMEOUT + ORPHAN_KILL_DELAY)
