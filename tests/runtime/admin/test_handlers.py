@@ -11,7 +11,7 @@ from runtime.http.handler import Handler
 from runtime.http.routing import Route
 from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
-from runtime.status import ProcessDetails, StatusSource, WorkerStatus
+from runtime.status import ProcessDetails, ResourceStatus, StatusSource, WorkerStatus
 from runtime.testing import Client, Record, response_json, response_problem, serving
 
 from ..support.access import access_lines
@@ -46,6 +46,29 @@ async def test_readyz_is_503_with_the_reasons_if_not_ready(
     assert response_json(response) == {"ready": False, "reasons": ["starting", "no database"]}
 
 
+@pytest.mark.parametrize("reasons", [[], ["resource orders fails: OSError (for 12 s, ...)"]])
+async def test_readyz_has_the_resources_that_are_checked(
+    admin: Client, status: FakeStatus, reasons: list[str]
+) -> None:
+    status.reasons += reasons
+    status.resources.append(ResourceStatus("orders", [1], "OSError", 12.3, 0.8))
+    response = await admin.get("/readyz")
+    assert response.code == (503 if reasons else 200)
+    assert response_json(response) == {
+        "ready": not reasons,
+        **({"reasons": reasons} if reasons else {}),
+        "resources": [
+            {
+                "resource": "orders",
+                "failing_workers": [1],
+                "error": "OSError",
+                "failing_for": 12.3,
+                "checked_ago": 0.8,
+            }
+        ],
+    }
+
+
 async def test_workers_returns_the_status_of_each_worker(admin: Client, status: FakeStatus) -> None:
     assert response_json(await admin.get("/workers")) == {"workers": []}
     details = ProcessDetails("1.2.0", "v1.2.0-3-g0123456")
@@ -67,7 +90,7 @@ async def test_workers_returns_the_status_of_each_worker(admin: Client, status: 
             "memory": 1 << 26,
             "websockets": 1,
             "event_streams": 2,
-            "details": {"version": "1.2.0", "revision": "v1.2.0-3-g0123456"},
+            "details": {"version": "1.2.0", "revision": "v1.2.0-3-g0123456", "checks": []},
         },
         {
             "worker": 1,
@@ -82,7 +105,7 @@ async def test_workers_returns_the_status_of_each_worker(admin: Client, status: 
             "memory": 0,
             "websockets": 0,
             "event_streams": 0,
-            "details": {"version": "", "revision": ""},
+            "details": {"version": "", "revision": "", "checks": []},
         },
     ]
 

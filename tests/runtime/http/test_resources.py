@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from runtime.http.application import Application
 from runtime.http.handler import Handler
-from runtime.http.resources import Resource, Resources
+from runtime.http.resources import MAX_NAME_LENGTH, Resource, Resources
 from runtime.http.routing import Route
 from runtime.settings import Settings
 from runtime.testing import Record, response_json, serving
@@ -63,3 +63,43 @@ def test_resource_is_found_by_its_key_not_by_its_name() -> None:
     assert resources[PRICES] == {"cup": "1"}
     with pytest.raises(LookupError, match="resource 'prices' is not open"):
         resources[Resource("prices", open_prices)]
+
+
+async def ping(prices: dict[str, str]) -> None:
+    assert prices
+
+
+@pytest.mark.parametrize(
+    ("seconds", "message"),
+    [
+        ({"interval": 0}, "resource 'prices': interval must be positive: 0"),
+        ({"timeout": -1.5}, "resource 'prices': timeout must be positive: -1.5"),
+        ({"interval": float("nan")}, "resource 'prices': interval must be positive: nan"),
+        ({"timeout": float("inf")}, "resource 'prices': timeout must be positive: inf"),
+    ],
+)
+def test_interval_and_timeout_of_a_check_are_validated(
+    seconds: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Resource("prices", open_prices, check=ping, **seconds)
+
+
+def test_name_of_a_check_is_bounded() -> None:
+    name = "p" * MAX_NAME_LENGTH
+    assert Resource(name, open_prices, check=ping).name == name
+    Resource(f"{name}p", open_prices)
+    with pytest.raises(ValueError, match="the name is longer than 100"):
+        Resource(f"{name}p", open_prices, check=ping)
+
+
+def test_names_of_checks_differ() -> None:
+    unchecked, checked = (
+        Resource("prices", open_prices),
+        Resource("prices", open_prices, check=ping),
+    )
+    again = Resource("prices", open_prices, check=ping)
+    app = Application(OwnSettings(), [], resources=[unchecked, unchecked, checked])
+    assert app.declared_resources == (unchecked, unchecked, checked)
+    with pytest.raises(ValueError, match="2 resources with a check have the name 'prices'"):
+        Application(OwnSettings(), [], resources=[checked, again])

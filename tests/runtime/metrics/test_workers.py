@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import ProcessCollector
 from runtime.metrics import workers
-from runtime.status import ProcessDetails, WorkerStatus
+from runtime.status import ProcessDetails, ResourceCheck, WorkerStatus
 from runtime.testing import Client
 
 from ..support.fakes import FakeStatus
@@ -49,6 +49,17 @@ async def test_build_info_has_each_version_that_a_worker_runs(
 async def test_no_ready_worker_is_shown_as_0(admin: Client, status: FakeStatus) -> None:
     status.workers = [WorkerStatus(0, 0, False, 0, 0.0, 0)]
     assert samples(await scrape(admin.port), "workers_ready") == {(): 0}
+
+
+async def test_checks_of_resources(admin: Client, status: FakeStatus) -> None:
+    assert samples(await scrape(admin.port), "resource_check_success") == {}
+    not_checked_yet = ResourceCheck("cache", passing=False)
+    for worker, passing in enumerate([True, False]):
+        checks = ResourceCheck("orders", passing, checked_ago=0.8), not_checked_yet
+        details = ProcessDetails(checks=checks)
+        status.workers.append(WorkerStatus(worker, 0, True, 0, 0.0, 0, details=details))
+    found = samples(await scrape(admin.port), "resource_check_success")
+    assert found == {("orders", "0"): 1, ("orders", "1"): 0}
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Stand-ins for parts of a service."""
 
-from runtime.status import WorkerStatus
+from runtime.status import ResourceStatus, WorkerStatus
 
 
 class FakeStatus:
@@ -9,9 +9,13 @@ class FakeStatus:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.workers: list[WorkerStatus] = []
+        self.resources: list[ResourceStatus] = []
 
     def not_ready_reasons(self) -> list[str]:
         return self.reasons
 
     def worker_statuses(self) -> list[WorkerStatus]:
         return self.workers
+
+    def resource_statuses(self) -> list[ResourceStatus]:
+        return self.resources

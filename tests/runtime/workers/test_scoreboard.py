@@ -4,7 +4,16 @@ import multiprocessing
 import os
 
 import pytest
-from runtime.status import ADMIN_SLOT, HEARTBEAT_INTERVAL, State, Vitals, WorkerStatus
+from runtime.monitor.shared import SharedText
+from runtime.status import (
+    ADMIN_SLOT,
+    HEARTBEAT_INTERVAL,
+    ProcessDetails,
+    ResourceCheck,
+    State,
+    Vitals,
+    WorkerStatus,
+)
 from runtime.workers import scoreboard as module
 from runtime.workers.scoreboard import HEARTBEAT_TIMEOUT, Row, Scoreboard
 
@@ -140,6 +149,64 @@ def test_stopping_service_is_not_ready() -> None:
     assert scoreboard.not_ready_reasons() == ["draining"]
     scoreboard.stopping = False
     assert scoreboard.not_ready_reasons() == []
+
+
+def check(row: Row, passing: bool) -> None:
+    """Record the check of a resource."""
+    result = ResourceCheck("orders", passing, "" if passing else "OSError", 0.0, 0.0)
+    row.set_details(ProcessDetails(checks=(result,)))
+
+
+def test_service_is_ready_if_all_resources_work_in_one_responsive_worker(clock: FakeClock) -> None:
+    scoreboard = Scoreboard(2)
+    check(ready(scoreboard, ADMIN_SLOT), True)
+    first, second = ready(scoreboard, 0), ready(scoreboard, 1)
+    check(first, False)
+    check(second, False)
+    [reason] = scoreboard.not_ready_reasons()
+    assert reason.startswith("resource orders fails: OSError (for ")
+    check(second, True)
+    assert scoreboard.not_ready_reasons() == []
+    assert [status.failing_workers for status in scoreboard.resource_statuses()] == [[0]]
+    # Its last result is of no use when it does not respond any more.
+    clock.now += HEARTBEAT_TIMEOUT + 0.01
+    assert scoreboard.resource_statuses() == []
+    first.heartbeat(Vitals())
+    assert len(scoreboard.not_ready_reasons()) == 1
+    scoreboard.release(first)
+    scoreboard.release(second)
+    assert scoreboard.not_ready_reasons() == ["starting"]
+
+
+def test_check_of_a_new_process_does_not_replace_that_of_its_predecessor() -> None:
+    scoreboard = Scoreboard(1)
+    old, new = ready(scoreboard, 0), ready(scoreboard, 0)
+    check(old, True)
+    check(new, False)
+    assert scoreboard.not_ready_reasons() == []
+    old.set_state(State.DRAINING)
+    assert len(scoreboard.not_ready_reasons()) == 1
+
+
+def test_next_process_of_a_row_has_no_checks() -> None:
+    scoreboard = Scoreboard(1)
+    row = ready(scoreboard, 0)
+    check(row, False)
+    assert len(row.details.checks) == 1
+    scoreboard.release(row)
+    assert ready(scoreboard, 0) is row
+    assert row.details == ProcessDetails()
+    assert scoreboard.not_ready_reasons() == []
+
+
+def test_details_that_are_being_written_are_the_last_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = Scoreboard(1).claim(0)
+    check(row, False)
+    assert len(row.details.checks) == 1
+    monkeypatch.setattr(SharedText, "read", lambda self: b"")
+    assert len(row.details.checks) == 1
 
 
 def test_every_worker_has_a_status_from_the_start() -> None:

@@ -36,6 +36,21 @@ class Vitals:
 
 
 @dataclass(frozen=True)
+class ResourceCheck:
+    """The last check of a resource by one process. Times are in seconds until now."""
+
+    resource: str
+    passing: bool
+    """False also before the first check has ended."""
+    error: str = ""
+    """Type and message of the exception; empty if there is none."""
+    unchanged_for: float = 0.0
+    """Since it has begun to pass, or to fail."""
+    checked_ago: float | None = None
+    """Since the last check has ended; None before the first one has."""
+
+
+@dataclass(frozen=True)
 class ProcessDetails:
     """What a serving process says about itself, beside numbers."""
 
@@ -43,6 +58,8 @@ class ProcessDetails:
     """The version of the service's code that it has loaded."""
     revision: str = ""
     """The revision of that code; empty if it is unknown."""
+    checks: tuple[ResourceCheck, ...] = ()
+    """Of the resources that have a check."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,68 @@ class WorkerStatus:
     event_streams: int = 0
     """Open streams of server-sent events."""
     details: ProcessDetails = ProcessDetails()
+
+
+@dataclass(frozen=True)
+class ResourceStatus:
+    """A resource that has a check, in all workers that respond. Times are in seconds until now."""
+
+    resource: str
+    failing_workers: Sequence[int]
+    error: str
+    """Why it fails, in the worker in which it has failed for the longest time."""
+    failing_for: float
+    """Since it has begun to fail in that worker; 0 if it works in every worker."""
+    checked_ago: float | None
+    """Since the last check in that worker, or the oldest one of all; None before the first."""
+
+
+WorkerChecks = Sequence[tuple[int, Sequence[ResourceCheck]]]
+"""The checks of each process that responds, with the number of its worker."""
+
+
+def resource_statuses(workers: WorkerChecks) -> list[ResourceStatus]:
+    """Return the status of each resource."""
+    found: dict[str, list[tuple[int, ResourceCheck]]] = {}
+    for worker, checks in workers:
+        for check in checks:
+            found.setdefault(check.resource, []).append((worker, check))
+    return [_resource_status(resource, checks) for resource, checks in found.items()]
+
+
+def resource_reasons(workers: WorkerChecks) -> list[str]:
+    """Return why the service is not ready: in no worker do all resources work."""
+    if any(all(check.passing for check in checks) for _, checks in workers):
+        return []
+    numbers = {worker for worker, _ in workers}
+    failing = [status for status in resource_statuses(workers) if status.failing_workers]
+    return [_reason(status, numbers) for status in failing]
+
+
+def _resource_status(resource: str, checks: Sequence[tuple[int, ResourceCheck]]) -> ResourceStatus:
+    failing = [(worker, check) for worker, check in checks if not check.passing]
+    worst = max((check for _, check in failing or checks), key=_gravity)
+    return ResourceStatus(
+        resource,
+        failing_workers=sorted({worker for worker, _ in failing}),
+        error=worst.error,
+        failing_for=round(worst.unchanged_for, 1) if failing else 0.0,
+        checked_ago=None if worst.checked_ago is None else round(worst.checked_ago, 1),
+    )
+
+
+def _gravity(check: ResourceCheck) -> tuple[bool, float]:
+    seconds = check.checked_ago if check.passing else check.unchanged_for
+    return check.checked_ago is not None, seconds or 0.0
+
+
+def _reason(status: ResourceStatus, workers: set[int]) -> str:
+    if status.checked_ago is None:
+        return f"resource {status.resource} is not checked yet"
+    failing = ", ".join(map(str, status.failing_workers))
+    where = "" if workers == {*status.failing_workers} else f" in worker {failing}"
+    times = f"for {status.failing_for:.0f} s, checked {status.checked_ago:.1f} s ago"
+    return f"resource {status.resource} fails{where}: {status.error} ({times})"
 
 
 class ProcessRow(Protocol):
@@ -114,6 +193,10 @@ class StatusSource(Protocol):
 
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the status of each worker."""
+        ...
+
+    def resource_statuses(self) -> list[ResourceStatus]:
+        """Return the status of each resource that has a check."""
         ...
 
     def statistics(self) -> Sequence[int]:

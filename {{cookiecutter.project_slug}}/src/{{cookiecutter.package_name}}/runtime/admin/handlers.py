@@ -22,16 +22,22 @@ class LiveHandler(Handler):
 
 
 class ReadyHandler(Handler):
-    """``GET /readyz``: 200 if the service is ready for traffic, 503 with the reasons if not."""
+    """``GET /readyz``: 200 if the service is ready for traffic, 503 with the reasons if not.
+
+    Nothing is checked for it: it says how the last checks of the resources went.
+    """
 
     def initialize(self, status: StatusSource) -> None:
         self._status = status
 
     def get(self) -> None:
-        if reasons := self._status.not_ready_reasons():
-            self.reply({"ready": False, "reasons": reasons}, status=503)
-        else:
-            self.reply({"ready": True})
+        reasons = self._status.not_ready_reasons()
+        body: dict[str, object] = {"ready": not reasons}
+        if reasons:
+            body["reasons"] = reasons
+        if resources := self._status.resource_statuses():
+            body["resources"] = resources
+        self.reply(body, status=503 if reasons else 200)
 
 
 class WorkersHandler(Handler):

@@ -37,7 +37,7 @@ from .headers import default_headers
 from .hooks import RequestHooks, call_each, overriding
 from .problem import Problem
 from .request import Request
-from .resources import Resource, Resources
+from .resources import Resource, Resources, declare
 from .routing import Route, RouteTable, static_routes
 from .static import StaticFiles
 
@@ -101,7 +101,7 @@ class Application(web.Application):
         self._route_table = RouteTable(all_routes)
         self.config = settings
         self.resources = Resources()
-        self.declared_resources = tuple(resources)
+        self.declared_resources = declare(resources)
         """What is opened before the process is ready."""
         self.hooks = ()
         self.connections = Connections()

@@ -1,10 +1,15 @@
 """Resources: what lives as long as the process, such as pools and clients."""
 
-from collections.abc import Callable
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
+
+MAX_NAME_LENGTH = 100
+"""Characters of the name of a resource that has a check."""
 
 
 class Resource(Generic[T]):
@@ -16,6 +21,12 @@ class Resource(Generic[T]):
     - `lifespan`: a function that gets the settings and returns an async context manager. It is
       entered in each worker before the worker is ready, and left after it has drained. If it
       raises, the worker does not start. What one worker keeps in memory is unknown to the others.
+    - `check`: an async function that gets the open value, and raises if it does not work. Each
+      worker calls it when it has started, then every `interval` seconds, and cancels it after
+      `timeout` seconds. While it fails in every worker, ``/readyz`` responds 503 and says why; the
+      service goes on serving. It must not block the event loop.
+
+    Raises `ValueError` if a check cannot have this name, interval or time-out.
 
     ::
 
@@ -27,17 +38,44 @@ class Resource(Generic[T]):
             finally:
                 await store.close()
 
-        ORDERS = Resource("orders", open_orders)
+        async def ping(store: OrderStore) -> None:
+            await store.execute("SELECT 1")
+
+        ORDERS = Resource("orders", open_orders, check=ping)
 
         Application(settings, routes, resources=[ORDERS])     # in app.py
         orders = self.resources[ORDERS]                       # in a handler: an OrderStore
     """
 
     def __init__(
-        self, name: str, lifespan: Callable[[Any], AbstractAsyncContextManager[T]]
+        self,
+        name: str,
+        lifespan: Callable[[Any], AbstractAsyncContextManager[T]],
+        *,
+        check: Callable[[T], Awaitable[None]] | None = None,
+        interval: float = 10.0,
+        timeout: float = 5.0,
     ) -> None:
+        if check and len(name) > MAX_NAME_LENGTH:
+            raise ValueError(f"resource {name!r}: the name is longer than {MAX_NAME_LENGTH}")
+        for argument, seconds in {"interval": interval, "timeout": timeout}.items():
+            if not 0 < seconds < math.inf:
+                raise ValueError(f"resource {name!r}: {argument} must be positive: {seconds}")
         self.name = name
         self.lifespan = lifespan
+        self.check = check
+        self.interval = interval
+        self.timeout = timeout
+
+
+def declare(resources: Iterable[Resource[Any]]) -> tuple[Resource[Any], ...]:
+    """Return resources as a tuple. Raises `ValueError` if the names of two checks are the same."""
+    declared = tuple(resources)
+    names = Counter(resource.name for resource in declared if resource.check)
+    for name, count in names.items():
+        if count > 1:
+            raise ValueError(f"{count} resources with a check have the name {name!r}")
+    return declared
 
 
 class Resources:

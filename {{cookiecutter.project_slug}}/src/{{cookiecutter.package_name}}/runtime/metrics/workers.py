@@ -39,13 +39,21 @@ class WorkerCollector(Collector):
             "Worker crashes, kills and failed starts (reloads and stops excluded).",
             labels=["worker"],
         )
+        checks = GaugeMetricFamily(
+            "resource_check_success",
+            "Whether the last check of a resource has passed.",
+            labels=["worker", "resource"],
+        )
         for worker in workers:
             labels = [str(worker.worker)]
+            for check in worker.details.checks:
+                if check.checked_ago is not None:
+                    checks.add_metric([*labels, check.resource], check.passing)
             restarts.add_metric(labels, worker.restarts)
             if worker.pid:
                 active.add_metric(labels, worker.requests_in_flight)
                 lag.add_metric(labels, worker.event_loop_lag)
-        yield from (active, lag, restarts)
+        yield from (active, lag, restarts, checks)
         yield _build_info(workers)
         yield from _process_metrics(workers)
 

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from types import FrameType, TracebackType
 from typing import TypeVar
@@ -33,11 +34,16 @@ from ..settings import Settings
 from ..status import (
     HEARTBEAT_INTERVAL,
     ProcessDetails,
+    ResourceStatus,
     State,
     StateReporter,
     Vitals,
+    WorkerChecks,
     WorkerStatus,
+    resource_reasons,
+    resource_statuses,
 )
+from .checks import ResourceChecks
 from .exiting import exit_now
 from .lag import Lag
 from .memory import resident_memory
@@ -100,6 +106,7 @@ class Lifecycle:
         self._stop = asyncio.Event()
         self._lag = Lag()
         self._details = ProcessDetails(service.version, service.revision)
+        self._checks: ResourceChecks | None = None
         self._started = time.monotonic()
         self.server = application.create_server()
 
@@ -111,7 +118,7 @@ class Lifecycle:
         threads = ThreadPoolExecutor(self._settings.threads, "blocking-call")
         self._loop.set_default_executor(threads)
         self._heartbeat(reporter, time.monotonic())
-        reporter.details_changed(self._details)
+        reporter.details_changed(self._details_now())
         async with AsyncExitStack() as stack:
             try:
                 await self._start(stack)
@@ -121,16 +128,21 @@ class Lifecycle:
                 self._abort_after(timeout, f"{timeout:g} s after: {error}", exit_code=1)
                 raise
             if not self._stopping:
+                self._start_checks(stack, reporter)
                 listen(self._listeners)
                 self.server.add_sockets(self._listeners)
                 self._set_state(State.READY, reporter)
                 await self._stop.wait()
             self._set_state(State.DRAINING, reporter)
+            if self._checks:
+                self._checks.cancel()
             await self._drain()
 
     def not_ready_reasons(self) -> list[str]:
         """Return why the process is not ready; empty if it is."""
-        return [] if self._state is State.READY else [self._state.name.lower()]
+        if self._state is not State.READY:
+            return [self._state.name.lower()]
+        return resource_reasons(self._worker_checks())
 
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the status of this process, as worker 0."""
@@ -149,9 +161,13 @@ class Lifecycle:
                 memory=vitals.memory,
                 websockets=vitals.websockets,
                 event_streams=vitals.event_streams,
-                details=self._details,
+                details=self._details_now(),
             )
         ]
+
+    def resource_statuses(self) -> list[ResourceStatus]:
+        """Return the status of each resource that has a check."""
+        return resource_statuses(self._worker_checks())
 
     def statistics(self) -> Sequence[int]:
         """Return what this process has counted."""
@@ -182,6 +198,28 @@ class Lifecycle:
     def _set_state(self, state: State, reporter: StateReporter) -> None:
         self._state = state
         reporter.state_changed(state)
+
+    def _start_checks(self, stack: AsyncExitStack, reporter: StateReporter) -> None:
+        """Check the resources from now on, until they are closed.
+
+        The process is ready whatever comes of it: a new worker during the outage of a database is
+        no worse than an old one.
+        """
+        application = self._application
+        self._checks = ResourceChecks(
+            application.declared_resources,
+            application.resources,
+            lambda: reporter.details_changed(self._details_now()),
+        )
+        stack.push_async_callback(self._checks.end)
+        self._checks.start()
+        reporter.details_changed(self._details_now())
+
+    def _details_now(self) -> ProcessDetails:
+        return replace(self._details, checks=self._checks.results if self._checks else ())
+
+    def _worker_checks(self) -> WorkerChecks:
+        return [(0, self._details_now().checks)]
 
     def _heartbeat(self, reporter: StateReporter, due: float) -> None:
         now = time.monotonic()

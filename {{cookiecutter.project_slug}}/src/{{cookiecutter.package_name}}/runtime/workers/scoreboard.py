@@ -4,8 +4,6 @@ A process writes only its own row, and the supervisor claims and clears rows. Ce
 words, so reads are never torn and need no lock.
 """
 
-import dataclasses
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -16,10 +14,15 @@ from ..status import (
     ADMIN_SLOT,
     HEARTBEAT_INTERVAL,
     ProcessDetails,
+    ResourceStatus,
     State,
     Vitals,
+    WorkerChecks,
     WorkerStatus,
+    resource_reasons,
+    resource_statuses,
 )
+from .details import decode, encode
 
 HEARTBEAT_TIMEOUT = 2.0
 """Seconds without a heartbeat until a worker counts as unresponsive."""
@@ -55,6 +58,7 @@ class Row:
     def __init__(self, cells: "memoryview[int]", details: SharedText) -> None:
         self._cells = cells
         self._details = details
+        self._last_read = b""
         self.statistics = cells[STATISTICS:]
 
     def claim(self, slot: int) -> None:
@@ -79,8 +83,8 @@ class Row:
         self._cells[STATE] = state.value
 
     def set_details(self, details: ProcessDetails) -> None:
-        """Record what the process says about itself. Raises `ValueError` if it is too long."""
-        self._details.write(json.dumps(dataclasses.asdict(details)).encode())
+        """Record what the process says about itself. What does not fit is cut."""
+        self._details.write(encode(details, self._details.capacity))
 
     def heartbeat(self, vitals: Vitals) -> None:
         """Record that the event loop runs."""
@@ -148,9 +152,10 @@ class Row:
 
     @property
     def details(self) -> ProcessDetails:
-        """What the process says about itself; empty if it is being written."""
-        text = self._details.read()
-        return ProcessDetails(**json.loads(text)) if text else ProcessDetails()
+        """What the process says about itself."""
+        # While it is being written, what was there before counts.
+        self._last_read = self._details.read() or self._last_read
+        return decode(self._last_read)
 
     @property
     def last_heartbeat(self) -> float:
@@ -244,17 +249,26 @@ class Scoreboard:
         if self.stopping:
             return ["draining"]
         if any(row.responsive for row in workers):
-            return []
+            return resource_reasons(self._checks())
         return ["no worker responds" if any(row.ready for row in workers) else "starting"]
 
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the status of each worker."""
         return [self._status(slot) for slot in range(self._workers)]
 
+    def resource_statuses(self) -> list[ResourceStatus]:
+        """Return the status of each resource that has a check."""
+        return resource_statuses(self._checks())
+
     def statistics(self) -> Sequence[int]:
         """Return what the workers have counted since the start, also those that have exited."""
         workers = [row.statistics for row in self.rows]
         return [sum(cells) for cells in zip(*workers, strict=True)]
+
+    def _checks(self) -> WorkerChecks:
+        # Of each process, not of each slot: during a reload a slot may have two.
+        workers = [row for row in self if row.slot != ADMIN_SLOT and row.responsive]
+        return [(row.slot, row.details.checks) for row in workers]
 
     def _status(self, slot: int) -> WorkerStatus:
         # During a reload a slot has two rows; the responsive one determines the pid.
