@@ -12,7 +12,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from ..tools import AS_ROOT, needs
 from .harness import Answer, children, is_open, parse, read_to_end, request, until
 
 DOCKER = Path(__file__).with_name("engine")
-"""A folder with a docker that is podman."""
+"""A folder with a docker that is podman or buildah."""
 
 # Debian 12 has the Python that the Dockerfile asks for by default.
 BASE, SUITE, PYTHON = "docker.io/library/python:3.11-slim", "bookworm", "3.11"
 USER = "10001"
 IMAGE = "localhost/tornado-service"
+TAG = "v0.1.0"
 
 # What a machine may need that is a container itself.
 RUNTIMES = ([], ["--cgroup-manager=cgroupfs", "--runtime=runc"])
@@ -39,9 +40,14 @@ LIMITS = ["--ulimit=nofile=4096:4096", "--ulimit=nproc=1000:1000"]
 
 
 def run(
-    *command: str, check: bool = True, cwd: Path | None = None
+    *command: str,
+    check: bool = True,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
     return done
 
@@ -61,20 +67,38 @@ class Engine:
         return [*AS_ROOT, needs(tool), *places]
 
     def build(self, project: Path, tag: str) -> str:
-        """Build a project with its Dockerfile as it is."""
+        """Build a project with `make image`."""
         wheels = self.folder / "wheels"
-        options = ["--isolation=chroot", "--format=docker", "--pull-never", f"--tag={tag}"]
+        options = ["--isolation=chroot", "--format=docker", "--pull-never"]
         # Layers that two images have in common are made once, as Docker does it.
         options.append("--layers")
         # pip looks there for settings that hold for everybody.
-        volume = f"--volume={wheels}:/etc/xdg/pip:ro"
-        run(*self.command("buildah"), "build", *options, volume, str(project))
+        options.append(f"--volume={wheels}:/etc/xdg/pip:ro")
+        self.make(project, "image", tag, self.command("buildah"), options)
         return tag
+
+    def make(
+        self, project: Path, target: str, tag: str, tool: Sequence[str], options: Sequence[str]
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a target of the Makefile with a tool as its docker."""
+        environment = {
+            **os.environ,
+            "PATH": f"{DOCKER}{os.pathsep}{os.environ['PATH']}",
+            "PODMAN": shlex.join(tool),
+            "OPTIONS": shlex.join(options),
+        }
+        command = ["make", target, f"IMAGE={tag}"]
+        return run(*command, cwd=project, environment=environment)
 
 
 @pytest.fixture(scope="module")
-def project(bake: Callable[..., Path]) -> Path:
-    return bake(deploy="docker")
+def project(bake_into: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in a repository that has a tag."""
+    project = bake_into(tmp_path_factory.mktemp("docker"), deploy="docker")
+    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
+    for command in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m1"], ["tag", TAG]):
+        run("git", *who, *command, cwd=project)
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +257,8 @@ def test_sbom_names_all_packages_in_the_image(
     engine: Engine, image: str, bake_into: Callable[..., Path], tmp_path: Path
 ) -> None:
     project = bake_into(tmp_path, deploy="docker")
-    environment = {
-        "PATH": f"{DOCKER}{os.pathsep}{os.environ['PATH']}",
-        "PODMAN": shlex.join([*engine.command("podman"), *engine.runtime]),
-        "OPTIONS": shlex.join(["--network=host", *LIMITS]),
-    }
-    command = ["make", "sbom", f"IMAGE={image}"]
-    subprocess.run(command, cwd=project, env={**os.environ, **environment}, check=True)
+    podman = [*engine.command("podman"), *engine.runtime]
+    engine.make(project, "sbom", image, podman, ["--network=host", *LIMITS])
     sbom = json.loads((project / "sbom.cdx.json").read_text())
     assert sbom["bomFormat"] == "CycloneDX"
     root = Path(engine.podman("image", "mount", image).stdout.strip())
@@ -266,6 +285,15 @@ def test_image_says_who_it_is(engine: Engine, image: str) -> None:
     assert config["Config"]["StopSignal"] == "SIGTERM"
     assert config["Config"]["Entrypoint"] == ["tornado-service"]
     assert config["Healthcheck"]["Test"] == ["CMD", "python", "-IS", "healthcheck.py"]
+
+
+def test_image_has_the_revision_of_the_code(start: Start, engine: Engine, image: str) -> None:
+    labels = engine.podman("image", "inspect", "--format", "{{json .Labels}}", image).stdout
+    assert json.loads(labels)["org.opencontainers.image.revision"] == TAG
+    container = start(image, APP_WORKERS=2)
+    assert f" 0.1.0 ({TAG}; " in container.execute("tornado-service", "--version").stdout
+    assert container.ask("/version", container.admin_port).json["revision"] == TAG
+    assert f'"message":"starting tornado-service 0.1.0, revision {TAG}"' in container.logs()
 
 
 def test_image_has_the_settings_of_production(engine: Engine, image: str, project: Path) -> None:
