@@ -44,6 +44,11 @@ class Request(HTTPServerRequest):
     """Why the request is refused, for the access line."""
     stream_started: float | None = None
     """When a stream of events began, on the clock of `start_time`; None for other responses."""
+    duration: float = 0.0
+    """Seconds that the response took, for statistics; set when it has ended.
+
+    For a stream of events, which has no end of its own, it is the time until its beginning.
+    """
     _multipart: ParseMultipartConfig | None = None
     """The limits for a multipart body; None if the handler does not accept any."""
 
@@ -77,14 +82,6 @@ class Request(HTTPServerRequest):
         """When the headers had arrived, in seconds of `time.perf_counter`."""
         self.route = UNMATCHED_ROUTE
         """The path template that matched, such as ``/greetings/{name}``."""
-
-    @property
-    def duration(self) -> float:
-        """Seconds that the response takes or took, for statistics.
-
-        For a stream of events, which has no end of its own, it is the time until its beginning.
-        """
-        return (self.stream_started or time.perf_counter()) - self.start_time
 
     def request_time(self) -> float:
         """Return the seconds since the headers had arrived."""
