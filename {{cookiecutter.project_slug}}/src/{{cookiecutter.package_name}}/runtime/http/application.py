@@ -202,14 +202,14 @@ class Application(web.Application):
 
     def log_request(self, handler: web.RequestHandler) -> None:
         """Tornado calls this once for each response."""
-        if cast(Request, handler.request).exchange.client_left:
-            # Whether the response has arrived is unknown.
+        request = cast(Request, handler.request)
+        if request.exchange.client_left and not request.stream_started:
+            # Whether the response has arrived is unknown. A stream of events has no other end.
             handler.set_status(*CLIENT_CLOSED_REQUEST)
         if "log_function" in self.settings:
             super().log_request(handler)
         else:
             log_access(handler, self._access_level)
-        request = cast(Request, handler.request)
         self.statistics.record(handler.get_status(), request.duration)
         call_each(self._finished_hooks, handler)
 

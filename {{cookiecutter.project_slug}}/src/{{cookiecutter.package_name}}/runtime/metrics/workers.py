@@ -39,13 +39,19 @@ class WorkerCollector(Collector):
             "Worker crashes, kills and failed starts (reloads and stops excluded).",
             labels=["worker"],
         )
+        websockets = GaugeMetricFamily("websockets_open", "Open WebSockets.", labels=["worker"])
+        streams = GaugeMetricFamily(
+            "event_streams_open", "Open streams of server-sent events.", labels=["worker"]
+        )
         for worker in workers:
             labels = [str(worker.worker)]
             restarts.add_metric(labels, worker.restarts)
             if worker.pid:
                 active.add_metric(labels, worker.requests_in_flight)
                 lag.add_metric(labels, worker.event_loop_lag)
-        yield from (active, lag, restarts)
+                websockets.add_metric(labels, worker.websockets)
+                streams.add_metric(labels, worker.event_streams)
+        yield from (active, lag, restarts, websockets, streams)
         yield from _process_metrics(workers)
 
 
