@@ -51,6 +51,7 @@ __all__ = [
     "ServiceStarter",
     "clean_environment",
     "log_records",
+    "open_events",
     "pytest_asyncio_loop_factories",
     "response_json",
     "response_problem",
