@@ -1,5 +1,6 @@
 """What the tests of the running service share: an installed environment and a way to start it."""
 
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ UNDER_LOAD = {
     "test_logs",
     "test_metrics",
     "test_nginx_load",
+    "test_streams",
     "test_systemd",
     "test_tracing",
     "test_workers",
@@ -82,6 +84,15 @@ def run(python: Path, project: Path, tmp_path: Path) -> Iterator[Starter]:
     """Starts services of the default project; ends them all."""
     with starter(python, tmp_path, project / "src") as made:
         yield made
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files and connections as the system allows, also for what the test starts."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
 """What a connection costs while nothing happens on it."""
 
 import contextlib
-import resource
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,13 +17,7 @@ HANDSHAKE = request(
 WARM_UP = 300
 """Connections after which the service has the memory that it needs anyway."""
 
-
-@pytest.fixture(autouse=True)
-def _many_files() -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+pytestmark = pytest.mark.usefixtures("many_files")
 
 
 def connect(service: Service, message: bytes, status: int) -> socket.socket:

@@ -9,8 +9,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from runtime import Application, Extension, Handler, Resource, Route, ServiceInfo, Settings, testing
+from runtime import (
+    Application,
+    EventStream,
+    Extension,
+    Handler,
+    Resource,
+    Route,
+    ServiceInfo,
+    Settings,
+    testing,
+)
 from runtime.testing import (
+    Event,
     Record,
     ServiceStarter,
     response_json,
@@ -18,6 +29,7 @@ from runtime.testing import (
     serving,
     wait_until,
 )
+from tornado.httpclient import HTTPClientError
 
 from .support import SAMPLE_APP
 from .support.processes import accepts
@@ -98,6 +110,44 @@ async def test_client_posts_json_or_bytes_with_headers() -> None:
         assert response_json(response) == ['{"a":1}', "application/json", "7"]
         response = await client.post("/", b"{", Content_Type="text/plain")
         assert response_json(response) == ["{", "text/plain", None]
+
+
+class Numbers(EventStream):
+    async def stream(self) -> None:
+        first = int(self.last_event_id or 0) + 1
+        await self.send({"number": first}, id=str(first))
+        await self.send("two\nlines", event="text")
+        self.write(
+            ": a comment\r\nid:\revent: ignored\n\ndata:x\ndata\nunknown: field\r\n\r\ndata: lost"
+        )
+        if self.get_query_argument("end") == "cut":
+            await self.flush()
+            raise ZeroDivisionError
+
+
+async def test_client_reads_events_as_a_browser_does() -> None:
+    app = Application(Settings(), [Route("/", Numbers)])
+    async with serving(app) as client, client.events("/?end=", Last_Event_ID="6") as events:
+        first = await anext(events)
+        assert (first.json(), first.event, first.id) == ({"number": 7}, "message", "7")
+        assert [event async for event in events] == [
+            Event("two\nlines", "text", "7"),
+            Event("x\n", "message", ""),
+        ]
+        assert (events.comments, events.last_event_id) == (1, "")
+        assert events.retry
+
+
+async def test_cut_stream_and_other_responses_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Application(Settings(), [Route("/", Numbers), Route("/other", ShowResources)])
+    async with serving(app) as client:
+        async with client.events("/?end=cut") as events:
+            with pytest.raises(ConnectionError, match="the stream is cut"):
+                [event async for event in events]
+        for path in "/nowhere", "/other":
+            with pytest.raises(HTTPClientError):
+                async with client.events(path):
+                    pass
 
 
 async def test_response_of_another_kind_fails_the_test() -> None:

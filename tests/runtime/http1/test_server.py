@@ -5,17 +5,27 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from runtime.http.application import Application
 from runtime.http.handler import Handler
 from runtime.http.routing import Route
-from runtime.http1.server import LINGER, HTTPServer
+from runtime.http.websocket import WebSocket
+from runtime.http1.server import (
+    CLOSING_TIME,
+    FEW_WEBSOCKETS,
+    LINGER,
+    ClosingWebSockets,
+    HTTPServer,
+)
 from runtime.settings import Settings
 from runtime.testing import Record, serving, wait_until
 from tornado.netutil import bind_sockets, bind_unix_socket
+from tornado.websocket import WebSocketClientConnection
 
 from ..support.access import access_lines
 from ..support.connections import RawConnection
@@ -300,6 +310,107 @@ async def test_drain_without_connections_ends_at_once() -> None:
     begin = time.monotonic()
     await server.drain([])
     assert time.monotonic() - begin < LINGER
+
+
+# Closing WebSockets
+
+
+class FakeWebSocket:
+    def __init__(self, closed: list[tuple[int, str]]) -> None:
+        self._closed = closed
+
+    def close(self, code: int, reason: str) -> None:
+        self._closed.append((code, reason))
+
+
+class Closing:
+    """Closes fake WebSockets, on a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.open: set[Any] = set()
+        self.closed: list[tuple[int, str]] = []
+        clock = SimpleNamespace(**vars(time) | {"monotonic": lambda: self.now})
+        monkeypatch.setattr("runtime.http1.server.time", clock)
+        self._closing = ClosingWebSockets(self.open)
+
+    def add(self, count: int) -> None:
+        self.open |= {FakeWebSocket(self.closed) for _ in range(count)}
+
+    def after(self, seconds: float) -> int:
+        """Return how many are closed then."""
+        self.now += seconds
+        before = len(self.closed)
+        self._closing.go_on()
+        return len(self.closed) - before
+
+
+def test_many_websockets_are_closed_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets = Closing(monkeypatch)
+    sockets.add(1000)
+    step = CLOSING_TIME / 50
+    counts = [sockets.after(step) for _ in range(50)]
+    assert set(counts) <= {19, 20, 21}
+    assert sum(counts) == 1000
+    assert sockets.after(step) == 0
+    assert set(sockets.closed) == {(1001, "service shutdown")}
+
+
+def test_few_websockets_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets = Closing(monkeypatch)
+    sockets.add(FEW_WEBSOCKETS)
+    assert sockets.after(0) == FEW_WEBSOCKETS
+
+
+def test_websockets_opened_meanwhile_are_closed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets = Closing(monkeypatch)
+    assert sockets.after(0) == 0
+    sockets.add(100)
+    assert sockets.after(CLOSING_TIME / 2) == 50
+    sockets.add(100)
+    assert sockets.after(CLOSING_TIME / 2) == 150
+    assert sockets.after(CLOSING_TIME) == 0
+    sockets.add(3)
+    assert sockets.after(0) == 3
+
+
+def test_late_pass_makes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets = Closing(monkeypatch)
+    sockets.add(1000)
+    assert sockets.after(CLOSING_TIME / 4) == 250
+    assert sockets.after(60) == 750
+
+
+class Open(WebSocket):
+    def on_message(self, message: str | bytes) -> None:
+        self.write_message(str(self.is_draining))
+
+
+async def test_drain_closes_many_websockets_one_after_the_other() -> None:
+    app = Application(Settings(), [Route("/", Open)])
+    count = 2 * FEW_WEBSOCKETS
+    left: list[int] = []
+    async with serving(app) as client, AsyncExitStack() as stack:
+        websockets = [await stack.enter_async_context(client.websocket("/")) for _ in range(count)]
+        await websockets[0].write_message("draining?")
+        assert await websockets[0].read_message() == "False"
+        drain = asyncio.create_task(client.server.drain([]))
+        await asyncio.sleep(0)
+        await asyncio.gather(*(websocket.write_message("draining?") for websocket in websockets))
+        for read in asyncio.as_completed([read_to_end(websocket) for websocket in websockets]):
+            assert await read in ([], ["True"])
+            left.append(len(app.connections.websockets))
+        await drain
+    # If all were closed at once, the last ones would be closed before the first had confirmed.
+    assert len(set(left)) > 5
+    assert {websocket.close_code for websocket in websockets} == {1001}
+
+
+async def read_to_end(websocket: WebSocketClientConnection) -> list[str | bytes]:
+    messages = []
+    while (message := await websocket.read_message()) is not None:
+        messages.append(message)
+    return messages
 
 
 # Closing

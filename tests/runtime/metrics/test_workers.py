@@ -22,15 +22,19 @@ needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 async def test_status_of_each_worker(admin: Client, status: FakeStatus) -> None:
     status.workers = [
-        WorkerStatus(0, os.getpid(), True, 3, 0.5, 2),
+        WorkerStatus(0, os.getpid(), True, 3, 0.5, 2, websockets=6, event_streams=8),
         WorkerStatus(1, os.getpid(), False, 4, 1.5, 0),
-        WorkerStatus(2, 0, False, 5, 2.5, 7),  # has no process at present
+        WorkerStatus(
+            2, 0, False, 5, 2.5, 7, websockets=9, event_streams=9
+        ),  # has no process at present
     ]
     families = await scrape(admin.port)
     assert samples(families, "workers_ready") == {(): 1}
     assert samples(families, "worker_restarts_total") == {("0",): 2, ("1",): 0, ("2",): 7}
     assert samples(families, "http_server_active_requests") == {("0",): 3, ("1",): 4}
     assert samples(families, "event_loop_lag_seconds") == {("0",): 0.5, ("1",): 1.5}
+    assert samples(families, "websockets_open") == {("0",): 6, ("1",): 0}
+    assert samples(families, "event_streams_open") == {("0",): 8, ("1",): 0}
 
 
 async def test_build_info_has_each_version_that_a_worker_runs(

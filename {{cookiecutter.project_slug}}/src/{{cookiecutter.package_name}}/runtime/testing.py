@@ -14,6 +14,8 @@ An application in the test's own process, over real sockets::
 """
 
 import asyncio
+import codecs
+import io
 import json
 import logging
 import os
@@ -22,12 +24,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest, HTTPResponse
 from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_sockets
 from tornado.websocket import WebSocketClientConnection, websocket_connect
@@ -41,11 +44,14 @@ from .settings import PREFIX
 
 __all__ = [
     "Client",
+    "Event",
+    "Events",
     "Record",
     "ServiceProcess",
     "ServiceStarter",
     "clean_environment",
     "log_records",
+    "open_events",
     "pytest_asyncio_loop_factories",
     "response_json",
     "response_problem",
@@ -150,6 +156,106 @@ class Client:
             yield connection
         finally:
             connection.close()
+
+    @asynccontextmanager
+    async def events(self, path: str, **headers: str) -> AsyncIterator["Events"]:
+        """Open a stream of events, and leave it at the end of the context.
+
+        Raises `tornado.httpclient.HTTPClientError` if the response is another one. ::
+
+            async with client.events("/prices", Last_Event_ID="7") as events:
+                assert (await anext(events)).id == "8"
+        """
+        async with open_events(self.port, path, **headers) as events:
+            yield events
+
+
+@dataclass(frozen=True)
+class Event:
+    """A server-sent event."""
+
+    data: str
+    event: str = "message"
+    """Its type."""
+    id: str = ""
+    """What a client that connects again sends as Last-Event-ID."""
+
+    def json(self) -> Any:
+        return orjson.loads(self.data)
+
+
+class Events(AsyncIterator[Event]):
+    """The events of a stream, as a client gets them.
+
+    Ends when the stream ends; raises `ConnectionError` if it is cut.
+    """
+
+    last_event_id = ""
+    """What a client that connects again would send as Last-Event-ID."""
+    retry: int | None = None
+    """Milliseconds that a client is to wait before it connects again."""
+    comments = 0
+    """Comments so far, such as those that keep a connection alive."""
+
+    def __init__(self, headers: HTTPHeaders, reader: asyncio.StreamReader) -> None:
+        self.headers = headers
+        self._events = self._read(reader)
+
+    async def __anext__(self) -> Event:
+        """Wait for the next event. Fails the test after `WAIT_TIMEOUT` seconds."""
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            return await anext(self._events)
+
+    async def _read(self, reader: asyncio.StreamReader) -> AsyncIterator[Event]:
+        fields: dict[str, list[str]] = {}
+        async for line in _lines(reader):
+            if line:
+                name, _, value = line.partition(":")
+                fields.setdefault(name, []).append(value.removeprefix(" "))
+                continue
+            self.comments += len(fields.get("", []))
+            self.last_event_id = fields.get("id", [self.last_event_id])[-1]
+            if "retry" in fields:
+                self.retry = int(fields["retry"][-1])
+            if "data" in fields:
+                kind = fields.get("event", [""])[-1]
+                yield Event("\n".join(fields["data"]), kind or "message", self.last_event_id)
+            fields = {}
+
+
+@asynccontextmanager
+async def open_events(port: int, path: str, **headers: str) -> AsyncIterator[Events]:
+    """Open a stream of events of a process that listens on a port; see `Client.events`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Accept: text/event-stream"]
+        lines += [f"{name}: {value}" for name, value in _headers(headers).get_all()]
+        writer.write("\r\n".join([*lines, "", ""]).encode())
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            start, _, head = (
+                (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").partition("\r\n")
+            )
+        status = int(start.split()[1])
+        fields = HTTPHeaders.parse(head)
+        if status != 200 or fields.get("Content-Type") != "text/event-stream":
+            raise HTTPClientError(status, f"no stream of events: {start}")
+        yield Events(fields, reader)
+    finally:
+        writer.close()
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Yield the lines of a chunked body."""
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
+    text = ""
+    try:
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            chunk = await reader.readexactly(size + 2)
+            *lines, text = (text + decoder.decode(chunk[:-2])).split("\n")
+            for line in lines:
+                yield line
+    except asyncio.IncompleteReadError:
+        raise ConnectionError("the stream is cut") from None
 
 
 def _headers(headers: Mapping[str, str]) -> HTTPHeaders:

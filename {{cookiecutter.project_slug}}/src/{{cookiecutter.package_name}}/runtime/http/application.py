@@ -204,8 +204,8 @@ class Application(web.Application):
     def log_request(self, handler: web.RequestHandler) -> None:
         """Tornado calls this once for each response."""
         request = cast(Request, handler.request)
-        if request.exchange.client_left:
-            # Whether the response has arrived is unknown.
+        if request.exchange.client_left and not request.stream_started:
+            # Whether the response has arrived is unknown. A stream of events has no other end.
             handler.set_status(*CLIENT_CLOSED_REQUEST)
         # Once for the access line, the statistics and the metrics: reading the clock takes as long
         # as counting.

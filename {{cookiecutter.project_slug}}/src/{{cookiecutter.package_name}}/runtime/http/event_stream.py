@@ -5,15 +5,24 @@ Source: section 9.2 of the HTML standard, https://html.spec.whatwg.org/multipage
 
 import asyncio
 import random
+import re
 import time
-from typing import Any, ClassVar
+from asyncio import Future, Task
+from typing import Any, ClassVar, cast
 
 import orjson
+from tornado.iostream import StreamClosedError
 
+from ..http1.connections import Connections
 from .handler import Handler
 
+BEGIN_DELAY = 0.2
+"""Seconds without an event after which the headers are sent: the client wants to know."""
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment, which clients ignore."""
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_NOT_IN_A_FIELD = re.compile(r"[\r\n\0]")
 
 
 class EventStream(Handler):
@@ -28,9 +37,15 @@ class EventStream(Handler):
 
     `stream` gets what the placeholders of the route matched. It is cancelled when the client leaves
     and when a drain begins; then the client is told to connect again, to another worker, and sends
-    the id of the last event that it has got: no event is lost if `stream` goes on from there.
+    the id of the last event that it has got: no event is lost if `stream` goes on from there. A
+    last event can be sent in ``except asyncio.CancelledError``, if ``self.is_draining``.
 
-    An open stream is no request in flight. Its access line is logged when it ends.
+    `prepare`, and `stream` before its first event, may raise a `Problem`: `EventSource` then gives
+    up. After an event any exception cuts the connection, and the client connects again; so it does
+    when `stream` returns.
+
+    An open stream is no request in flight. Its access line is logged when it ends, with status 200
+    also if the client has left. Call ``super()`` if you override ``on_connection_close``.
     """
 
     keep_alive_interval: ClassVar[float] = 15.0
@@ -38,13 +53,26 @@ class EventStream(Handler):
     retry: ClassVar[float] = 2.0
     """Seconds that clients wait before they connect again, at most; half of that at least."""
 
+    _task: Task[Any] | None = None
+    """The task of `stream`, while it runs."""
+    _is_cancelled = False
+    _sent_at = 0.0
+    _flushed: "Future[None] | None" = None
+    """Done when the operating system has taken what was sent last."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def __str__(self) -> str:
+        return f"event stream {self.request.route}"
+
     @property
     def last_event_id(self) -> str | None:
         """The id of the last event that the client has got; None if it has just begun."""
-        return self.request.headers.get("Last-Event-ID") or None
+        # Browsers send UTF-8, and headers are read as Latin-1.
+        value: str = self.request.headers.get("Last-Event-ID", "")
+        return value.encode("latin-1").decode("utf-8", "replace") or None
 
     async def stream(self, *args: str, **kwargs: str) -> None:
-        """Send events; override this. The stream ends when it returns."""
+        """Send events; override this. The response ends when it returns."""
         raise NotImplementedError
 
     async def send(
@@ -56,72 +84,112 @@ class EventStream(Handler):
     ) -> None:
         """Send an event, and wait until the connection takes more.
 
-        `data` is a text, or what orjson serialises. `event` is the type, "message" by default; `id`
-        is what a client sends as Last-Event-ID. Raises `ValueError` if one of the two contains a
-        line end or a NUL, `tornado.iostream.StreamClosedError` if the client has left.
+        `data` is a text, or what orjson serialises. A text may have several lines; whatever ends
+        one, the client gets a line feed. `event` is the type, "message" by default; `id` is what a
+        client sends as Last-Event-ID.
+
+        Other tasks may send as well. Raises `ValueError` if `event` or `id` contains a line end or
+        a NUL, `TypeError` if `data` cannot be serialised, `tornado.iostream.StreamClosedError` if
+        the client has left or the stream has ended.
         """
         text = data if isinstance(data, str) else orjson.dumps(data).decode()
-        lines = [f"data: {line}" for line in text.split("\n")]
+        lines = [f"data: {line}" for line in _LINE_END.split(text)]
         for name, value in (("event", event), ("id", id)):
             if value is not None:
-                if any(character in value for character in "\r\n\0"):
+                if _NOT_IN_A_FIELD.search(value):
                     raise ValueError(f"the {name} of an event is one line: {value!r}")
                 lines.insert(0, f"{name}: {value}")
-        self._sent_at = time.monotonic()
-        self.write("\n".join(lines).replace("\r", "") + "\n\n")
-        await self.flush()
+        message = "\n".join(lines).encode() + b"\n\n"
+        if self._finished:
+            raise StreamClosedError
+        if not self.request.stream_started:
+            self._begin(time.perf_counter())
+        await self._send(message)
 
     async def get(self, *args: str, **kwargs: str) -> None:
-        self.set_header("Content-Type", "text/event-stream")
-        self.set_header("X-Accel-Buffering", "no")  # Nginx would collect the events
-        self._client_left = asyncio.Event()
-        connections = self._application.connections
-        connections.event_streams[self] = connections.tasks.get(asyncio.current_task())
-        self.request.stream_started, self._sent_at = time.perf_counter(), time.monotonic()
-        ends = [
-            asyncio.create_task(coroutine)
-            for coroutine in (
-                self.stream(*args, **kwargs),
-                self.drain_started(),
-                self._client_left.wait(),
-            )
-        ]
-        try:
-            # Otherwise a client waits for the headers until the first event.
-            self.write(f"retry: {self._retry()}\n\n")
-            await self.flush()
-            await self._wait_for_any(ends)
-            if ends[0].done():
-                ends[0].result()
-        finally:
-            del connections.event_streams[self]
-            for task in ends:
-                task.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+        self._prepare_response()
+        exchange = self.request.exchange
+        if not self.is_draining and not exchange.client_left:
+            await self._run_stream(*args, **kwargs)
+        if not self.request.stream_started:
+            if not exchange.client_left:
+                self._begin_without_event(time.perf_counter())
+        elif self.is_draining:
+            self.write(self._retry())
 
-    def __str__(self) -> str:
-        return f"event stream {self.request.route}"
+    async def head(self, *args: str, **kwargs: str) -> None:
+        self._prepare_response()
+        await self.flush()  # now, or Tornado would add a Content-Length
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
-        self._client_left.set()
+        self.end()
 
-    @property
-    def _application(self) -> Any:
-        return self.application
+    def end(self) -> None:
+        """Cancel `stream`, once. Called when the client leaves, and when a drain begins."""
+        if self._task and not self._is_cancelled:
+            self._is_cancelled = True
+            self._task.cancel()
 
-    def _retry(self) -> int:
-        """Return the milliseconds that this client waits: not the same for all."""
-        return int(1000 * self.retry * random.uniform(0.5, 1))  # noqa: S311
+    def _prepare_response(self) -> None:
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("X-Accel-Buffering", "no")  # Nginx would collect the events
+        self._transforms = []  # a compressor takes 256 KiB for each
 
-    async def _wait_for_any(self, ends: list[asyncio.Task[Any]]) -> None:
-        """Wait for the first of them, and keep the connection alive meanwhile."""
-        while True:
-            silence = time.monotonic() - self._sent_at
-            timeout = max(self.keep_alive_interval - silence, 0)
-            if (await asyncio.wait(ends, timeout=timeout, return_when="FIRST_COMPLETED"))[0]:
-                return
-            if time.monotonic() - self._sent_at >= self.keep_alive_interval:
-                self._sent_at = time.monotonic()
-                self.write(KEEP_ALIVE)
-                await self.flush()
+    async def _run_stream(self, *args: str, **kwargs: str) -> None:
+        # In the task of the request: an open stream has no other.
+        task = cast(Task[Any], asyncio.current_task())
+        application: Any = self.application
+        connections: Connections = application.connections
+        connections.event_streams[self] = connections.tasks.get(task)
+        self._task = task
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(BEGIN_DELAY, self._begin_without_event, time.perf_counter())
+        try:
+            await self.stream(*args, **kwargs)
+        except asyncio.CancelledError:
+            if not self._is_cancelled:
+                raise
+        finally:
+            self._task = None
+            self._timer.cancel()
+            del connections.event_streams[self]
+            if self._is_cancelled:
+                task.uncancel()
+
+    def _begin(self, started: float) -> None:
+        """Begin the response. `started` is since when it does not keep the client waiting."""
+        self.request.stream_started = started
+        self.write(self._retry())
+        if self._timer:
+            self._timer.cancel()
+        if self._task:
+            self._keep_alive_in(self.keep_alive_interval)
+
+    def _begin_without_event(self, started: float) -> None:
+        self._begin(started)
+        self._send(b"")
+
+    def _retry(self) -> bytes:
+        """Return the field that says how long this client waits: not as long as all others."""
+        seconds = self.retry * random.uniform(0.5, 1)  # noqa: S311
+        return b"retry: %d\n\n" % (1000 * seconds)
+
+    def _send(self, message: bytes) -> "Future[None]":
+        self.write(message)
+        self._sent_at = asyncio.get_running_loop().time()
+        self._flushed = self.flush()
+        return self._flushed
+
+    def _keep_alive_in(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        silence = asyncio.get_running_loop().time() - self._sent_at
+        left = self.keep_alive_interval - silence
+        if left <= 0:
+            left = self.keep_alive_interval
+            # Otherwise the client reads too slowly: nothing is added to what waits for it.
+            if self._flushed and self._flushed.done():
+                self._send(KEEP_ALIVE)
+        self._keep_alive_in(left)

@@ -6,7 +6,7 @@ heartbeat, which reports the requests in flight.
 
 import asyncio
 from asyncio import Future
-from typing import Any
+from typing import Any, Protocol
 
 from tornado.httputil import HTTPMessageDelegate
 from tornado.websocket import WebSocketHandler
@@ -14,6 +14,13 @@ from tornado.websocket import WebSocketHandler
 Tasks = dict[Future[Any], object]
 """Running tasks, and what each is for. It keeps them alive: an event loop only has weak references
 to its tasks."""
+
+
+class Endless(Protocol):
+    """A response that has no end of its own."""
+
+    def end(self) -> None:
+        """End soon: a drain has begun."""
 
 
 class Connections:
@@ -30,7 +37,7 @@ class Connections:
         the name of a task of the service."""
         self.websockets: set[WebSocketHandler] = set()
         """The open WebSockets; their handshake is no request in flight any more."""
-        self.event_streams: dict[object, object] = {}
+        self.event_streams: dict[Endless, object] = {}
         """The open streams of server-sent events, and what receives the request of each. They are
         no requests in flight any more."""
         self.draining = asyncio.Event()

@@ -1,14 +1,16 @@
 """The server: accepts connections, closes slow ones, and drains them."""
 
 import asyncio
+import math
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
 from tornado.httputil import HTTPServerConnectionDelegate
 from tornado.netutil import add_accept_handler
+from tornado.websocket import WebSocketHandler
 
 from ..settings import Settings
 from .connection import Connection, Parameters
@@ -20,6 +22,12 @@ LINGER = 0.5
 """Seconds to keep idle connections open while draining: a request already on its way is served."""
 POLL_INTERVAL = 0.02
 """Seconds between two checks while draining."""
+CLOSING_TIME = 1.0
+"""Seconds over which many WebSockets are closed: their clients must not come back all at once."""
+FEW_WEBSOCKETS = 24
+"""So many are closed at once."""
+STREAMS_PER_TURN = 100
+"""Streams of events that are ended before the event loop turns to something else."""
 MAX_SWEEP_INTERVAL = 1.0
 """Seconds between two searches for slow clients, at most."""
 SWEEPS_PER_TIMEOUT = 4
@@ -105,7 +113,8 @@ class HTTPServer:
     async def drain(self, listeners: Sequence[socket.socket]) -> None:
         """Accept the queued connections, stop listening, finish requests in flight, close the rest.
 
-        WebSockets are closed with code 1001. This takes as long as the requests do.
+        Streams of events are ended at once; WebSockets are closed with code 1001, many of them over
+        `CLOSING_TIME`. This takes as long as the requests do.
         """
         connections = self._connections
         self.is_draining = True
@@ -115,17 +124,23 @@ class HTTPServer:
                 while True:
                     self.accept(*listener.accept())
         self.stop()
+        await self._end_streams()
+        closing = ClosingWebSockets(connections.websockets)
         idle_since = time.monotonic()
         while connections.open or connections.busy:
-            # On every pass: a handshake may complete meanwhile.
-            for websocket in tuple(connections.websockets):
-                websocket.close(1001, "service shutdown")
+            closing.go_on()
             if connections.busy:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER:
                 break
             await asyncio.sleep(POLL_INTERVAL)
         await self.close_all_connections()
+
+    async def _end_streams(self) -> None:
+        for number, stream in enumerate(tuple(self._connections.event_streams), 1):
+            stream.end()
+            if number % STREAMS_PER_TURN == 0:
+                await asyncio.sleep(0)
 
     async def close_all_connections(self) -> None:
         """Close all connections, and abort requests in flight."""
@@ -156,6 +171,26 @@ class HTTPServer:
         for connection in tuple(self._connections.open):
             if isinstance(connection, Connection):
                 connection.check_deadline(now)
+
+
+class ClosingWebSockets:
+    """Closes WebSockets evenly over `CLOSING_TIME`, those that are opened meanwhile, too."""
+
+    def __init__(self, opened: Set[WebSocketHandler]) -> None:
+        self._open = opened
+        self._closed: set[WebSocketHandler] = set()
+        self._begin = time.monotonic()
+
+    def go_on(self) -> None:
+        """Close those that are due."""
+        left = self._open - self._closed
+        total = len(left) + len(self._closed)
+        elapsed = time.monotonic() - self._begin
+        share = 1.0 if total <= FEW_WEBSOCKETS else min(elapsed / CLOSING_TIME, 1)
+        due = math.ceil(total * share) - len(self._closed)
+        for websocket in tuple(left)[: max(due, 0)]:
+            websocket.close(1001, "service shutdown")
+            self._closed.add(websocket)
 
 
 def _remote_ip(connection: socket.socket, address: Any) -> str:

@@ -12,6 +12,17 @@ from prometheus_client.registry import Collector
 from ..status import WorkerStatus
 
 RESIDENT_MEMORY = "process_resident_memory_bytes"
+VITALS = (
+    ("http_server_active_requests", "Requests in flight.", "requests_in_flight"),
+    (
+        "event_loop_lag_seconds",
+        "Event loop lag, maximum of the last 15 to 30 seconds.",
+        "event_loop_lag",
+    ),
+    ("websockets_open", "Open WebSockets.", "websockets"),
+    ("event_streams_open", "Open streams of server-sent events.", "event_streams"),
+)
+"""Gauges of each worker: name, description, and field of its status."""
 MAX_COLLECTORS = 1000
 """Collectors to keep: one for each pid of the recent past."""
 
@@ -26,36 +37,39 @@ class WorkerCollector(Collector):
         workers = self._worker_statuses()
         ready = sum(worker.ready for worker in workers)
         yield GaugeMetricFamily("workers_ready", "Workers that are ready.", ready)
-        active = GaugeMetricFamily(
-            "http_server_active_requests", "Requests in flight.", labels=["worker"]
-        )
-        lag = GaugeMetricFamily(
-            "event_loop_lag_seconds",
-            "Event loop lag, maximum of the last 15 to 30 seconds.",
-            labels=["worker"],
-        )
         restarts = CounterMetricFamily(
             "worker_restarts",
             "Worker crashes, kills and failed starts (reloads and stops excluded).",
             labels=["worker"],
         )
-        checks = GaugeMetricFamily(
-            "resource_check_success",
-            "Whether the last check of a resource has passed.",
-            labels=["worker", "resource"],
-        )
         for worker in workers:
-            labels = [str(worker.worker)]
-            for check in worker.details.checks:
-                if check.checked_ago is not None:
-                    checks.add_metric([*labels, check.resource], check.passing)
-            restarts.add_metric(labels, worker.restarts)
-            if worker.pid:
-                active.add_metric(labels, worker.requests_in_flight)
-                lag.add_metric(labels, worker.event_loop_lag)
-        yield from (active, lag, restarts, checks)
+            restarts.add_metric([str(worker.worker)], worker.restarts)
+        yield restarts
+        yield from _vitals([worker for worker in workers if worker.pid])
+        yield _checks(workers)
         yield _build_info(workers)
         yield from _process_metrics(workers)
+
+
+def _vitals(workers: list[WorkerStatus]) -> Iterator[Metric]:
+    for name, description, field in VITALS:
+        family = GaugeMetricFamily(name, description, labels=["worker"])
+        for worker in workers:
+            family.add_metric([str(worker.worker)], getattr(worker, field))
+        yield family
+
+
+def _checks(workers: list[WorkerStatus]) -> Metric:
+    family = GaugeMetricFamily(
+        "resource_check_success",
+        "Whether the last check of a resource has passed.",
+        labels=["worker", "resource"],
+    )
+    for worker in workers:
+        for check in worker.details.checks:
+            if check.checked_ago is not None:
+                family.add_metric([str(worker.worker), check.resource], check.passing)
+    return family
 
 
 def _build_info(workers: list[WorkerStatus]) -> Metric:
