@@ -7,6 +7,7 @@ import os
 import sys
 
 from runtime import Service
+from runtime.control import client
 from runtime.workers import Prefork, child, restarts
 
 service = Service("renewed", "1.0", processes=Prefork(), settings="runtime.settings:Settings")
@@ -15,6 +16,7 @@ service = Service("renewed", "1.0", processes=Prefork(), settings="runtime.setti
 def set_constants() -> None:
     for module, name in (
         (child, "EXIT_GRACE"),
+        (client, "SILENCE_TIMEOUT"),
         (restarts, "CRASH_LOOP_COUNT"),
         (restarts, "INITIAL_DELAY"),
         (restarts, "MAX_DELAY"),

@@ -1,4 +1,4 @@
-"""The command of a service: serve, check, healthcheck."""
+"""The command of a service: serve, check, healthcheck, and what steers a running service."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from . import healthcheck
 from .checksums import template_version
+from .control import client
 from .errors import SettingsError, ShutdownError, StartupError
 from .extensions import Extension, ServiceInfo
 from .process.definition import ServiceDefinition
@@ -102,7 +103,7 @@ class Service:
         info = self._definition.info
         parser = argparse.ArgumentParser(prog=info.name, description=f"Run {info.name}.")
         parser.add_argument("--version", action="store_true", help="print the version and exit")
-        parser.set_defaults(command=self._serve)
+        parser.set_defaults(command=self._serve, control=None)
         commands = parser.add_subparsers(title="commands", metavar="command")
         for name, command, purpose in (
             ("serve", self._serve, "serve until SIGTERM or Ctrl-C (default)"),
@@ -110,11 +111,16 @@ class Service:
             ("healthcheck", self._healthcheck, "exit with 0 if the running service is ready"),
         ):
             commands.add_parser(name, help=purpose).set_defaults(command=command)
+        client.add_commands(commands)
+        if self.processes:
+            client.add_worker_commands(commands)
         parsed = parser.parse_args(arguments)
         if parsed.version:
             print(_describe(self._definition.read_info()))
             return 0
         try:
+            if parsed.control:
+                return self._control(parsed)
             return int(parsed.command())
         except SettingsError as error:
             print(error, file=sys.stderr)
@@ -160,6 +166,20 @@ class Service:
     def _healthcheck(self) -> int:
         settings = self._load_settings()
         return healthcheck.check(str(settings.admin_address), settings.admin_port)
+
+    def _control(self, arguments: argparse.Namespace) -> int:
+        return client.run(self._definition.info.name, self._load_inherited_settings(), arguments)
+
+    def _load_inherited_settings(self) -> Settings:
+        """Read what the runtime needs to know, also if the code on disk is broken.
+
+        The service's own settings may be secrets that only the service gets.
+        """
+        try:
+            settings_class = self._definition.import_settings()
+        except Exception:
+            settings_class = Settings
+        return settings_class.load_inherited()
 
 
 def _describe(info: ServiceInfo) -> str:

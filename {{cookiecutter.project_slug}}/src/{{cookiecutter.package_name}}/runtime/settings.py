@@ -23,6 +23,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
 )
 from pydantic.fields import FieldInfo
@@ -48,6 +49,7 @@ RESTART_REQUIRED = frozenset(
         "address",
         "admin_address",
         "admin_port",
+        "control_socket",
         "debug",
         "log_file",
         "log_format",
@@ -149,6 +151,7 @@ class Settings(BaseSettings):
     port_per_worker: bool = False
     admin_address: IPvAnyAddress = IPv4Address("127.0.0.1")
     admin_port: Port = 9000
+    control_socket: Path | None = None
     log_level: LogLevel = "info"
     log_format: LogFormat = "json"
     log_file: Path | None = None
@@ -180,6 +183,16 @@ class Settings(BaseSettings):
         except (OSError, UnicodeDecodeError) as error:
             lines += [f"{ENV_FILE} cannot be read: {error}"]
         raise SettingsError("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
+
+    @classmethod
+    def load_inherited(cls) -> "Settings":
+        """Read the settings that the runtime has, without those of the service's own.
+
+        The defaults are those of this class. Raises `SettingsError`.
+        """
+        own = cls.model_fields
+        fields: Any = {name: (own[name].annotation, own[name]) for name in Settings.model_fields}
+        return create_model(cls.__name__, __base__=Settings, **fields).load()
 
     @classmethod
     def unknown_variables(cls) -> list[str]:

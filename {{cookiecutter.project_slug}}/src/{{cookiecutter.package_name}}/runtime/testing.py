@@ -16,6 +16,7 @@ An application in the test's own process, over real sockets::
 import asyncio
 import codecs
 import io
+import itertools
 import json
 import logging
 import os
@@ -74,6 +75,8 @@ SOURCE = Path(__file__).parents[__name__.count(".")]
 
 Record = dict[str, Any]
 """A log record, as one JSON line has it."""
+
+_numbers = itertools.count()
 
 
 async def wait_until(condition: Callable[[], object]) -> None:
@@ -317,9 +320,13 @@ class ServiceProcess:
             "APP_ADMIN_PORT": "0",
             "APP_LOG_FORMAT": "json",
             "APP_WORKERS": "1",
+            # In the folder, and short: a socket's path may have about a hundred bytes.
+            "APP_CONTROL_SOCKET": f"{next(_numbers)}.sock",
             **settings,
         }
+        self.module = module
         self.folder = folder
+        self.environment = environment
         self._log, self._errors = folder / "stdout", folder / "stderr"
         with self._log.open("wb") as stdout, self._errors.open("wb") as stderr:
             self._process = subprocess.Popen(  # noqa: S603 - the test chooses the module

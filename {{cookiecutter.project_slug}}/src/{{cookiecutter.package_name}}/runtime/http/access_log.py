@@ -1,6 +1,7 @@
 """The access log: one record for each finished request."""
 
 import logging
+from collections.abc import Mapping
 from typing import cast
 
 from tornado.web import RequestHandler
@@ -15,7 +16,7 @@ def log_access(
     handler: RequestHandler,
     seconds: float,
     level: int = logging.INFO,
-    extra: dict[str, object] | None = None,
+    extra: Mapping[str, object] | None = None,
 ) -> None:
     """Log the access line of a request that took some `seconds`, with `extra` fields.
 

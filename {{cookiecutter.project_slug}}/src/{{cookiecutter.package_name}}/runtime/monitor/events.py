@@ -31,6 +31,7 @@ WORKERS_CHANGED = "workers.changed"
 CHECK_FAILED = "check.failed"
 CHECK_RECOVERED = "check.recovered"
 RECORDS_DROPPED = "log.dropped"
+REQUESTS_ABORTED = "requests.aborted"
 
 MAX_EVENTS = 128
 """Events that are kept."""

@@ -64,7 +64,11 @@ class ServiceDefinition:
 
     def load_settings(self) -> Settings:
         """Read the settings with the settings class of the service. Raises `SettingsError`."""
-        return cast(type[Settings], pkgutil.resolve_name(self.settings)).load()
+        return self.import_settings().load()
+
+    def import_settings(self) -> type[Settings]:
+        """Import the settings class."""
+        return cast(type[Settings], pkgutil.resolve_name(self.settings))
 
     def make_app(self, settings: Settings) -> Application:
         """Import the application and create it. Raises `StartupError` with the cause."""

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
@@ -29,6 +29,7 @@ from typing import TypeVar
 from ..errors import ShutdownError, StartupError
 from ..extensions import Extension, ServiceInfo
 from ..http.application import Application
+from ..monitor.events import EVENT, REQUESTS_ABORTED
 from ..monitor.statistics import responses
 from ..settings import Settings
 from ..status import (
@@ -109,6 +110,8 @@ class Lifecycle:
         self._checks: ResourceChecks | None = None
         self._started = time.monotonic()
         self.server = application.create_server()
+        self.on_abort: Callable[[int], object] = lambda exit_code: None
+        """Called, in any thread, before the process is ended with an exit code."""
 
     async def run(self, reporter: StateReporter) -> None:
         """Serve until `drain` is called, then drain. `reporter` gets the states and heartbeats.
@@ -180,9 +183,13 @@ class Lifecycle:
         """
         name = signal.Signals(signum).name
         if not self._stopping:
-            self.drain(name, self._drain_delay + self._settings.drain_timeout)
+            self.stop(name)
         elif name != "SIGHUP":
             self.abort(f"second signal, {name}")
+
+    def stop(self, reason: str) -> None:
+        """Drain for as long as the settings say."""
+        self.drain(reason, self._drain_delay + self._settings.drain_timeout)
 
     def drain(self, reason: str, timeout: float) -> None:
         """Drain for at most `timeout` seconds, then abort, with exit code 0. Thread-safe."""
@@ -271,7 +278,9 @@ class Lifecycle:
 
     def _abort(self, reason: str, exit_code: int) -> None:
         try:
-            logger.warning("%s: %s", reason, self._describe_work())
+            event = {EVENT: REQUESTS_ABORTED}
+            logger.warning("%s: %s", reason, self._describe_work(), extra=event)
+            self.on_abort(exit_code)
             logging.shutdown()
         finally:
             exit_now(exit_code)

@@ -1,17 +1,24 @@
 """A service with a single process, which serves its admin port itself."""
 
+import asyncio
 import logging
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 
 from ..admin.handlers import make_admin_app
+from ..control.protocol import KEEP_ALIVE_INTERVAL
+from ..control.server import open_control
+from ..control.steering import Steering
 from ..errors import ShutdownError, StartupError
 from ..http.application import Application
 from ..logs import formatters
 from ..logs.writer import ThreadedHandler
 from ..monitor.events import (
     EVENT,
+    REQUESTS_ABORTED,
     SERVICE_STARTED,
     forward_events,
 )
@@ -41,24 +48,39 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         raise StartupError(f"cannot open the log file: {error}") from error
     monitor = Monitor(service.info.name)
     service.log_start(monitor.template)
-    forward_events(monitor.events.append)
+    port = admin[0].getsockname()[1]
+    steering = Steering(
+        open_control(settings.control_socket, service.info.name, port), asdict(service.read_info())
+    )
+    forward_events(partial(_handle_event, monitor, steering))
     for description in settings.unknown_variables():
         logger.warning(description)
     try:
-        run_event_loop(_serve(service, service.make_app(settings), monitor, public, admin))
+        application = service.make_app(settings)
+        run_event_loop(_serve(service, application, monitor, steering, public, admin))
+        steering.stopped(True, "stopped")
     except (StartupError, ShutdownError) as error:
+        steering.stopped(False, str(error))
         logger.error("%s", error, exc_info=error.__cause__)
         raise
     except Exception:
         if not settings.debug:  # which prints the traceback
             logger.critical("the service failed", exc_info=True)
         raise
+    finally:
+        steering.close()
+
+
+def _handle_event(monitor: Monitor, steering: Steering, event: bytes) -> None:
+    monitor.events.append(event)
+    steering.report_event(REQUESTS_ABORTED, event)
 
 
 async def _serve(
     service: ServiceDefinition,
     application: Application,
     monitor: Monitor,
+    steering: Steering,
     public: Sequence[socket.socket],
     admin: Sequence[socket.socket],
 ) -> None:
@@ -70,12 +92,15 @@ async def _serve(
         service.extensions,
         drain_delay=settings.drain_delay,
     )
+    reporter = StandaloneReporter(
+        f"listening on {listening_url(public)}, admin on {listening_url(admin)}"
+    )
     _handle_signals(lifecycle)
+    _handle_commands(lifecycle, steering, is_under_systemd=reporter.is_under_systemd)
     admin_app = make_admin_app(settings, lifecycle, monitor, service.extensions)
     admin_server = admin_app.create_server()
     admin_server.add_sockets(admin)
-    urls = f"{listening_url(public)}, admin on {listening_url(admin)}"
-    await lifecycle.run(StandaloneReporter(f"listening on {urls}"))
+    await lifecycle.run(reporter)
     await admin_server.drain(admin)
     logger.info("stopped")
 
@@ -87,12 +112,32 @@ def _handle_signals(lifecycle: Lifecycle) -> None:
     handle_hangup(lifecycle.on_signal)
 
 
+def _handle_commands(lifecycle: Lifecycle, steering: Steering, *, is_under_systemd: bool) -> None:
+    loop = asyncio.get_running_loop()
+    steering.attach(lifecycle, lifecycle.stop, is_under_systemd=is_under_systemd)
+    lifecycle.on_abort = steering.aborted
+    for fileno in steering.filenos:
+        loop.add_reader(fileno, steering.handle)
+
+    def tick() -> None:
+        steering.handle()
+        loop.call_later(KEEP_ALIVE_INTERVAL, tick)
+
+    if steering.filenos:
+        tick()
+
+
 class StandaloneReporter:
     """Reports the state of a single-process service to the log and to systemd."""
 
     def __init__(self, listening_message: str) -> None:
         self._listening_message = listening_message
         self._systemd = SystemdNotifier()
+
+    @property
+    def is_under_systemd(self) -> bool:
+        """Whether systemd has started this process."""
+        return self._systemd.is_present
 
     def state_changed(self, state: State) -> None:
         if state is State.READY:

@@ -17,6 +17,9 @@ class SystemdNotifier:
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
         if self._address.startswith("@"):
             self._address = "\0" + self._address[1:]
+        is_main = os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+        self.is_present = is_main or bool(self._address)
+        """Whether systemd has started this process."""
         pid, microseconds = os.environ.pop("WATCHDOG_PID", ""), os.environ.pop("WATCHDOG_USEC", "")
         self._interval = 0.0
         self._next_ping = 0.0

@@ -16,12 +16,14 @@ import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
 
 from ..checksums import RUNTIME
+from ..control.server import open_control
 from ..errors import StartupError
 from ..logs import formatters
 from ..logs.shared import NonBlockingHandler, ProcessLock
@@ -34,6 +36,7 @@ from ..status import ADMIN_SLOT
 from . import worker
 from .reading import read_settings
 from .scoreboard import Row, Scoreboard
+from .steering import SupervisorSteering
 from .supervisor import Supervisor
 
 RUNTIME_PACKAGE = __name__.rpartition(".workers.")[0]
@@ -85,6 +88,9 @@ def serve(
 
     urls = ", ".join(dict.fromkeys(map(listening_url, public)))
     listening_message = f"listening on {urls}, admin on {listening_url(admin)}"
+    port = admin[0].getsockname()[1]
+    control = open_control(settings.control_socket, service.info.name, port)
+    steering = SupervisorSteering(control, asdict(service.read_info()))
     supervisor = Supervisor(
         settings,
         sockets,
@@ -95,6 +101,7 @@ def serve(
         target,
         read_settings=partial(read_settings, service),
         listening_message=listening_message,
+        steering=steering,
     )
     try:
         return supervisor.run()
@@ -103,6 +110,8 @@ def serve(
     except Exception:
         logger.critical("the supervisor failed", exc_info=True)
         raise
+    finally:
+        steering.close()
 
 
 def preload(package: str, import_after_fork: Collection[str] = ()) -> None:

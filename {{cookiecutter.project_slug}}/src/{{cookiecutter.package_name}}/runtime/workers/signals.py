@@ -5,6 +5,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Sequence
 
 from ..starting import IGNORED_SIGNALS, STOP_SIGNALS, has_terminal, ignore
 
@@ -48,9 +49,11 @@ class SignalQueue:
             self._terminal_closed_at = time.monotonic()
         return abs(self._hup_at - self._terminal_closed_at) < HANGUP_WINDOW
 
-    def wait(self, timeout: float) -> list[signal.Signals]:
-        """Wait up to `timeout` seconds for signals."""
-        if not select.select([self._reader], [], [], timeout)[0]:
+    def wait(self, timeout: float, others: Sequence[int] = ()) -> list[signal.Signals]:
+        """Wait up to `timeout` seconds for signals, or until one of `others` is readable."""
+        wanted = self._reader.fileno()
+        readable = select.select([wanted, *others], [], [], timeout)[0]
+        if wanted not in readable:
             return []
         signals = [signal.Signals(number) for number in self._reader.recv(4096)]
         if signal.SIGHUP in signals:

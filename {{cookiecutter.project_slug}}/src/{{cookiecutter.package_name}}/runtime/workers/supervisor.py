@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import cast
 
 from ..checksums import checksums, differences
 from ..errors import StartupError
@@ -23,6 +24,7 @@ from ..monitor.events import (
     RELOAD_FAILED,
     RELOAD_STARTED,
     RELOADED,
+    REQUESTS_ABORTED,
     SERVICE_STARTED,
     SERVICE_STOPPING,
     WORKER_BLOCKED,
@@ -43,6 +45,7 @@ from .reload import Reload
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
 from .signals import SignalQueue
+from .steering import Steerable, SupervisorSteering
 
 TICK = 0.1
 """Seconds that an iteration waits for signals, at most."""
@@ -69,6 +72,7 @@ class Supervisor:
         *,
         read_settings: Callable[[], Settings | None],
         listening_message: str,
+        steering: SupervisorSteering,
     ) -> None:
         self._settings = self._started_with = settings
         self._read_settings = read_settings
@@ -91,31 +95,42 @@ class Supervisor:
         self._is_aborting = False
         self._startup_error = ""
         self._exit_code = 0
+        self._failure = ""
+        """Why the exit code is not 0."""
+        self._steering = steering
+        is_under_systemd = self._systemd.is_present
+        steering.attach(scoreboard, self.stop, is_under_systemd=is_under_systemd)
+        # `resize` is yet to come.
+        steering.attach_supervisor(cast(Steerable, self))
         self._now = self._resumed_at = time.monotonic()
 
     def run(self) -> int:
         """Run until all processes have exited. Returns the exit code; raises `StartupError`."""
         self._start_missing()
         while True:
-            signals = self._signals.wait(TICK)
+            signals = self._signals.wait(TICK, self._steering.filenos)
             self._update_clock()
             self._handle_signals(signals)
             for exit_ in self._children.reap():
                 self._handle_exit(exit_)
+            for event in self._events.receive():
+                self._monitor.events.append(event)
+                self._steering.report_event(REQUESTS_ABORTED, event)
             for process in self._children:
                 self._check(process)
+            self._steering.handle()
             if self._now < self._drain_at:
                 self._advance_reload()
             elif self._drain_all():
                 break
             self._start_missing()
-            for event in self._events.receive():
-                self._monitor.events.append(event)
             self._systemd.ping_watchdog()
             self._log.flush()
         if self._startup_error:
+            self._steering.stopped(False, self._startup_error)
             raise StartupError(self._startup_error)
         logger.info("stopped")
+        self._steering.stopped(not self._exit_code, self._failure or "stopped")
         return self._exit_code
 
     def _update_clock(self) -> None:
@@ -160,11 +175,17 @@ class Supervisor:
             before.successor = self._reload
         return self._reload
 
+    def stop(self, reason: str) -> None:
+        """Drain and stop; nothing if the service is stopping."""
+        if not self._is_stopping:
+            self._stop(reason, self._settings.drain_delay)
+
     def _handle_stop(self, signum: signal.Signals) -> None:
         if not self._is_stopping:
             self._stop(signum.name, self._settings.drain_delay)
         elif not self._is_aborting:
-            logger.warning("second signal, %s: stopping immediately", signum.name)
+            self._failure = f"second signal, {signum.name}: stopping immediately"
+            logger.warning(self._failure)
             self._is_aborting = True
             self._drain_at, self._exit_code = self._now, 1
             for process in self._children:
@@ -204,12 +225,14 @@ class Supervisor:
 
     def _handle_exit(self, exit_: Exit) -> None:
         process = exit_.process
+        is_failure = process.has_failed(exit_.code) or not process.exiting
+        self._steering.report(str(exit_) if is_failure else f"{process}: stopped")
         was_replacement = bool(self._reload and self._reload.handle_exit(process))
         if process.exiting:
-            if process.has_failed(exit_.code):
+            if is_failure:
                 self._log_death(exit_)
                 if self._is_stopping and exit_.code > 0:
-                    self._exit_code = 1
+                    self._exit_code, self._failure = 1, str(exit_)
         elif was_replacement:
             self._abort_reload(str(exit_), exit_.fields)
         elif process.ready_since:
@@ -262,6 +285,7 @@ class Supervisor:
         details = process.row.details
         fields = version_fields(details.version, details.revision)
         logger.info("%s: ready", process, extra=fields)
+        self._steering.report(f"{process}: ready")
         process.ready_since, process.deadline = self._now, math.inf
         self._restarts.succeeded(process.slot)
         if process.slot != ADMIN_SLOT:

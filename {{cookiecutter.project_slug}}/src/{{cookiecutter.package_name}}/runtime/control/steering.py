@@ -1,0 +1,140 @@
+"""Does what clients ask for. This is what a single process can do; the supervisor adds to it."""
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from ..status import StatusSource
+from .protocol import RELOAD, STATUS, STOP, WORKERS, Message
+from .server import ControlClient, ControlServer
+
+NOT_RELOADED = "this service runs in a single process, which cannot be reloaded: restart it"
+NOT_RESIZED = (
+    "this service runs in a single process, without a supervisor: "
+    "restart it with another number of APP_WORKERS"
+)
+RESTARTED_BY_SYSTEMD = "systemd may start the service again: `systemctl stop` stops it for good"
+
+logger = logging.getLogger(__name__)
+
+
+class Steering:
+    """Answers the requests of the clients of `server`, which may be None: then there are none.
+
+    `service` is what the status says of the service: its name and version.
+    """
+
+    def __init__(self, server: ControlServer | None, service: Mapping[str, str]) -> None:
+        self._server = server
+        self._service = service
+        self._started = time.monotonic()
+        self._stopping: list[ControlClient] = []
+        """Clients that wait for the end."""
+        self._commands = {
+            STATUS: self._send_status,
+            STOP: self._begin_stop,
+            RELOAD: self._begin_reload,
+            WORKERS: self._begin_resize,
+        }
+
+    def attach(
+        self, status: StatusSource, stop: Callable[[str], object], *, is_under_systemd: bool
+    ) -> None:
+        """Say where the status comes from, and how the service is stopped, with a reason."""
+        self._status = status
+        self._stop = stop
+        self._is_under_systemd = is_under_systemd
+
+    @property
+    def filenos(self) -> list[int]:
+        """Descriptors that are readable when there is something to `handle`."""
+        return [self._server.fileno()] if self._server else []
+
+    def handle(self) -> None:
+        """Do what clients ask for. Never waits, and never fails."""
+        if not self._server:
+            return
+        try:
+            for client, request in self._server.receive():
+                self._respond(client, request)
+            self._finish_operations()
+        except Exception:  # nothing that a client does is worth the end of the service
+            logger.exception("the control socket failed")
+
+    def report(self, progress: str) -> None:
+        """Tell the clients that wait what has been done."""
+        for client in self._waiting():
+            client.send({"progress": progress})
+
+    def report_event(self, name: str, event: bytes) -> None:
+        """Warn the clients that wait of an event, if it has this name."""
+        for client in self._waiting():
+            values = json.loads(event)
+            if values["name"] == name:
+                worker = values["worker"]
+                process = "" if worker is None else f"worker {worker}: "
+                client.send({"warning": process + values["message"]})
+
+    def stopped(self, success: bool, message: str) -> None:
+        """Tell the clients that wait for the end how it was. They stay connected until it comes."""
+        for client in self._stopping:
+            client.send({"success": success, "message": message})
+
+    def aborted(self, exit_code: int) -> None:
+        """Tell them that this process exits at once. Called in any thread."""
+        success = exit_code == 0
+        with suppress(Exception):  # another thread may be in the middle of something
+            self.stopped(success, "stopped" if success else "stopping was aborted")
+        self.close()
+
+    def close(self) -> None:
+        """Delete the socket."""
+        if self._server:
+            self._server.close()
+            self._server = None
+
+    def _waiting(self) -> list[ControlClient]:
+        return self._stopping
+
+    def _respond(self, client: ControlClient, request: Message) -> None:
+        name = request.get("command")
+        command = self._commands.get(name) if isinstance(name, str) else None
+        if not command:
+            client.finish(False, "unknown command")
+            return
+        try:
+            command(client, request)
+        except Exception as error:
+            client.finish(False, f"the command failed: {error!r}")
+            raise
+
+    def _finish_operations(self) -> None:
+        """Answer those whose operation is over."""
+
+    def _send_status(self, client: ControlClient, request: Message) -> None:
+        reasons = self._status.not_ready_reasons()
+        status = {
+            **self._service,
+            "pid": os.getpid(),
+            "age": time.monotonic() - self._started,
+            "ready": not reasons,
+            "reasons": reasons,
+            "workers": [dataclasses.asdict(worker) for worker in self._status.worker_statuses()],
+        }
+        client.finish(not reasons, "", status=status)
+
+    def _begin_stop(self, client: ControlClient, request: Message) -> None:
+        self._stopping.append(client)
+        if self._is_under_systemd:
+            client.send({"warning": RESTARTED_BY_SYSTEMD})
+        self._stop("stop command")
+
+    def _begin_reload(self, client: ControlClient, request: Message) -> None:
+        client.finish(False, NOT_RELOADED)
+
+    def _begin_resize(self, client: ControlClient, request: Message) -> None:
+        client.finish(False, NOT_RESIZED)
