@@ -1,5 +1,6 @@
 """Stand-ins for parts of a service."""
 
+from runtime.monitor.statistics import RequestStatistics
 from runtime.status import WorkerStatus
 
 
@@ -9,9 +10,13 @@ class FakeStatus:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.workers: list[WorkerStatus] = []
+        self.counted = RequestStatistics()
 
     def not_ready_reasons(self) -> list[str]:
         return self.reasons
 
     def worker_statuses(self) -> list[WorkerStatus]:
         return self.workers
+
+    def statistics(self) -> list[int]:
+        return list(self.counted.cells)

@@ -1,10 +1,20 @@
 """What the processes of a service share about what goes on."""
 
+import secrets
+
 from .events import EventLog
+from .history import History
 
 
 class Monitor:
-    """The shared memory of the live page. Created before the first fork."""
+    """The shared memory of the live page. Created before the first fork.
 
-    def __init__(self) -> None:
+    `slots` is the number of workers that there may be at most, `service` the name of the service.
+    """
+
+    def __init__(self, slots: int = 1, service: str = "") -> None:
+        self.service = service
+        self.token = secrets.token_hex(4)
+        """Differs from that of the service's earlier and later runs: theirs is another history."""
         self.events = EventLog()
+        self.history = History(slots)

@@ -4,6 +4,7 @@ import logging
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 from ..admin.handlers import make_admin_app
 from ..errors import ShutdownError, StartupError
@@ -39,7 +40,7 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         formatters.configure(settings, ThreadedHandler(settings.log_file))
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
-    monitor = Monitor()
+    monitor = Monitor(service=service.info.name)
     forward_events(monitor.events.append)
     for description in settings.unknown_variables():
         logger.warning(description)
@@ -74,8 +75,12 @@ async def _serve(
     admin_server = admin_app.create_server()
     admin_server.add_sockets(admin)
     urls = f"{listening_url(public)}, admin on {listening_url(admin)}"
-    await lifecycle.run(StandaloneReporter(f"listening on {urls}"))
-    await admin_server.drain(admin)
+    async with AsyncExitStack() as stack:
+        for resource in admin_app.declared_resources:
+            value = await stack.enter_async_context(resource.lifespan(settings))
+            admin_app.resources[resource] = value
+        await lifecycle.run(StandaloneReporter(f"listening on {urls}"))
+        await admin_server.drain(admin)
     logger.info("stopped")
 
 

@@ -62,7 +62,8 @@ def serve(
     gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
     sockets = {ADMIN_SLOT: admin, **dict(enumerate(public))}
     scoreboard = Scoreboard(settings.workers)
-    monitor, events = Monitor(), EventChannel()
+    monitor = Monitor(settings.workers, service.info.name)
+    events = EventChannel()
     forward_events(monitor.events.append)
     for extension in service.extensions:
         extension.before_fork(scoreboard.rows)
