@@ -1,5 +1,6 @@
 """Stand-ins for parts of a service."""
 
+from runtime.monitor.statistics import RequestStatistics
 from runtime.status import ResourceStatus, WorkerStatus
 
 
@@ -10,6 +11,7 @@ class FakeStatus:
         self.reasons: list[str] = []
         self.workers: list[WorkerStatus] = []
         self.resources: list[ResourceStatus] = []
+        self.counted = RequestStatistics()
 
     def not_ready_reasons(self) -> list[str]:
         return self.reasons
@@ -19,3 +21,6 @@ class FakeStatus:
 
     def resource_statuses(self) -> list[ResourceStatus]:
         return self.resources
+
+    def statistics(self) -> list[int]:
+        return list(self.counted.cells)

@@ -1,4 +1,4 @@
-"""The handlers of the admin port: health checks, the status of the workers and their version."""
+"""The application of the admin port: health checks, the status of the workers, the live page."""
 
 import logging
 import platform
@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from ..extensions import Extension
 from ..http.application import Application
 from ..http.handler import Handler
+from ..http.resources import Resource
 from ..http.routing import Route
 from ..logs.formatters import timestamp
 from ..monitor.monitor import Monitor
 from ..settings import Settings
 from ..status import StatusSource
+from .feed import Feed
+from .live import live_routes
 
 
 class LiveHandler(Handler):
@@ -88,7 +91,9 @@ def make_admin_app(
     monitor: Monitor,
     extensions: Sequence[Extension] = (),
 ) -> Application:
-    """Build the application of the admin port: health, status, and the extensions' routes.
+    """Build the application of the admin port: health, status, live page, the extensions' routes.
+
+    Its resource records the history that the page shows.
 
     Access log lines are at level debug, because probes are frequent.
     """
@@ -98,8 +103,11 @@ def make_admin_app(
         Route("/workers", WorkersHandler, status=status),
         Route("/version", VersionHandler, status=status, monitor=monitor),
     ]
+    feed = Feed(status, monitor)
+    routes += live_routes(feed)
     for extension in extensions:
         routes += extension.admin_routes(status)
     # No page of another origin may read what it says.
     settings = settings.model_copy(update={"cors_origins": ()})
-    return Application(settings, routes, access_level=logging.DEBUG)
+    resources = [Resource("live page", feed.running)]
+    return Application(settings, routes, resources=resources, access_level=logging.DEBUG)

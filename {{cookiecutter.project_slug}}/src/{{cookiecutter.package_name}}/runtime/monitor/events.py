@@ -65,9 +65,14 @@ class EventLog:
         self._events[number % MAX_EVENTS].write(number.to_bytes(WORD_SIZE) + event)
         self._count[0] = number
 
+    @property
+    def last(self) -> int:
+        """The number of the last event; 0 before the first one."""
+        return self._count[0]
+
     def after(self, number: int) -> list[tuple[int, bytes]]:
         """Return the events after `number`, the oldest first, with their numbers from 1 on."""
-        last = self._count[0]
+        last = self.last
         events = []
         for wanted in range(max(number, last - MAX_EVENTS) + 1, last + 1):
             text = self._events[wanted % MAX_EVENTS].read()

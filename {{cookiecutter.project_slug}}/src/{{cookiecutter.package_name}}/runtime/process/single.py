@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from functools import partial
 
@@ -46,7 +47,7 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         formatters.configure(settings, ThreadedHandler(settings.log_file))
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
-    monitor = Monitor(service.info.name)
+    monitor = Monitor(service=service.info.name)
     service.log_start(monitor.template)
     port = admin[0].getsockname()[1]
     steering = Steering(
@@ -100,8 +101,12 @@ async def _serve(
     admin_app = make_admin_app(settings, lifecycle, monitor, service.extensions)
     admin_server = admin_app.create_server()
     admin_server.add_sockets(admin)
-    await lifecycle.run(reporter)
-    await admin_server.drain(admin)
+    async with AsyncExitStack() as stack:
+        for resource in admin_app.declared_resources:
+            value = await stack.enter_async_context(resource.lifespan(settings))
+            admin_app.resources[resource] = value
+        await lifecycle.run(reporter)
+        await admin_server.drain(admin)
     logger.info("stopped")
 
 

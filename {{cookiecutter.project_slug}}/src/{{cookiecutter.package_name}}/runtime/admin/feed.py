@@ -1,0 +1,176 @@
+"""What browsers that show the live page are told: once a second, the same for all of them."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+import orjson
+
+from ..monitor.history import SECOND, SECONDS, Second, clock
+from ..monitor.monitor import Monitor
+from ..monitor.statistics import errors, responses
+from ..settings import Settings
+from ..status import StatusSource, WorkerStatus
+
+LATENESS = 0.005
+"""Seconds after the beginning of a second at which it is recorded: a timer may be early."""
+
+logger = logging.getLogger(__name__)
+
+
+class Position(NamedTuple):
+    """How far a browser has read: the last second and the last event."""
+
+    second: int = 0
+    event: int = 0
+
+
+START = Position()
+
+
+class Feed:
+    """Records the history, and makes messages of it. Construct it in the process that serves them.
+
+    A message has everything after a position. So a browser that was away, or that reads slowly,
+    gets in one message what it has missed, and nothing is kept for it meanwhile.
+    """
+
+    def __init__(self, status: StatusSource, monitor: Monitor) -> None:
+        self._status = status
+        self._monitor = monitor
+        self._seconds: deque[Second] = deque(maxlen=SECONDS)
+        self._last = 0
+        """The second that was recorded last."""
+        self._state: dict[str, object] = {}
+        """What a message has apart from history."""
+        self._workers: Sequence[WorkerStatus] = ()
+        self._messages: dict[Position, tuple[str, Position]] = {}
+        """Those of this second, by the position that they continue."""
+        self._recorded = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self, settings: Settings) -> AsyncIterator["Feed"]:
+        """Record each second meanwhile. `settings` is not used; resources get it."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+
+    async def next_second(self) -> None:
+        """Wait until another second has been recorded."""
+        await self._recorded.wait()
+
+    def message(self, position: Position) -> tuple[str, Position]:
+        """Return what is new since a position, as JSON, and the position after it."""
+        if position not in self._messages:
+            self._messages[position] = self._make_message(position)
+        return self._messages[position]
+
+    def id_of(self, position: Position) -> str:
+        """Return a position as the id of an event."""
+        return f"{self._monitor.token}-{position.second}-{position.event}"
+
+    def position_of(self, identifier: str) -> Position:
+        """Return the position of an id; `START` if it is not one of this run of the service."""
+        token, *numbers = identifier.split("-")
+        if token != self._monitor.token or len(numbers) != len(START):
+            return START
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            return START
+        second, event = (int(number[:18]) for number in numbers)
+        return Position(min(second, self._last), min(event, self._monitor.events.last))
+
+    def record(self) -> None:
+        """Record this second."""
+        history, last_event = self._monitor.history, self._monitor.events.last
+        self._workers, cells = self._status.worker_statuses(), self._status.statistics()
+        self._last = history.record(self._workers, cells, last_event)
+        after = self._seconds[-1].number if self._seconds else 0
+        self._seconds += history.seconds(after, self._last)
+        self._state = {
+            "service": self._monitor.service,
+            "now": self._last,
+            "requests": responses(cells),
+            "errors": errors(cells),
+            "reasons": self._status.not_ready_reasons(),
+        }
+        self._messages.clear()
+        self._recorded.set()
+        self._recorded = asyncio.Event()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                self.record()
+            except Exception:
+                # A process may exit while its status is read.
+                logger.exception("cannot record the history")
+            await asyncio.sleep(1 + LATENESS - clock() % SECOND / SECOND)
+
+    def _make_message(self, position: Position) -> tuple[str, Position]:
+        events = self._monitor.events.after(position.event)
+        newest = reversed(self._seconds)
+        seconds = [*takewhile(lambda second: second.number > position.second, newest)][::-1]
+        message = {
+            **self._state,
+            "reset": position == START,
+            "seconds": _columns(Second._fields, map(_rounded, seconds)),
+            "workers": [self._worker(worker, position.second) for worker in self._workers],
+            "events": [
+                {"number": number, "event": orjson.Fragment(event)} for number, event in events
+            ],
+        }
+        last_event = events[-1][0] if events else position.event
+        return orjson.dumps(message).decode(), Position(self._last, last_event)
+
+    def _worker(self, status: WorkerStatus, after: int) -> dict[str, object]:
+        points: Iterable[Sequence[object]] = ()
+        history = self._monitor.history
+        if status.worker < history.slots:
+            points = (
+                (number, round(rate, 1), in_flight, round(lag, 4), memory)
+                for number, rate, in_flight, lag, memory in history.points(
+                    status.worker, after, self._last
+                )
+            )
+        return {
+            "worker": status.worker,
+            "pid": status.pid,
+            "state": status.state,
+            "age": round(status.age),
+            "requests": status.requests,
+            "in_flight": status.requests_in_flight,
+            "lag": round(status.event_loop_lag, 4),
+            "memory": status.memory,
+            "restarts": status.restarts,
+            "version": status.details.version,
+            "revision": status.details.revision,
+            "points": _columns(("number", "rate", "in_flight", "lag", "memory"), points),
+        }
+
+
+def _rounded(second: Second) -> Sequence[object]:
+    number, time, elapsed, requests, errors, p50, p99, in_flight, last_event = second
+    p50, p99 = (value if value is None else round(value, 5) for value in (p50, p99))
+    return (
+        number,
+        round(time, 1),
+        round(elapsed, 3),
+        requests,
+        errors,
+        p50,
+        p99,
+        in_flight,
+        last_event,
+    )
+
+
+def _columns(names: Sequence[str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:
+    """Return rows as columns: JSON without a name for each value."""
+    columns: list[Any] = [*zip(*rows, strict=True)] or [()] * len(names)
+    return dict(zip(names, columns, strict=True))

@@ -1,0 +1,228 @@
+// The live page. The admin process sends the last fifteen minutes, then each second what is new;
+// here it is kept, and drawn. Whatever a message contains is shown as text.
+
+import { Chart, SECONDS } from "./charts.js";
+import * as format from "./format.js";
+import { EventList, WorkerTable, signOf } from "./lists.js";
+
+const HEADLINE = 5; // seconds that the large rates are the mean of
+const SILENCE = 4; // seconds without a message after which the page says so
+const RECONNECT = 15; // seconds without a message after which it connects anew
+
+const byId = (id) => document.getElementById(id);
+const value = (id, name) => byId(id).querySelector(`[data-value="${name}"]`);
+
+// --- what is known ---
+
+let history = {}; // columns: number, time, elapsed, requests, ...; see Second in history.py
+let points = []; // the same for each worker; see Point
+let events = []; // number and event
+let latest = null; // the last message
+let cursor = null; // the second that the reader points at
+
+/** Append the columns of a message to those that are kept, and forget what is too old. */
+function append(columns, more, now) {
+  const kept = {};
+  const old = columns.number ?? [];
+  const start = old.findIndex((number) => number > now - SECONDS);
+  for (const [name, values] of Object.entries(more)) {
+    kept[name] = [...(start < 0 ? [] : columns[name].slice(start)), ...values];
+  }
+  return kept;
+}
+
+function forgetAll() {
+  history = {};
+  points = [];
+  events = [];
+  eventList.clear();
+}
+
+function keep(message) {
+  if (message.reset) forgetAll();
+  latest = message;
+  history = append(history, message.seconds, message.now);
+  points = message.workers.map((worker, index) => {
+    return append(points[index] ?? {}, worker.points, message.now);
+  });
+  for (const { number, event } of message.events) {
+    events.push({ number, event });
+    eventList.add(event);
+  }
+  events = events.slice(-128);
+}
+
+// --- what is shown ---
+
+const rates = (counts) => counts.map((count, index) => count / history.elapsed[index]);
+
+const charts = [
+  new Chart(byId("requests"), {
+    lines: [{ name: "main", label: "requests a second", values: (h) => rates(h.requests) }],
+    format: format.rate,
+    floor: 10,
+  }),
+  new Chart(byId("errors"), {
+    lines: [{ name: "bad", label: "errors a second", values: (h) => rates(h.errors) }],
+    format: format.rate,
+    floor: 1,
+  }),
+  new Chart(byId("latency"), {
+    lines: [
+      { name: "main", label: "p50", values: (h) => h.p50 },
+      { name: "upper", label: "p99", values: (h) => h.p99 },
+    ],
+    format: format.duration,
+    floor: 0.01,
+  }),
+  new Chart(byId("in-flight"), {
+    lines: [{ name: "main", label: "requests in flight", values: (h) => h.in_flight }],
+    format: format.count,
+    floor: 5,
+  }),
+];
+const workerTable = new WorkerTable(byId("workers"));
+const eventList = new EventList(byId("events"));
+
+/** Return the mean rate of the last seconds up to an index. */
+function meanRate(counts, index) {
+  const from = Math.max(index + 1 - HEADLINE, 0);
+  const sum = (values) => values.slice(from, index + 1).reduce((total, one) => total + one, 0);
+  const elapsed = sum(history.elapsed);
+  return elapsed ? sum(counts) / elapsed : 0;
+}
+
+/** Return the index of the second that the numbers are of. */
+function shownIndex() {
+  if (cursor === null) return history.number.length - 1;
+  return history.number.findLastIndex((number) => number <= cursor);
+}
+
+function showNumbers() {
+  const index = shownIndex();
+  if (index < 0) return;
+  const rate = (counts) => {
+    return format.rate(cursor === null ? meanRate(counts, index) : rates(counts)[index]);
+  };
+  value("requests", "rate").textContent = rate(history.requests);
+  value("errors", "rate").textContent = rate(history.errors);
+  value("latency", "p50").textContent = format.duration(history.p50[index]);
+  value("latency", "p99").textContent = format.duration(history.p99[index]);
+  value("in-flight", "count").textContent = format.count(history.in_flight[index]);
+  value("requests", "total").textContent = format.count(latest.requests);
+  value("errors", "total").textContent = format.count(latest.errors);
+  byId("errors").classList.toggle("alarm", meanRate(history.errors, index) > 0);
+}
+
+function showService() {
+  const name = latest.service || "Service";
+  const versions = latest.workers.map(({ version, revision }) => {
+    return revision && revision !== version ? `${version} (${revision})` : version;
+  });
+  const isReady = latest.reasons.length === 0;
+  byId("service").textContent = name;
+  byId("version").textContent = [...new Set(versions.filter(Boolean))].join(", ");
+  byId("readiness").textContent = isReady ? "ready" : `not ready: ${latest.reasons.join(", ")}`;
+  byId("readiness").classList.toggle("bad", !isReady);
+  document.title = isReady ? name : `not ready: ${name}`;
+}
+
+/** Return where to mark which events: each sample has the number of the last event before it. */
+function findMarks() {
+  return events.flatMap(({ number, event }) => {
+    const index = history.last_event.findIndex((last) => last >= number);
+    // Also those before the first sample are at index 0.
+    if (index < 0 || (index === 0 && history.number.length > 1)) return [];
+    const title = `${format.clock(event.time)} ${event.message}`;
+    return [{ number: history.number[index], sign: signOf(event), title }];
+  });
+}
+
+function render() {
+  if (!latest || document.hidden) return;
+  showService();
+  showNumbers();
+  const marks = findMarks();
+  for (const chart of charts) {
+    chart.render(history, latest.now);
+    chart.mark(marks, latest.now);
+    chart.point(cursor, latest.now);
+  }
+  workerTable.render(latest.workers, points, latest.now);
+  byId("no-events").hidden = events.length > 0;
+  showConnection();
+}
+
+// --- the cursor: the numbers of another second than the last one ---
+
+function moveCursor(number) {
+  if (!latest || !history.number.length) return;
+  const oldest = history.number[0];
+  cursor = number === null ? null : Math.min(Math.max(Math.round(number), oldest), latest.now);
+  showNumbers();
+  showConnection();
+  for (const chart of charts) chart.point(cursor, latest.now);
+}
+
+const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -60, PageDown: 60 };
+
+for (const { plot } of charts) {
+  plot.addEventListener("pointermove", (event) => {
+    const { left, width } = plot.getBoundingClientRect();
+    moveCursor(latest?.now - SECONDS * (1 - (event.clientX - left) / width));
+  });
+  plot.addEventListener("pointerleave", () => moveCursor(null));
+  plot.addEventListener("blur", () => moveCursor(null));
+  plot.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") moveCursor(null);
+    if (!(event.key in STEPS)) return;
+    moveCursor((cursor ?? latest?.now) + STEPS[event.key]);
+    event.preventDefault();
+  });
+}
+
+// --- the connection ---
+
+let source = null;
+let lastId = "";
+let receivedAt = Date.now();
+let connectedAt = Date.now();
+
+function receive({ data, lastEventId }) {
+  lastId = lastEventId;
+  receivedAt = Date.now();
+  keep(JSON.parse(data));
+  render();
+}
+
+function connect() {
+  source?.close();
+  connectedAt = Date.now();
+  source = new EventSource(`live/updates?after=${encodeURIComponent(lastId)}`);
+  source.addEventListener("message", receive);
+}
+
+/** Say whether the page shows the present, and which second the numbers are of. */
+function showConnection() {
+  const silence = (Date.now() - receivedAt) / 1000;
+  const isLost = silence > SILENCE;
+  document.body.classList.toggle("lost", isLost);
+  const text = isLost
+    ? `No data since ${format.clock(receivedAt / 1000)}, connecting`
+    : cursor === null || !latest
+      ? latest ? "live" : "Connecting"
+      : `at ${format.clock(history.time[Math.max(shownIndex(), 0)])}`;
+  if (byId("connection").textContent !== text) byId("connection").textContent = text;
+}
+
+/** EventSource connects again by itself, but not after a refusal, and not if nothing arrives. */
+function watch() {
+  showConnection();
+  const quiet = (Date.now() - Math.max(receivedAt, connectedAt)) / 1000;
+  const wasRefused = source.readyState === EventSource.CLOSED && quiet > SILENCE;
+  if (wasRefused || quiet > RECONNECT) connect();
+}
+
+document.addEventListener("visibilitychange", render);
+setInterval(watch, 1000);
+connect();
