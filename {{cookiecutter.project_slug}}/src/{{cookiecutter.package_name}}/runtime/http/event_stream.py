@@ -71,7 +71,7 @@ class EventStream(Handler):
         value: str = self.request.headers.get("Last-Event-ID", "")
         return value.encode("latin-1").decode("utf-8", "replace") or None
 
-    async def stream(self, *args: str, **kwargs: str) -> None:
+    async def stream(self, *args: Any, **kwargs: Any) -> None:  # `Any`: what the route has
         """Send events; override this. The response ends when it returns."""
         raise NotImplementedError
 
