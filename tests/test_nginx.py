@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from runtime.http.application import WEBSOCKET_PING_INTERVAL
+from runtime.http.event_stream import EventStream
 
 from .bakes import ALL_ON, AWKWARD, LONGEST, SHORTEST, Answers, label
 from .running.nginx import main
@@ -191,7 +192,7 @@ def test_every_error_of_nginx_has_a_title(bake: Bake) -> None:
     assert titled == sorted(errors)
 
 
-def test_a_silent_websocket_stays_open(bake: Bake) -> None:
+def test_a_silent_websocket_or_stream_stays_open(bake: Bake) -> None:
     text = (bake() / "deploy/nginx/tornado-service.conf").read_text("utf-8")
     [timeout] = re.findall(r"^ *proxy_read_timeout (\d+)s;$", text, re.MULTILINE)
-    assert int(timeout) > WEBSOCKET_PING_INTERVAL
+    assert int(timeout) > max(WEBSOCKET_PING_INTERVAL, EventStream.keep_alive_interval)

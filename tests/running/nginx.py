@@ -61,7 +61,7 @@ MORE = '''
 import json
 from pathlib import Path
 
-from tornado_service.runtime import Problem
+from tornado_service.runtime import EventStream, Problem
 
 _make_app = make_app
 
@@ -108,10 +108,22 @@ class Refuse(Handler):
         raise Problem(int(status), "The service says so.", errors=errors)
 
 
+class Greet(EventStream):
+    """Sends one event, and stays open."""
+
+    async def stream(self) -> None:
+        await self.send("hello")
+        await asyncio.Event().wait()
+
+
 def make_app(values):
     application = _make_app(values)
     routes = {
-        "/told": Told, "/once/{name}": Once, "/size": Size, "/refuse/{status}": Refuse
+        "/told": Told,
+        "/once/{name}": Once,
+        "/size": Size,
+        "/refuse/{status}": Refuse,
+        "/greet": Greet,
     }
     application.wildcard_router.add_rules(
         [Route(template, handler) for template, handler in routes.items()]

@@ -13,6 +13,7 @@ from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 
 import pytest
+from runtime.testing import open_events
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -546,6 +547,18 @@ async def test_a_websocket_echoes(proxied: Front) -> None:
         assert await echo.read_message() == message
     echo.close()
     assert await echo.read_message() is None
+
+
+async def test_an_event_is_passed_on_at_once(proxied: Front) -> None:
+    def streams() -> int:
+        workers = proxied.service.ask("/workers", admin=True).json["workers"]
+        return sum(worker["event_streams"] for worker in workers)
+
+    async with open_events(proxied.port, "/greet", Accept_Encoding="gzip") as events:
+        assert "Content-Encoding" not in events.headers
+        assert (await anext(events)).data == "hello"  # and not when it ends
+        assert await asyncio.to_thread(until, streams, "an open stream") == 1
+    await asyncio.to_thread(until, lambda: not streams(), "the end of the stream")
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:1", "http://localhost", "http://evil"])

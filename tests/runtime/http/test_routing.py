@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 from runtime.http.application import Application
+from runtime.http.event_stream import EventStream
 from runtime.http.handler import Handler
 from runtime.http.routing import Route
 from runtime.http.websocket import WebSocket
@@ -198,6 +199,11 @@ class Feed(WebSocket):
         raise NotImplementedError
 
 
+class Changes(EventStream):
+    async def stream(self, number: str) -> None:
+        raise NotImplementedError
+
+
 class Helped(RequestHandler):
     def get(self) -> None:
         raise NotImplementedError
@@ -215,6 +221,7 @@ class Helped(RequestHandler):
         ("/{number}/{version}", ShowOrder, "ShowOrder.delete does not take .*version"),
         ("/{self}", ShowSegments, "ShowSegments.get does not take .*self"),
         ("/{id}", Feed, "Feed.open does not take .*number"),
+        ("/{id}", Changes, "Changes.stream does not take .*number"),
         ("/{id}", Helped, "Helped.get does not take .*id"),
     ],
 )
@@ -228,5 +235,6 @@ def test_method_that_does_not_take_the_placeholders_is_refused(
 def test_method_that_takes_the_placeholders_is_not_refused() -> None:
     Route("/{number}", ShowOrder)
     Route("/{number}", Feed)
+    Route("/{number}", Changes)
     Route("/", Helped)
     Route("/{anything}", WebSocket)

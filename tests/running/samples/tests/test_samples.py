@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shlex
+import signal
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tornado_service import pages
+from tornado_service.orders.journal import JOURNAL
 from tornado_service.orders.metrics import count
 from tornado_service.orders.spans import price
 from tornado_service.orders.store import ORDERS
@@ -21,6 +23,7 @@ from tornado_service.runtime.testing import (
     response_json,
     response_problem,
     serving,
+    wait_until,
 )
 from tornado_service.settings import Settings
 
@@ -91,6 +94,34 @@ async def test_uploads_by_curl(
     port, _ = await start_service().ports()
     output = await run(f"{command} --silent http://127.0.0.1:{port}/{path}", tmp_path)
     assert json.loads(output) == response
+
+
+async def test_change_is_awaited(client: Client) -> None:
+    changes = client.app.resources[JOURNAL]
+    waiting = asyncio.create_task(client.get("/orders/change"))
+    await wait_until(lambda: client.app.connections.requests)
+    changes.add("received")
+    assert response_json(await waiting) == {"changed": True}
+    waiting = asyncio.create_task(client.get("/orders/change"))
+    await wait_until(lambda: client.app.connections.requests)
+    await client.server.drain([])
+    assert response_json(await waiting) == {"changed": False}
+
+
+async def test_events_by_curl(start_service: ServiceStarter) -> None:
+    service = start_service()
+    port, _ = await service.ports()
+    url = f"http://127.0.0.1:{port}/orders/events"
+    curl = await asyncio.create_subprocess_exec(
+        "curl", "-N", "--silent", url, stdout=asyncio.subprocess.PIPE
+    )
+    assert curl.stdout
+    first = await curl.stdout.readuntil(b'{"state":"sent"}\n\n')
+    assert b'id: 1\ndata: {"state":"placed"}\n\n' in first
+    service.send_signal(signal.SIGTERM)
+    assert (await curl.stdout.read()).startswith(b"retry: ")
+    assert await curl.wait() == 0
+    assert await service.exit_code() == 0
 
 
 def test_counter() -> None:

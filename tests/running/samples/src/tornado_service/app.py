@@ -2,9 +2,12 @@
 
 from .echo import Echo
 from .greetings.handlers import GreetByName, Greetings, Welcome
+from .orders.events import OrderEvents
 from .orders.handlers import ShowOrder
+from .orders.journal import JOURNAL
 from .orders.model import PlaceOrder
 from .orders.store import ORDERS
+from .orders.wait import AwaitChange
 from .runtime import Application, Route
 from .settings import Settings
 from .uploads.attach import Attach
@@ -20,9 +23,11 @@ def make_app(settings: Settings) -> Application:
             Route("/greetings/{name}", GreetByName),
             Route("/echo", Echo),
             Route("/orders", PlaceOrder),
+            Route("/orders/events", OrderEvents),
+            Route("/orders/change", AwaitChange),
             Route("/orders/{number}", ShowOrder),
             Route("/attach", Attach),
             Route("/upload", Upload),
         ],
-        resources=[ORDERS],
+        resources=[ORDERS, JOURNAL],
     )

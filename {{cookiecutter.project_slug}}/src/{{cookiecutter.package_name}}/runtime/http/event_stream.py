@@ -71,7 +71,7 @@ class EventStream(Handler):
         value: str = self.request.headers.get("Last-Event-ID", "")
         return value.encode("latin-1").decode("utf-8", "replace") or None
 
-    async def stream(self, *args: str, **kwargs: str) -> None:
+    async def stream(self, *args: Any, **kwargs: Any) -> None:  # `Any`: what the route has
         """Send events; override this. The response ends when it returns."""
         raise NotImplementedError
 
@@ -138,11 +138,10 @@ class EventStream(Handler):
 
     async def _run_stream(self, *args: str, **kwargs: str) -> None:
         # In the task of the request: an open stream has no other.
-        task = cast(Task[Any], asyncio.current_task())
+        self._task = task = cast(Task[Any], asyncio.current_task())
         application: Any = self.application
         connections: Connections = application.connections
         connections.event_streams[self] = connections.tasks.get(task)
-        self._task = task
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(BEGIN_DELAY, self._begin_without_event, time.perf_counter())
         try:
@@ -154,8 +153,6 @@ class EventStream(Handler):
             self._task = None
             self._timer.cancel()
             del connections.event_streams[self]
-            if self._is_cancelled:
-                task.uncancel()
 
     def _begin(self, started: float) -> None:
         """Begin the response. `started` is since when it does not keep the client waiting."""

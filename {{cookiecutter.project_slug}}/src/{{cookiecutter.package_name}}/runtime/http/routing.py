@@ -11,6 +11,7 @@ from tornado.web import RequestHandler
 from tornado.websocket import WebSocketHandler
 
 from ..http1.grammar import PATH_CHARACTER
+from .event_stream import EventStream
 from .request import Request
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*?)(\*?)\}")
@@ -25,7 +26,7 @@ class Route(Rule):
 
     - `path`: ``{name}`` matches one segment, ``{name*}`` the rest of the path, slashes included.
       The handler's method gets what matched, percent-decoded, as arguments.
-    - `handler`: a subclass of `Handler`, `WebSocket` or any handler of Tornado.
+    - `handler`: a subclass of `Handler`, `EventStream`, `WebSocket` or any handler of Tornado.
     - further keyword arguments are passed to the handler's ``initialize``, for example
       ``Route("/manuals/{path*}", StaticFiles, path="/srv/manuals")``.
 
@@ -178,6 +179,8 @@ def _check_methods(template: PathTemplate, handler: type[RequestHandler]) -> Non
     names = [method.lower() for method in handler.SUPPORTED_METHODS]
     if issubclass(handler, WebSocketHandler):
         names.append("open")
+    if issubclass(handler, EventStream):
+        names.append("stream")
     for name in names:
         method = getattr(handler, name, None)
         if method is None or method is getattr(RequestHandler, name, None):
