@@ -109,17 +109,21 @@ async def open_database(settings: Settings) -> AsyncIterator[None]:
     yield
 
 
-def is_database_down() -> bool:
-    """Tell whether there is a file that says so, for all processes or for this one."""
-    return Path("database-down").exists() or Path(f"database-down-{os.getpid()}").exists()
+def find_fault() -> str | None:
+    """Read the file that says that the database is down, for all processes or for this one."""
+    files = Path("database-down"), Path(f"database-down-{os.getpid()}")
+    return next((file.read_text() for file in files if file.exists()), None)
 
 
 async def check_database(database: None) -> None:
-    if is_database_down():
+    fault = find_fault()
+    if fault == "it hangs":
+        await asyncio.Event().wait()
+    if fault is not None:
         raise ConnectionRefusedError
 
 
-DATABASE = Resource("database", open_database, check=check_database, interval=0.5)
+DATABASE = Resource("database", open_database, check=check_database, interval=0.5, timeout=0.5)
 
 
 def make_app(settings: Settings) -> Application:
