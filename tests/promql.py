@@ -18,6 +18,7 @@ EXPORTED: dict[str, set[str]] = {
     "process_resident_memory_bytes": WORKER,
     "process_start_time_seconds": WORKER,
     "process_virtual_memory_bytes": WORKER,
+    "resource_check_success": WORKER | {"resource"},
     "worker_restarts_total": WORKER,
     "workers_ready": set(),
 }

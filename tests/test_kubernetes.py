@@ -247,7 +247,7 @@ def test_memory_is_limited_and_the_cpu_is_not(deployment: Object) -> None:
 
 def test_probes_use_the_admin_port_and_spare_a_busy_event_loop(deployment: Object) -> None:
     [container] = deployment["template"]["spec"]["containers"]
-    for probe, path in {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}.items():
+    for probe, path in {"startup": "/livez", "readiness": "/readyz", "liveness": "/livez"}.items():
         assert container[f"{probe}Probe"]["httpGet"] == {"path": path, "port": "admin"}
     liveness = container["livenessProbe"]
     assert liveness["timeoutSeconds"] >= 5

@@ -37,6 +37,8 @@ LIMITS = {
     "InstanceDown": ("} == 0", "} >= 0", "} < 0"),
     "NoReadyWorker": (">= 5", ">= 4", ">= 6"),
     "WorkersMissing": ("< count", "<= count", "> count"),
+    "ResourceUnavailable": ("== 0", ">= 0", "< 0"),
+    "ResourceFailing": ("}) == 0", "}) >= 0", "}) < 0"),
     "HighErrorRatio": ("> 0.05", "> 0.048", "> 0.053"),
     "HighLatency": ("> 1\n", "> 0.98\n", "> 1.8\n"),
     "WorkerCrashes": (">= 3", ">= 2", ">= 4"),

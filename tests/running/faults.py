@@ -5,11 +5,14 @@ import logging
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import ClassVar
 
 from tornado.web import RequestHandler
 from tornado_service.__main__ import service as project
-from tornado_service.runtime import Application, Handler, Route, Service, Settings
+from tornado_service.runtime import Application, Handler, Resource, Route, Service, Settings
 
 VERSION = 1
 
@@ -101,6 +104,28 @@ class LongLines(Handler):
         self.reply({"logged": int(count)})
 
 
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncIterator[None]:
+    yield
+
+
+def find_fault() -> str | None:
+    """Read the file that says that the database is down, for all processes or for this one."""
+    files = Path("database-down"), Path(f"database-down-{os.getpid()}")
+    return next((file.read_text() for file in files if file.exists()), None)
+
+
+async def check_database(database: None) -> None:
+    fault = find_fault()
+    if fault == "it hangs":
+        await asyncio.Event().wait()
+    if fault is not None:
+        raise ConnectionRefusedError
+
+
+DATABASE = Resource("database", open_database, check=check_database, interval=0.5, timeout=0.5)
+
+
 def make_app(settings: Settings) -> Application:
     """Add the faults to what the service serves anyway."""
     # In the worker alone, as the service imports its `app.py`.
@@ -109,6 +134,7 @@ def make_app(settings: Settings) -> Application:
     if os.environ.get("QUIET"):
         logging.getLogger("access").setLevel(logging.WARNING)
     application = app.make_app(settings)
+    application.declared_resources += (DATABASE,)
     application.wildcard_router.add_rules(
         [
             Route("/sleep/{seconds}", Sleep),

@@ -60,6 +60,18 @@ def waiting(service: Service) -> Iterator[None]:
 
 
 @contextmanager
+def without_database(service: Service) -> Iterator[None]:
+    (service.log_path.parent / "database-down").touch()
+    yield
+
+
+@contextmanager
+def without_connections(service: Service) -> Iterator[None]:
+    (service.log_path.parent / f"database-down-{service.processes()[1]}").touch()
+    yield
+
+
+@contextmanager
 def gone(service: Service) -> Iterator[None]:
     service.signal(signal.SIGKILL, group=True)
     service.wait()
@@ -74,6 +86,8 @@ TROUBLES: dict[Trouble, set[str]] = {
     blocked: {"NoReadyWorker", "WorkersMissing", "EventLoopLag"},
     dying: {"WorkerCrashes"},
     waiting: {"TooManyRequestsInFlight"},
+    without_database: {"ResourceUnavailable"},
+    without_connections: {"ResourceFailing"},
     gone: {"ServiceDown"},
 }
 

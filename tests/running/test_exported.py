@@ -7,7 +7,7 @@ from .harness import Service, Starter, until
 
 
 def test_service_exports_these_metrics(run: Starter) -> None:
-    service = run.start(APP_WORKERS=2)
+    service = run.faulty(APP_WORKERS=2)  # it has a resource that is checked
     service.workers(2)
     assert service.ask("/greetings/Ada").status == 200
     # A request is counted just after its response.

@@ -464,6 +464,31 @@ def test_health_while_all_workers_are_saturated(run: Starter) -> None:
     assert load.kinds() == {}
 
 
+@pytest.mark.seconds
+@pytest.mark.parametrize("workers", [1, 2])
+def test_readiness_follows_a_resource_and_requests_do_not(run: Starter, workers: int) -> None:
+    service = run.faulty(APP_WORKERS=workers, QUIET=1)
+    down = service.log_path.parent / "database-down"
+    due = 0.5 + 0.5  # the interval and the time-out of its check
+
+    def is_ready(ready: bool) -> bool:
+        return service.ask("/readyz", admin=True).status == (200 if ready else 503)
+
+    with Load(service.port, MIX) as load:
+        for fault in ("it raises", "it hangs"):
+            load.wait_for(200)
+            slowest = load.slowest
+            down.write_text(fault)
+            until(lambda: is_ready(False), "503", due + MARGIN)
+            load.wait_for(200)
+            down.unlink()
+            until(lambda: is_ready(True), "200", due + MARGIN)
+            load.wait_for(200)
+            assert load.slowest < slowest + MARGIN
+    assert load.kinds() == {}
+    assert len(errors(service)) == workers
+
+
 # Memory and descriptors
 
 

@@ -276,7 +276,7 @@ async def serving(
 
     Its resources are opened, but for those that `resources` replaces, by fakes for example:
     ``resources={ORDERS: FakeStore()}``. Derive a fake from the real class, so that type checkers
-    compare the two.
+    compare the two. Resources are not checked.
     """
     fakes = resources or {}
     info = ServiceInfo("test", "0")
