@@ -40,7 +40,7 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         formatters.configure(settings, ThreadedHandler(settings.log_file))
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
-    monitor = Monitor(service=service.info.name)
+    monitor = Monitor(service.info.name)
     forward_events(monitor.events.append)
     for description in settings.unknown_variables():
         logger.warning(description)

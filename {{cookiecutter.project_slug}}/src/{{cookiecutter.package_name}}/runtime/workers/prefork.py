@@ -62,7 +62,7 @@ def serve(
     gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
     sockets = {ADMIN_SLOT: admin, **dict(enumerate(public))}
     scoreboard = Scoreboard(settings.workers)
-    monitor = Monitor(settings.workers, service.info.name)
+    monitor = Monitor(service.info.name, slots=settings.workers)
     events = EventChannel()
     forward_events(monitor.events.append)
     for extension in service.extensions:

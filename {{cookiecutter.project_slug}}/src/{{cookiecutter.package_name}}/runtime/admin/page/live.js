@@ -15,7 +15,7 @@ const value = (id, name) => byId(id).querySelector(`[data-value="${name}"]`);
 // --- what is known ---
 
 let history = {}; // columns: number, time, elapsed, requests, ...; see Second in history.py
-let points = []; // the same for each worker; see Point
+let points = new Map(); // the same for each worker, by its number; see Point
 let events = []; // number and event
 let latest = null; // the last message
 let cursor = null; // the second that the reader points at
@@ -33,7 +33,7 @@ function append(columns, more, now) {
 
 function forgetAll() {
   history = {};
-  points = [];
+  points = new Map();
   events = [];
   eventList.clear();
 }
@@ -42,9 +42,11 @@ function keep(message) {
   if (message.reset) forgetAll();
   latest = message;
   history = append(history, message.seconds, message.now);
-  points = message.workers.map((worker, index) => {
-    return append(points[index] ?? {}, worker.points, message.now);
-  });
+  points = new Map(
+    message.workers.map(({ worker, points: more }) => {
+      return [worker, append(points.get(worker) ?? {}, more, message.now)];
+    }),
+  );
   for (const { number, event } of message.events) {
     events.push({ number, event });
     eventList.add(event);
