@@ -23,6 +23,7 @@ UNDER_LOAD = {
     "test_chaos",
     "test_drain",
     "test_hostile",
+    "test_live",
     "test_logs",
     "test_metrics",
     "test_nginx_load",

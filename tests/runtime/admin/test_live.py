@@ -21,7 +21,9 @@ from runtime.admin.live import (
     _is_local_name,
     _is_loopback,
 )
+from runtime.monitor import history
 from runtime.monitor.events import EVENT, RELOADED, WORKER_DIED, EventHandler
+from runtime.monitor.history import SECOND, SECONDS
 from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
 from runtime.status import WorkerStatus
@@ -68,7 +70,7 @@ async def reading(client: Client, path: str = UPDATES, **headers: str) -> AsyncI
 @pytest.fixture
 def feed(status: FakeStatus) -> Feed:
     """A feed of a service with this status, whose seconds the test records."""
-    return Feed(status, Monitor(slots=2, service="orders"))
+    return Feed(status, Monitor("orders", slots=2))
 
 
 async def test_page_comes_with_a_strict_policy_and_nothing_inline(admin: Client) -> None:
@@ -205,6 +207,27 @@ def test_event_comes_with_its_stack(feed: Feed, log_records: list[Record]) -> No
     assert (event["event"]["level"], event["event"]["stack"]) == ("error", "File a.py")
     [event] = orjson.loads(later)["events"]
     assert (event["number"], event["event"]["name"]) == (2, RELOADED)
+
+
+def test_days_leave_no_more_than_fifteen_minutes(
+    feed: Feed, status: FakeStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status.workers = [WorkerStatus(0, 42, True, 0, 0.0, 0)]
+    now = 1000
+    monkeypatch.setattr(history, "clock", lambda: now * SECOND)
+    sizes, position = set(), START
+    for day in range(3):
+        for _ in range(SECONDS + 100):
+            status.counted.record(200, 0.01)
+            feed.record()
+            now += 1
+            _, position = feed.message(position)
+        message = feed.message(START)[0]
+        sizes.add(len(message) // 1000)
+        assert len(orjson.loads(message)["seconds"]["number"]) == SECONDS
+        now += 24 * 3600 * day
+    assert max(sizes) < 100
+    assert len(feed._messages) <= 2
 
 
 def test_workers_beyond_the_slots_have_no_points(feed: Feed, status: FakeStatus) -> None:

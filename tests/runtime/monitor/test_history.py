@@ -199,10 +199,14 @@ def test_worker_without_a_process_has_no_point(machine: Machine, history: Histor
     assert point.rate == pytest.approx(2.0)
 
 
-def test_workers_beyond_the_slots_are_left_out(machine: Machine, history: History) -> None:
-    machine.workers = [worker(number) for number in range(5)]
-    machine.record(history)
-    assert history.slots == 2
+def test_workers_are_told_apart_by_their_number(machine: Machine, history: History) -> None:
+    for requests in (0, 50):
+        machine.workers = [worker(1, requests), worker(4, requests)]
+        last = machine.record(history)
+        machine.pass_time(POINT_INTERVAL)
+    assert history.points(0, 0, last) == []
+    assert [point.rate for point in history.points(1, 0, last)] == pytest.approx([10.0])
+    assert history.points(4, 0, last) == []  # there are two slots
 
 
 def test_days_take_no_more_memory_and_show_the_last_fifteen_minutes(

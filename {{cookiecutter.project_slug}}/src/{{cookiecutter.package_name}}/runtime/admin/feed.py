@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ..monitor.history import SECOND, SECONDS, Second, clock
+from ..monitor.history import SECOND, SECONDS, Point, Second, clock
 from ..monitor.monitor import Monitor
 from ..monitor.statistics import errors, responses
 from ..settings import Settings
@@ -129,15 +129,12 @@ class Feed:
         return orjson.dumps(message).decode(), Position(self._last, last_event)
 
     def _worker(self, status: WorkerStatus, after: int) -> dict[str, object]:
-        points: Iterable[Sequence[object]] = ()
-        history = self._monitor.history
-        if status.worker < history.slots:
-            points = (
-                (number, round(rate, 1), in_flight, round(lag, 4), memory)
-                for number, rate, in_flight, lag, memory in history.points(
-                    status.worker, after, self._last
-                )
+        points = (
+            (number, round(rate, 1), in_flight, round(lag, 4), memory)
+            for number, rate, in_flight, lag, memory in self._monitor.history.points(
+                status.worker, after, self._last
             )
+        )
         return {
             "worker": status.worker,
             "pid": status.pid,
@@ -150,7 +147,7 @@ class Feed:
             "restarts": status.restarts,
             "version": status.details.version,
             "revision": status.details.revision,
-            "points": _columns(("number", "rate", "in_flight", "lag", "memory"), points),
+            "points": _columns(Point._fields, points),
         }
 
 

@@ -131,11 +131,11 @@ class History:
         number = now // SECOND
         in_flight = sum(worker.requests_in_flight for worker in workers)
         self._seconds.write(number, (now, time_of_day, in_flight, last_event, *cells))
-        for worker, ring in zip(workers, self._workers, strict=False):
-            if worker.pid:
+        for worker in workers:
+            if worker.pid and worker.worker < len(self._workers):
                 lag = round(worker.event_loop_lag / MICROSECOND)
                 values = (now, worker.requests, worker.requests_in_flight, lag, worker.memory)
-                ring.write(number // POINT_INTERVAL, values)
+                self._workers[worker.worker].write(number // POINT_INTERVAL, values)
         return number
 
     def seconds(self, after: int, last: int) -> list[Second]:
@@ -152,7 +152,9 @@ class History:
         ]
 
     def points(self, slot: int, after: int, last: int) -> list[Point]:
-        """Return the points of a worker, as `seconds` does."""
+        """Return the points of a worker, as `seconds` does; none beyond the slots."""
+        if slot >= len(self._workers):
+            return []
         first = max(after, last - SECONDS) // POINT_INTERVAL + 1
         points = []
         before: tuple[int, list[int]] | None = None
@@ -162,11 +164,6 @@ class History:
                 points.append(_point(key, before[1], values))
             before = (key, values) if values else before
         return points
-
-    @property
-    def slots(self) -> int:
-        """The workers that are recorded, at most."""
-        return len(self._workers)
 
     def _samples(self, first: int, last: int) -> Iterator[_Sample]:
         for number in range(max(first, 1), last + 1):

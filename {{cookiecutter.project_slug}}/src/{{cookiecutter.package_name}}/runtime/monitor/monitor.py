@@ -11,10 +11,10 @@ from .history import History
 class Monitor:
     """The shared memory of the live page. Created before the first fork.
 
-    `slots` is the number of workers that there may be at most, `service` the name of the service.
+    `service` is the name of the service, `slots` the number of workers that there may be at most.
     """
 
-    def __init__(self, slots: int = 1, service: str = "") -> None:
+    def __init__(self, service: str = "", slots: int = 1) -> None:
         self.service = service
         self.template = template_version()
         """That of the runtime which runs: a reload does not renew it."""

@@ -47,7 +47,7 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         formatters.configure(settings, ThreadedHandler(settings.log_file))
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
-    monitor = Monitor(service=service.info.name)
+    monitor = Monitor(service.info.name)
     service.log_start(monitor.template)
     port = admin[0].getsockname()[1]
     steering = Steering(

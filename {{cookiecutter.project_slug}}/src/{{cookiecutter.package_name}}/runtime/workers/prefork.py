@@ -60,7 +60,7 @@ def serve(
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
     formatters.configure(settings, log, worker=None)
-    monitor, events = Monitor(settings.workers, service.info.name), EventChannel()
+    monitor, events = Monitor(service.info.name, slots=settings.workers), EventChannel()
     service.log_start(monitor.template)
     preload(service.package, import_after_fork)
     gc.collect()

@@ -26,10 +26,12 @@ function canvas(names) {
   return [svg, paths];
 }
 
-/** Return 1, 2 or 5 times a power of ten, at least `value`. */
+const ROUND = [1, 1.5, 2, 3, 4, 5, 6, 8, 10];
+
+/** Return a round number, at least `value`. */
 export function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((factor) => factor * power).find((limit) => limit >= value * 0.9999);
+  return ROUND.map((factor) => factor * power).find((limit) => limit >= value * 0.9999);
 }
 
 /** Return the runs of neighbours among the points; `gap` is the most seconds between two. */

@@ -82,7 +82,9 @@ export class WorkerTable {
   render(workers, points, now) {
     while (this.rows.length < workers.length) this.rows.push(new WorkerRow());
     this.rows.length = workers.length;
-    workers.forEach((worker, index) => this.rows[index].render(worker, points[index], now));
+    workers.forEach((worker, index) => {
+      this.rows[index].render(worker, points.get(worker.worker), now);
+    });
     if (this.body.children.length !== workers.length) {
       this.body.replaceChildren(...this.rows.map((row) => row.row));
     }

@@ -15,7 +15,7 @@ const value = (id, name) => byId(id).querySelector(`[data-value="${name}"]`);
 // --- what is known ---
 
 let history = {}; // columns: number, time, elapsed, requests, ...; see Second in history.py
-let points = []; // the same for each worker; see Point
+let points = new Map(); // the same for each worker, by its number; see Point
 let events = []; // number and event
 let latest = null; // the last message
 let cursor = null; // the second that the reader points at
@@ -33,7 +33,7 @@ function append(columns, more, now) {
 
 function forgetAll() {
   history = {};
-  points = [];
+  points = new Map();
   events = [];
   eventList.clear();
 }
@@ -42,9 +42,11 @@ function keep(message) {
   if (message.reset) forgetAll();
   latest = message;
   history = append(history, message.seconds, message.now);
-  points = message.workers.map((worker, index) => {
-    return append(points[index] ?? {}, worker.points, message.now);
-  });
+  points = new Map(
+    message.workers.map(({ worker, points: more }) => {
+      return [worker, append(points.get(worker) ?? {}, more, message.now)];
+    }),
+  );
   for (const { number, event } of message.events) {
     events.push({ number, event });
     eventList.add(event);
@@ -92,26 +94,29 @@ function meanRate(counts, index) {
   return elapsed ? sum(counts) / elapsed : 0;
 }
 
-/** Return the index of the second that the numbers are of. */
+/** Return the index of the second that the numbers are of; one that is missing is in the next. */
 function shownIndex() {
   if (cursor === null) return history.number.length - 1;
-  return history.number.findLastIndex((number) => number <= cursor);
+  return history.number.findIndex((number) => number >= cursor);
 }
 
 function showNumbers() {
   const index = shownIndex();
-  if (index < 0) return;
+  // Before the first second there is nothing to take a difference of.
+  const show = (part, name, text) => {
+    value(part, name).textContent = index < 0 ? format.NONE : text();
+  };
   const rate = (counts) => {
     return format.rate(cursor === null ? meanRate(counts, index) : rates(counts)[index]);
   };
-  value("requests", "rate").textContent = rate(history.requests);
-  value("errors", "rate").textContent = rate(history.errors);
-  value("latency", "p50").textContent = format.duration(history.p50[index]);
-  value("latency", "p99").textContent = format.duration(history.p99[index]);
-  value("in-flight", "count").textContent = format.count(history.in_flight[index]);
+  show("requests", "rate", () => rate(history.requests));
+  show("errors", "rate", () => rate(history.errors));
+  show("latency", "p50", () => format.duration(history.p50[index]));
+  show("latency", "p99", () => format.duration(history.p99[index]));
+  show("in-flight", "count", () => format.count(history.in_flight[index]));
   value("requests", "total").textContent = format.count(latest.requests);
   value("errors", "total").textContent = format.count(latest.errors);
-  byId("errors").classList.toggle("alarm", meanRate(history.errors, index) > 0);
+  byId("errors").classList.toggle("alarm", index >= 0 && meanRate(history.errors, index) > 0);
 }
 
 function showService() {

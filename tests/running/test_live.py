@@ -1,0 +1,242 @@
+"""The live page of a real service, in a real browser."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.draw_live import HEIGHT, LIVELY, SHOWN, SOURCE, WIDTH, open_live_page, photograph
+
+from ..chromium import Page, browsing
+from ..tools import needs
+from .harness import ADMIN, Service, Starter, request, starter, until
+from .lively import QUICK
+
+WORKERS = 2
+CONNECTIONS = 10
+"""With them the quick route gives at most 2,500 responses a second."""
+LOAD_SECONDS = 14
+TOLERANCE = 0.02
+BROWSERS = 10
+MEASURED_SECONDS = 8.0
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Starter]:
+    with starter(Path(sys.executable), tmp_path, SOURCE) as run:
+        yield run
+
+
+def start(run: Starter, **settings: object) -> Service:
+    settings = {"APP_WORKERS": WORKERS, "APP_HANG_TIMEOUT": 2, "APP_LOG_LEVEL": "info"} | settings
+    service = run.start(str(LIVELY), **settings)
+    service.workers(WORKERS)
+    return service
+
+
+class Clients:
+    """Many requests from wrk, which counts the responses."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/"
+
+    async def send(self) -> None:
+        wrk = await asyncio.create_subprocess_exec(
+            needs("wrk"),
+            "--threads=1",
+            f"--connections={CONNECTIONS}",
+            f"--duration={LOAD_SECONDS}",
+            "--timeout=20",
+            "--latency",
+            self._url,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output = (await wrk.communicate())[0].decode()
+        self.responses = int(re.findall(r"(\d+) requests in", output)[0])
+
+
+async def shown(page: Page, part: str, name: str) -> str:
+    """Return a number as the page shows it."""
+    selector = f'#{part} [data-value="{name}"]'
+    return str(await page.evaluate(f"document.querySelector({json.dumps(selector)}).textContent"))
+
+
+async def shown_count(page: Page, part: str, name: str) -> int:
+    return int((await shown(page, part, name)).replace(",", ""))
+
+
+RATES = """(() => {
+  const plot = document.querySelector("#requests .plot");
+  const cursor = plot.querySelector(".cursor");
+  const shown = document.querySelector('#requests [data-value="rate"]');
+  const press = (key) => plot.dispatchEvent(new KeyboardEvent("keydown", { key }));
+  const rates = [];
+  let before = "";
+  for (press("ArrowRight"); cursor.style.left !== before; press("ArrowLeft")) {
+    rates.push(Number(shown.textContent.replaceAll(",", "")));
+    before = cursor.style.left;
+  }
+  press("Escape");
+  return rates;
+})()"""
+"""The rate of each second, the newest first, which the page shows when the arrow key is pressed."""
+
+WORKER_REQUESTS = """[...document.querySelectorAll('#workers [data-label="Requests"] .value')]
+  .map((cell) => Number(cell.textContent.replaceAll(",", "")))"""
+EVENTS = """[...document.querySelectorAll("#events li")].map((item) => ({
+  sign: item.className,
+  text: item.querySelector("p").textContent,
+  stack: item.querySelector("pre")?.textContent ?? null,
+}))"""
+LINES_OF_CHART = (
+    """document.querySelector("#requests .line").getAttribute("d").split("M").length - 1"""
+)
+MARKS = """[...document.querySelectorAll("#requests .marks .sign")].map((mark) => mark.className)"""
+TOTAL = """Number(
+  document.querySelector('#requests [data-value="total"]').textContent.replaceAll(",", "")
+)"""
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+async def events(page: Page) -> list[dict[str, Any]]:
+    """Return the events that the page lists, the oldest first."""
+    return list(reversed(await page.evaluate(EVENTS)))
+
+
+def counted(service: Service) -> int:
+    """Return the responses that ``/metrics`` has counted."""
+    text = service.ask("/metrics", admin=True).body.decode()
+    counts = re.findall(r"^http_server_request_duration_seconds_count\{.*\} (.*)$", text, re.M)
+    return round(sum(map(float, counts)))
+
+
+def block(service: Service) -> None:
+    """Let one worker block its event loop."""
+    with socket.create_connection(("127.0.0.1", service.port)) as client:
+        client.sendall(request("/report"))
+        service.wait_for_message("its event loop was blocked")
+
+
+async def harm(service: Service) -> None:
+    """Kill a worker, block one, and reload all."""
+    await asyncio.sleep(2)  # so that the page has something to compare with
+    os.kill(service.workers(WORKERS)[1], signal.SIGKILL)
+    await asyncio.to_thread(service.wait_for_message, "killed by SIGKILL")
+    await asyncio.to_thread(block, service)
+    service.signal(signal.SIGHUP)
+    await asyncio.to_thread(service.wait_for_message, "^reloaded$")
+
+
+async def test_page_agrees_with_clients_and_metrics(run: Starter, tmp_path: Path) -> None:
+    needs("chromium")
+    service = start(run)
+    clients = Clients(service.port)
+    async with browsing(tmp_path / "profile") as page:
+        await page.show_as(WIDTH, HEIGHT)
+        await open_live_page(page, service)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(clients.send())
+            tasks.create_task(harm(service))
+        total = counted(service)
+        await page.wait_for(f"{TOTAL} >= {total}")
+        await agrees(page, clients.responses, total)
+        await tells_what_happened(page)
+        assert page.problems == []
+        origin = f"http://127.0.0.1:{service.admin_port}/"
+        assert [url for url in page.requests if not url.startswith(origin)] == []
+        picture = await photograph(page)
+        await page.show_as(390, 844)
+        assert await page.evaluate(OVERFLOW) == 0
+        assert picture.startswith(b"\x89PNG")
+        await survives(page, run, service)
+
+
+async def agrees(page: Page, responses: int, total: int) -> None:
+    """Check the numbers of the page against what clients and ``/metrics`` have counted."""
+    assert total == pytest.approx(responses, rel=TOLERANCE)
+    assert await shown_count(page, "requests", "total") == pytest.approx(responses, rel=TOLERANCE)
+    rates = await page.evaluate(RATES)
+    assert sum(rates) == pytest.approx(responses, rel=TOLERANCE)
+    assert max(rates) < CONNECTIONS / QUICK
+    # Workers that were replaced begin at 0.
+    workers = await page.evaluate(WORKER_REQUESTS)
+    assert len(workers) == WORKERS
+    assert sum(workers) < responses
+
+
+async def tells_what_happened(page: Page) -> None:
+    """Check the list of events, and their marks in a chart."""
+    found = await events(page)
+    texts = [event["text"] for event in found]
+    expected = ["listening on", "killed by SIGKILL", "was blocked", "SIGHUP: reloading", "reloaded"]
+    assert len(texts) == len(expected)
+    for text, part in zip(texts, expected, strict=True):
+        assert part in text
+    signs = ["change", "failure", "failure", "reload", "reload"]
+    assert [event["sign"] for event in found] == signs
+    assert await page.evaluate(MARKS) == [f"sign {sign}" for sign in signs[1:]]
+    assert "in make_report" in found[2]["stack"]
+    assert await page.evaluate(LINES_OF_CHART) == 1  # no gap
+
+
+async def survives(page: Page, run: Starter, service: Service) -> None:
+    """Check what the page shows if the admin process is killed, and if the service is stopped."""
+    seconds = "document.getElementById('connection').textContent"
+    os.kill(service.processes()[ADMIN], signal.SIGKILL)
+    until(lambda: "admin process" in service.messages()[-1], "another admin process")
+    await page.wait_for(
+        "[...document.querySelectorAll('#events p')]"
+        ".some((text) => text.textContent.startsWith('admin process'))"
+    )
+    assert await page.evaluate(LINES_OF_CHART) == 1
+    service.signal(signal.SIGTERM)
+    await asyncio.to_thread(service.wait)
+    await page.wait_for(f"{seconds}.startsWith('No data since')")
+    assert await page.evaluate("document.body.className") == "lost"
+    start(run, APP_ADMIN_PORT=service.admin_port)
+    await page.wait_for(SHOWN)
+    # The counts and events of another run are not added to those of the first one.
+    assert await shown_count(page, "requests", "total") == 0
+    assert len(await events(page)) == 1
+
+
+def cpu_time(pid: int) -> float:
+    """Return the seconds that the threads of a process have run."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+
+def used_by(pids: dict[int, int]) -> dict[int, float]:
+    """Return the part of a core that each process uses for a while, by slot."""
+    before, begin = {slot: cpu_time(pid) for slot, pid in pids.items()}, time.monotonic()
+    time.sleep(MEASURED_SECONDS)
+    elapsed = time.monotonic() - begin
+    return {slot: (cpu_time(pid) - before[slot]) / elapsed for slot, pid in pids.items()}
+
+
+@pytest.mark.seconds
+def test_ten_browsers_cost_the_workers_nothing(run: Starter) -> None:
+    service = start(run)
+    pids = service.processes()
+    alone = used_by(pids)
+    address = ("127.0.0.1", service.admin_port)
+    with ExitStack() as stack:
+        browsers = [stack.enter_context(socket.create_connection(address)) for _ in range(BROWSERS)]
+        for browser in browsers:
+            browser.sendall(request("/live/updates"))
+        watched = used_by(pids)
+        for browser in browsers:
+            assert browser.recv(1 << 20).count(b"\ndata: ") >= MEASURED_SECONDS - 1
+    assert watched[ADMIN] < 0.05
+    for slot in range(WORKERS):
+        assert watched[slot] < alone[slot] + 0.01
