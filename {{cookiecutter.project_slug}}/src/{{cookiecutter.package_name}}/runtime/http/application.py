@@ -6,8 +6,9 @@ included; only the bodies of their errors differ.
 
 import logging
 import time
-from asyncio import Future, Task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from tornado import web
@@ -35,7 +36,7 @@ from .cors import AllowedOrigins, Preflight
 from .forwarded import TrustedProxies
 from .handler import CLIENT_CLOSED_REQUEST, Handler, implemented_methods
 from .headers import default_headers
-from .hooks import RequestHooks, call_each, overriding
+from .hooks import RequestHooks, call_each, overriding, report_failure
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
@@ -132,13 +133,24 @@ class Application(web.Application):
         headers = allowed.other_headers if allowed else default_headers()
         return HTTPServer(self, self.config, self.connections, headers)
 
-    def background(self, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
+    def background(
+        self, coroutine: Coroutine[Any, Any, T], request: Request | None = None
+    ) -> Task[T]:
         """Start a task that may go on after a response: ``self.background(send(receipt))``.
 
         It is drained like a request in flight: a stop waits for it, for APP_DRAIN_TIMEOUT at most,
-        before the resources are closed. An exception in it is logged. Handlers have it, too.
+        before the resources are closed. An exception in it is logged and reported to the
+        extensions, with the request that it is for. Handlers have it, too.
         """
-        return tasks.start_background_task(coroutine, self.connections.tasks)
+        failed = partial(self._report_task, request)
+        return tasks.start_background_task(coroutine, self.connections.tasks, failed)
+
+    def handle_exceptions_of(self, loop: AbstractEventLoop) -> None:
+        """Log, and report to the extensions, what fails in this event loop if nobody awaits it."""
+        loop.set_exception_handler(tasks.exception_handler(partial(self._report_task, None)))
+
+    def _report_task(self, request: Request | None, name: str, error: BaseException) -> None:
+        report_failure(self._hooks, "task_failed", error, request, name, error, request)
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection

@@ -16,7 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
 from ..settings import Settings
-from .hooks import RequestHooks, call_each, overriding
+from .hooks import RequestHooks, report_failure
 from .problem import Problem
 from .request import Request
 from .resources import Resources
@@ -126,10 +126,11 @@ class Handler(RequestHandler):
     def background(self, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
         """Start a task that may go on after the response: ``self.background(send(receipt))``.
 
-        As `Application.background`: a stop waits for it, and an exception in it is logged.
+        As `Application.background`: a stop waits for it, and an exception in it is logged and
+        reported to the extensions, with this request.
         """
         application: Any = self.application
-        task: Task[T] = application.background(coroutine)
+        task: Task[T] = application.background(coroutine, self.request)
         return task
 
     @property
@@ -223,7 +224,7 @@ class Handler(RequestHandler):
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
-            call_each(overriding(self._hooks, "request_failed"), self, value)
+            report_failure(self._hooks, "request_failed", value, self.request, self, value)
 
 
 def implemented_methods(handler: type[RequestHandler]) -> list[str]:

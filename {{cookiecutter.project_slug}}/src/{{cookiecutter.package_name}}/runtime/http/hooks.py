@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Literal
 
 from tornado.web import RequestHandler
@@ -9,7 +10,10 @@ from tornado.web import RequestHandler
 from .request import Request
 
 Hook = Callable[..., None]
-HookName = Literal["request_started", "request_finished", "request_failed"]
+HookName = Literal["request_started", "request_finished", "request_failed", "task_failed"]
+
+REPORTED_FOR = "_reported_for_request"
+"""The attribute of an exception that has the id of the request for which it has been reported."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,13 @@ class RequestHooks:
         failures.
         """
 
+    def task_failed(self, name: str, error: BaseException, request: Request | None) -> None:
+        """Called when a background task fails, or a task or callback of asyncio nobody awaits.
+
+        `name` is that of the coroutine, or ``callback``. `request` is that for which a handler has
+        started it with `background`. If the handler raises the error, too, it is reported once.
+        """
+
 
 def overriding(observers: Iterable[RequestHooks], name: HookName) -> list[Hook]:
     """Return a hook of each extension that has one of its own."""
@@ -51,6 +62,25 @@ def overriding(observers: Iterable[RequestHooks], name: HookName) -> list[Hook]:
         for observer in observers
         if getattr(type(observer), name) is not default
     ]
+
+
+def report_failure(
+    observers: Iterable[RequestHooks],
+    name: HookName,
+    error: BaseException,
+    request: Request | None,
+    *arguments: object,
+) -> None:
+    """Call the hooks with `arguments`, once for an error of a request.
+
+    A handler raises that of a background task again, for example, if it awaits the task.
+    """
+    if request:
+        if getattr(error, REPORTED_FOR, None) == request.id:
+            return
+        with suppress(AttributeError):  # a class may not have it
+            setattr(error, REPORTED_FOR, request.id)
+    call_each(overriding(observers, name), *arguments)
 
 
 def call_each(hooks: Iterable[Hook], *arguments: object) -> None:
