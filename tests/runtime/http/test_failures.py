@@ -18,7 +18,7 @@ from runtime import (
 from runtime.http.request import Request
 from runtime.testing import Client, Record, serving, wait_until
 from tornado.simple_httpclient import HTTPStreamClosedError
-from tornado.web import RequestHandler, stream_request_body
+from tornado.web import stream_request_body
 from tornado.websocket import WebSocketClosedError
 
 from ..support.connections import close
@@ -30,17 +30,11 @@ class Tracker(Extension):
     """Records what it is told of."""
 
     def __init__(self) -> None:
-        self.failures: list[tuple[str, str, str | None]] = []
+        self.failures: list[tuple[str, str | None]] = []
 
-    def request_failed(self, handler: RequestHandler, error: BaseException) -> None:
-        self._add(f"{handler.request.method}", error, handler.request)
-
-    def task_failed(self, name: str, error: BaseException, request: Request | None) -> None:
-        self._add(name, error, request)
-
-    def _add(self, name: str, error: BaseException, request: object) -> None:
-        place = f"{request.route} {request.id}" if isinstance(request, Request) else None
-        self.failures.append((name, str(error), place))
+    def error_raised(self, error: BaseException, request: Request | None) -> None:
+        name = f"{request.method} {request.route} {request.id}" if request else None
+        self.failures.append((str(error), name))
 
 
 class InInitialize(Handler):
@@ -147,22 +141,18 @@ async def client(tracker: Tracker) -> AsyncIterator[Client]:
         yield client
 
 
-def of_request(name: str, place: str, handler: type[Handler]) -> tuple[str, str, str]:
-    return name, place, f"/{handler.__name__} {ID}"
-
-
 @pytest.mark.parametrize(
     ("handler", "expected"),
     [
-        (InInitialize, of_request("POST", "initialize", InInitialize)),
-        (InPrepare, of_request("POST", "prepare", InPrepare)),
-        (InMethod, of_request("POST", "post", InMethod)),
-        (InData, of_request("POST", "data_received", InData)),
-        (InFinish, of_request("POST", "on_finish", InFinish)),
-        (InBackground, of_request("fail", "background", InBackground)),
-        (InAwaitedBackground, of_request("fail", "background", InAwaitedBackground)),
-        (InTask, ("fail", "task", None)),
-        (InCallback, ("callback", "callback", None)),
+        (InInitialize, "initialize"),
+        (InPrepare, "prepare"),
+        (InMethod, "post"),
+        (InData, "data_received"),
+        (InFinish, "on_finish"),
+        (InBackground, "background"),
+        (InAwaitedBackground, "background"),
+        (InTask, "task"),
+        (InCallback, "callback"),
     ],
 )
 async def test_each_failure_is_reported_once(
@@ -170,20 +160,21 @@ async def test_each_failure_is_reported_once(
     tracker: Tracker,
     log_records: list[Record],
     handler: type[Handler],
-    expected: tuple[str, str, str | None],
+    expected: str,
 ) -> None:
     await client.post(f"/{handler.__name__}", b"x", X_Request_ID=ID)
     await wait_until(lambda: tracker.failures)
     await client.post("/Expected", b"")
-    assert tracker.failures == [expected]
+    request = None if handler in (InTask, InCallback) else f"POST /{handler.__name__} {ID}"
+    assert tracker.failures == [(expected, request)]
     messages = [record.get("exception.message") for record in log_records]
-    assert expected[1] in messages
+    assert expected in messages
 
 
 async def test_failure_of_a_stream_is_reported(client: Client, tracker: Tracker) -> None:
     with pytest.raises(HTTPStreamClosedError):  # cut off in the middle
         await client.get("/InStream", X_Request_ID=ID)
-    assert tracker.failures == [of_request("GET", "stream", InStream)]
+    assert tracker.failures == [("stream", f"GET /InStream {ID}")]
 
 
 @pytest.mark.parametrize("place", ["open", "on_message", "on_close"])
@@ -195,7 +186,7 @@ async def test_failure_of_a_websocket_is_reported(
             await websocket.write_message("hello")
         await close(websocket)
         await wait_until(lambda: tracker.failures and not client.app.connections.websockets)
-    assert tracker.failures == [of_request("GET", place, InSocket)]
+    assert tracker.failures == [(place, f"GET /InSocket {ID}")]
 
 
 async def test_error_object_of_several_requests_is_reported_for_each(tracker: Tracker) -> None:
@@ -208,7 +199,7 @@ async def test_error_object_of_several_requests_is_reported_for_each(tracker: Tr
     async with serving(Application(Settings(), [Route("/", Raises)]), extensions=[tracker]) as c:
         for identifier in "first", "second":
             await c.get("/", X_Request_ID=identifier)
-    assert [request for *_, request in tracker.failures] == ["/ first", "/ second"]
+    assert [request for _, request in tracker.failures] == ["GET / first", "GET / second"]
 
 
 async def test_task_of_the_service_is_reported_without_a_request(
@@ -216,4 +207,4 @@ async def test_task_of_the_service_is_reported_without_a_request(
 ) -> None:
     await asyncio.wait([client.app.background(fail("background"))])
     await wait_until(lambda: tracker.failures)
-    assert tracker.failures == [("fail", "background", None)]
+    assert tracker.failures == [("background", None)]

@@ -8,7 +8,6 @@ import logging
 import time
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Awaitable, Coroutine, Iterable, Sequence
-from functools import partial
 from typing import Any, TypeVar, cast
 
 from tornado import web
@@ -36,7 +35,7 @@ from .cors import AllowedOrigins, Preflight
 from .forwarded import TrustedProxies
 from .handler import CLIENT_CLOSED_REQUEST, Handler, implemented_methods
 from .headers import default_headers
-from .hooks import RequestHooks, call_each, overriding, report_failure
+from .hooks import RequestHooks, call_each, overriding, report_error
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources
@@ -142,15 +141,18 @@ class Application(web.Application):
         before the resources are closed. An exception in it is logged and reported to the
         extensions, with the request that it is for. Handlers have it, too.
         """
-        failed = partial(self._report_task, request)
-        return tasks.start_background_task(coroutine, self.connections.tasks, failed)
+        return tasks.start_background_task(
+            coroutine, self.connections.tasks, lambda error: self._report(error, request)
+        )
 
-    def handle_exceptions_of(self, loop: AbstractEventLoop) -> None:
-        """Log, and report to the extensions, what fails in this event loop if nobody awaits it."""
-        loop.set_exception_handler(tasks.exception_handler(partial(self._report_task, None)))
+    def handle_error_of_loop(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log, and report to the extensions, what nobody awaits. For the event loop."""
+        loop.default_exception_handler(context)
+        if error := context.get("exception"):
+            self._report(error, None)
 
-    def _report_task(self, request: Request | None, name: str, error: BaseException) -> None:
-        report_failure(self._hooks, "task_failed", error, request, name, error, request)
+    def _report(self, error: BaseException, request: Request | None) -> None:
+        report_error(self._hooks, error, request)
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection

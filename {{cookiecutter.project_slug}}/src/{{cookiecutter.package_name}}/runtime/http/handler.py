@@ -16,7 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
 from ..settings import Settings
-from .hooks import RequestHooks, report_failure
+from .hooks import RequestHooks, call_each, overriding, report_error
 from .problem import Problem
 from .request import Request
 from .resources import Resources
@@ -224,7 +224,8 @@ class Handler(RequestHandler):
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
-            report_failure(self._hooks, "request_failed", value, self.request, self, value)
+            call_each(overriding(self._hooks, "request_failed"), self, value)
+            report_error(self._hooks, value, self.request)
 
 
 def implemented_methods(handler: type[RequestHandler]) -> list[str]:

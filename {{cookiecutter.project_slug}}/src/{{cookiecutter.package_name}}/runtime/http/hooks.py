@@ -10,7 +10,7 @@ from tornado.web import RequestHandler
 from .request import Request
 
 Hook = Callable[..., None]
-HookName = Literal["request_started", "request_finished", "request_failed", "task_failed"]
+HookName = Literal["request_started", "request_finished", "request_failed", "error_raised"]
 
 REPORTED_FOR = "_reported_for_request"
 """The attribute of an exception that has the id of the request for which it has been reported."""
@@ -46,11 +46,12 @@ class RequestHooks:
         failures.
         """
 
-    def task_failed(self, name: str, error: BaseException, request: Request | None) -> None:
-        """Called when a background task fails, or a task or callback of asyncio nobody awaits.
+    def error_raised(self, error: BaseException, request: Request | None) -> None:
+        """Called for each unexpected exception: what an error tracker needs.
 
-        `name` is that of the coroutine, or ``callback``. `request` is that for which a handler has
-        started it with `background`. If the handler raises the error, too, it is reported once.
+        Once for an error of a request, after `request_failed`. Also if a background task fails,
+        with the request for which a handler has started it; and, with None, if nobody awaits a task
+        or a callback of asyncio that fails.
         """
 
 
@@ -64,14 +65,10 @@ def overriding(observers: Iterable[RequestHooks], name: HookName) -> list[Hook]:
     ]
 
 
-def report_failure(
-    observers: Iterable[RequestHooks],
-    name: HookName,
-    error: BaseException,
-    request: Request | None,
-    *arguments: object,
+def report_error(
+    observers: Iterable[RequestHooks], error: BaseException, request: Request | None
 ) -> None:
-    """Call the hooks with `arguments`, once for an error of a request.
+    """Call `error_raised`, once for an error of a request.
 
     A handler raises that of a background task again, for example, if it awaits the task.
     """
@@ -80,7 +77,7 @@ def report_failure(
             return
         with suppress(AttributeError):  # a class may not have it
             setattr(error, REPORTED_FOR, request.id)
-    call_each(overriding(observers, name), *arguments)
+    call_each(overriding(observers, "error_raised"), error, request)
 
 
 def call_each(hooks: Iterable[Hook], *arguments: object) -> None:

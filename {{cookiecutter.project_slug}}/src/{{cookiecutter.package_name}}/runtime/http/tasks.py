@@ -52,15 +52,11 @@ def start_task(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return task
 
 
-Failed = Callable[[str, BaseException], None]
-"""Gets the name of a task, and its error."""
-
-
 def start_background_task(
-    coroutine: Coroutine[Any, Any, T], tasks: Tasks, failed: Failed
+    coroutine: Coroutine[Any, Any, T], tasks: Tasks, failed: Callable[[BaseException], None]
 ) -> asyncio.Task[T]:
-    """Start a task of the service. If it fails, that is logged, and `failed` called."""
-    name = _name(coroutine)
+    """Start a task of the service. If it fails, that is logged, and `failed` gets the error."""
+    name = getattr(coroutine, "__qualname__", "task").replace(".<locals>", "")
     task = asyncio.get_running_loop().create_task(coroutine)
     tasks[task] = name
 
@@ -68,26 +64,7 @@ def start_background_task(
         del tasks[task]
         if not task.cancelled() and (error := task.exception()):
             logger.error("task %s failed", name, exc_info=error)
-            failed(name, error)
+            failed(error)
 
     task.add_done_callback(ended)
     return task
-
-
-def exception_handler(
-    failed: Failed,
-) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
-    """Return what an event loop calls if nobody awaits what has failed. It logs, as by default."""
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        loop.default_exception_handler(context)
-        if error := context.get("exception"):
-            future = context.get("future")
-            name = _name(future.get_coro()) if isinstance(future, asyncio.Task) else "callback"
-            failed(name, error)
-
-    return handle
-
-
-def _name(coroutine: object) -> str:
-    return getattr(coroutine, "__qualname__", "task").replace(".<locals>", "")
