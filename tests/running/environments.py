@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from ..bakes import TEMPLATE
 from ..locks import locked
 from ..tools import needs
 
@@ -55,6 +56,12 @@ def install(project: Path, folder: Path) -> Path:
     _pip(project, python, "--no-deps", "--editable", ".")
     configuration.write_text(text, "utf-8")
     return python
+
+
+def add(project: Path, python: Path, *requirements: str) -> None:
+    """Install more into the `.venv` of a project, in the versions that this template has."""
+    constraints = ("--constraints", str(TEMPLATE / "constraints.txt"))
+    _uv(project, "pip", "install", "--python", str(python), *constraints, *requirements)
 
 
 def equip(project: Path, folder: Path) -> None:

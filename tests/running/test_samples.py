@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from .environments import install, succeed
+from .environments import add, install, succeed
 
 SAMPLES = Path(__file__).with_name("samples")
 """What puts the samples together, and their tests."""
@@ -27,9 +27,13 @@ FILES = {
         "src/tornado_service/uploads/attach.py",
         "src/tornado_service/uploads/stream.py",
     ],
+    "What observes every request": ["src/tornado_service/tracker.py"],
     "Tests": ["tests/test_greeting.py", "tests/test_unknown_order.py", "tests/test_events.py"],
 }
 """The samples of each section that are whole files. The others are added to files that exist."""
+
+SENTRY = "sentry-sdk>=2,<3"
+"""The dependency of the error tracker, as the document says."""
 
 ADDED = {
     "Settings": ["src/tornado_service/settings.py", "tests/conftest.py"],
@@ -63,6 +67,19 @@ def add_settings(project: Path, settings: str, fixture: str) -> None:
         place.write_text(text, "utf-8")
 
 
+def add_tracker(project: Path) -> None:
+    """List the extension as its owner would, with its dependency."""
+    main = project / "src/tornado_service/__main__.py"
+    text = main.read_text("utf-8")
+    text = text.replace("        Metrics(),\n", "        ErrorTracker(),\n        Metrics(),\n")
+    before = "from .runtime.workers import Prefork\n"
+    main.write_text(text.replace(before, f"{before}from .tracker import ErrorTracker\n"), "utf-8")
+    configuration = project / "pyproject.toml"
+    text = configuration.read_text("utf-8")
+    before = "dependencies = [\n"
+    configuration.write_text(text.replace(before, f'{before}    "{SENTRY}",\n', 1), "utf-8")
+
+
 def test_samples_work(bake_into: Callable[..., Path], shared: Path, tmp_path: Path) -> None:
     project = bake_into(tmp_path, tracing=True)
     text = (project / "docs/change.md").read_text("utf-8")
@@ -73,6 +90,7 @@ def test_samples_work(bake_into: Callable[..., Path], shared: Path, tmp_path: Pa
             (project / name).parent.mkdir(exist_ok=True)
             (project / name).write_text(sample, "utf-8")
     add_settings(project, *found["Settings"])
+    assert f"`{SENTRY}`" in text
     package = project / "src/tornado_service"
     for folder in ("orders", "names", "uploads"):
         (package / folder / "__init__.py").touch()
@@ -85,10 +103,17 @@ def test_samples_work(bake_into: Callable[..., Path], shared: Path, tmp_path: Pa
     with (project / ".env.example").open("a") as example:
         example.write((SAMPLES / "env.example").read_text("utf-8"))
     python = install(project, shared)
+    add_tracker(project)  # not before: other projects need not have it
+    add(project, python, SENTRY)
     succeed(project, python, "ruff", "format", "--check", ".")
     succeed(project, python, "ruff", "check", ".")
     succeed(project, python, "mypy")
     succeed(project, python, "importlinter.cli", "--no-cache")
     # The sample settings concern these tests of the project, too; the others are run elsewhere.
-    tests = ["test_samples.py", *(Path(name).name for name in FILES["Tests"]), "deploy"]
+    tests = [
+        "test_samples.py",
+        "test_tracker.py",
+        *(Path(name).name for name in FILES["Tests"]),
+        "deploy",
+    ]
     succeed(project, python, "pytest", "--quiet", *(f"tests/{name}" for name in tests))

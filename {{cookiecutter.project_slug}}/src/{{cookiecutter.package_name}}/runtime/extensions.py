@@ -34,15 +34,16 @@ class Extension(RequestHooks):
     like for each request. A single-process service calls neither `before_fork` nor `after_fork`.
     The admin process calls `after_fork` and `admin_routes` only.
 
-    Example: report unexpected errors to a tracker. ::
+    Example: report unexpected errors to a tracker; docs/change.md has all of it for Sentry. ::
 
         class ErrorTracker(Extension):
             def lifespan(self, service, settings):
-                sentry_sdk.init(settings.sentry_dsn, release=service.version)
+                sentry_sdk.init(release=service.version, default_integrations=False)
                 return nullcontext()
 
-            def request_failed(self, handler, error):
-                sentry_sdk.capture_exception(error)
+            def error_raised(self, error, request):
+                tags = {"route": request.route, "request_id": request.id} if request else {}
+                sentry_sdk.capture_exception(error, tags=tags)
     """
 
     def before_fork(self, rows: Sequence[ProcessRow]) -> None:

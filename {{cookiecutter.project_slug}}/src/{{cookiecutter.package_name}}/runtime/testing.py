@@ -281,6 +281,7 @@ async def serving(
     fakes = resources or {}
     info = ServiceInfo("test", "0")
     app.hooks = extensions
+    asyncio.get_running_loop().set_exception_handler(app.handle_error_of_loop)
     server = app.create_server()
     http = AsyncHTTPClient(force_instance=True)
     async with AsyncExitStack() as stack:

@@ -1,6 +1,7 @@
 """The service with the handlers of docs/change.md, except for its pages."""
 
 from .echo import Echo
+from .failing import Fail, Leave, Refuse
 from .greetings.handlers import GreetByName, Greetings, Welcome
 from .orders.events import OrderEvents
 from .orders.handlers import ShowOrder
@@ -28,6 +29,9 @@ def make_app(settings: Settings) -> Application:
             Route("/orders/{number}", ShowOrder),
             Route("/attach", Attach),
             Route("/upload", Upload),
+            Route("/failures/{name}", Fail),
+            Route("/refusals", Refuse),
+            Route("/left", Leave),
         ],
         resources=[ORDERS, JOURNAL],
     )

@@ -6,7 +6,7 @@ included; only the bodies of their errors differ.
 
 import logging
 import time
-from asyncio import Future, Task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -35,7 +35,7 @@ from .cors import AllowedOrigins, Preflight
 from .forwarded import TrustedProxies
 from .handler import CLIENT_CLOSED_REQUEST, Handler, implemented_methods
 from .headers import default_headers
-from .hooks import RequestHooks, call_each, overriding
+from .hooks import RequestHooks, call_each, overriding, report_error
 from .problem import Problem
 from .request import Request
 from .resources import Resource, Resources, declare
@@ -132,13 +132,27 @@ class Application(web.Application):
         headers = allowed.other_headers if allowed else default_headers()
         return HTTPServer(self, self.config, self.connections, headers)
 
-    def background(self, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
+    def background(
+        self, coroutine: Coroutine[Any, Any, T], request: Request | None = None
+    ) -> Task[T]:
         """Start a task that may go on after a response: ``self.background(send(receipt))``.
 
         It is drained like a request in flight: a stop waits for it, for APP_DRAIN_TIMEOUT at most,
-        before the resources are closed. An exception in it is logged. Handlers have it, too.
+        before the resources are closed. An exception in it is logged and reported to the
+        extensions, with the request that it is for. Handlers have it, too.
         """
-        return tasks.start_background_task(coroutine, self.connections.tasks)
+        return tasks.start_background_task(
+            coroutine, self.connections.tasks, lambda error: self._report(error, request)
+        )
+
+    def handle_error_of_loop(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log, and report to the extensions, what nobody awaits. For the event loop."""
+        loop.default_exception_handler(context)
+        if error := context.get("exception"):
+            self._report(error, None)
+
+    def _report(self, error: BaseException, request: Request | None) -> None:
+        report_error(self._hooks, error, request)
 
     def start_request(
         self, server_conn: object, request_conn: HTTPConnection

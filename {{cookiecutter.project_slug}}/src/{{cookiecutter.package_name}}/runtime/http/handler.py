@@ -16,7 +16,7 @@ from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
 from ..settings import Settings
-from .hooks import RequestHooks, call_each, overriding
+from .hooks import RequestHooks, call_each, overriding, report_error
 from .problem import Problem
 from .request import Request
 from .resources import Resources
@@ -126,10 +126,11 @@ class Handler(RequestHandler):
     def background(self, coroutine: Coroutine[Any, Any, T]) -> Task[T]:
         """Start a task that may go on after the response: ``self.background(send(receipt))``.
 
-        As `Application.background`: a stop waits for it, and an exception in it is logged.
+        As `Application.background`: a stop waits for it, and an exception in it is logged and
+        reported to the extensions, with this request.
         """
         application: Any = self.application
-        task: Task[T] = application.background(coroutine)
+        task: Task[T] = application.background(coroutine, self.request)
         return task
 
     @property
@@ -224,6 +225,7 @@ class Handler(RequestHandler):
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
             call_each(overriding(self._hooks, "request_failed"), self, value)
+            report_error(self._hooks, value, self.request)
 
 
 def implemented_methods(handler: type[RequestHandler]) -> list[str]:

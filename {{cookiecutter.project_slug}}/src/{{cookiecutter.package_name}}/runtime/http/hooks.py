@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Literal
 
 from tornado.web import RequestHandler
@@ -9,7 +10,10 @@ from tornado.web import RequestHandler
 from .request import Request
 
 Hook = Callable[..., None]
-HookName = Literal["request_started", "request_finished", "request_failed"]
+HookName = Literal["request_started", "request_finished", "request_failed", "error_raised"]
+
+REPORTED_FOR = "_reported_for_request"
+"""The attribute of an exception that has the id of the request for which it has been reported."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +46,14 @@ class RequestHooks:
         failures.
         """
 
+    def error_raised(self, error: BaseException, request: Request | None) -> None:
+        """Called for each unexpected exception: what an error tracker needs.
+
+        Once for an error of a request, after `request_failed`. Also if a background task fails,
+        with the request for which a handler has started it; and, with None, if nobody awaits a task
+        or a callback of asyncio that fails.
+        """
+
 
 def overriding(observers: Iterable[RequestHooks], name: HookName) -> list[Hook]:
     """Return a hook of each extension that has one of its own."""
@@ -51,6 +63,21 @@ def overriding(observers: Iterable[RequestHooks], name: HookName) -> list[Hook]:
         for observer in observers
         if getattr(type(observer), name) is not default
     ]
+
+
+def report_error(
+    observers: Iterable[RequestHooks], error: BaseException, request: Request | None
+) -> None:
+    """Call `error_raised`, once for an error of a request.
+
+    A handler raises that of a background task again, for example, if it awaits the task.
+    """
+    if request:
+        if getattr(error, REPORTED_FOR, None) == request.id:
+            return
+        with suppress(AttributeError):  # a class may not have it
+            setattr(error, REPORTED_FOR, request.id)
+    call_each(overriding(observers, "error_raised"), error, request)
 
 
 def call_each(hooks: Iterable[Hook], *arguments: object) -> None:

@@ -5,7 +5,7 @@ A task that is for a request, or for the service, counts as work: a drain waits 
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, Protocol, TypeVar, cast
 
@@ -52,8 +52,10 @@ def start_task(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return task
 
 
-def start_background_task(coroutine: Coroutine[Any, Any, T], tasks: Tasks) -> asyncio.Task[T]:
-    """Start a task of the service. If it fails, that is logged."""
+def start_background_task(
+    coroutine: Coroutine[Any, Any, T], tasks: Tasks, failed: Callable[[BaseException], None]
+) -> asyncio.Task[T]:
+    """Start a task of the service. If it fails, that is logged, and `failed` gets the error."""
     name = getattr(coroutine, "__qualname__", "task").replace(".<locals>", "")
     task = asyncio.get_running_loop().create_task(coroutine)
     tasks[task] = name
@@ -62,6 +64,7 @@ def start_background_task(coroutine: Coroutine[Any, Any, T], tasks: Tasks) -> as
         del tasks[task]
         if not task.cancelled() and (error := task.exception()):
             logger.error("task %s failed", name, exc_info=error)
+            failed(error)
 
     task.add_done_callback(ended)
     return task

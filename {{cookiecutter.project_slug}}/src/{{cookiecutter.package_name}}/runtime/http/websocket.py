@@ -89,7 +89,7 @@ class WebSocket(Handler, WebSocketHandler):
         if self in self._connections.websockets:
             self._connections.websockets.remove(self)
             if "log_function" not in self.settings:
-                extra = {"websocket.close_code": self.close_code}
+                extra: dict[str, object] = {"websocket.close_code": self.close_code}
                 log_access(self, self.request.request_time(), extra=extra)
         elif self.get_status() == HTTPStatus.SWITCHING_PROTOCOLS:
             self.request.exchange.abort()  # `on_finish` has failed, and the client waits

@@ -120,6 +120,7 @@ class Lifecycle:
         """
         threads = ThreadPoolExecutor(self._settings.threads, "blocking-call")
         self._loop.set_default_executor(threads)
+        self._loop.set_exception_handler(self._application.handle_error_of_loop)
         self._heartbeat(reporter, time.monotonic())
         reporter.details_changed(self._details_now())
         async with AsyncExitStack() as stack:
