@@ -43,6 +43,8 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
     forward_events(monitor.events.append)
     for description in settings.unknown_variables():
         logger.warning(description)
+    for name in settings.worker_limits:
+        logger.warning("%s has no effect: it is for several workers, this is one process", name)
     try:
         run_event_loop(_serve(service, service.make_app(settings), monitor, public, admin))
     except (StartupError, ShutdownError) as error:

@@ -125,7 +125,11 @@ async def _serve(context: ChildContext, settings: Settings, application: Applica
     signal.signal(ABORT, lambda *_: lifecycle.abort("SIGUSR2"))
     threading.Thread(target=_watch_supervisor, args=(context, lifecycle), daemon=True).start()
     neighbours = NeighbourAcceptor(
-        context.slot, context.sockets, context.scoreboard, lifecycle.server
+        context.slot,
+        context.sockets,
+        context.scoreboard,
+        lifecycle.server,
+        port_per_worker=settings.port_per_worker,
     )
     await lifecycle.run(ScoreboardReporter(context.row, neighbours))
 
