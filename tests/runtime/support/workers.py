@@ -20,6 +20,8 @@ from .processes import ARRIVED, worker_statuses
 APPS = Path(__file__).parents[1] / "apps"
 RELOADABLE = "tests.runtime.apps.reloadable"
 """The service whose code is what `deploy` has put into its folder."""
+RESIZABLE = "tests.runtime.apps.resizable"
+"""The same, with a number of workers that `order_workers` changes."""
 FAULTY = "tests.runtime.apps.faulty"
 """The same, with a fault in the supervisor."""
 
@@ -126,6 +128,26 @@ async def until_draining(admin_port: int) -> None:
             pass
 
 
+def outcomes(process: ServiceProcess) -> list[str]:
+    """Return what has come of the orders of `order_workers` so far."""
+    results = "outcome: ", "refused: "
+    return [message for message in process.messages() if message.startswith(results)]
+
+
+async def order_workers(process: ServiceProcess, count: int) -> str:
+    """Change the number of workers of a service `RESIZABLE`; return what has come of it."""
+    before = len(outcomes(process))
+    begin_to_order_workers(process, count)
+    await wait_until(lambda: len(outcomes(process)) > before)
+    return outcomes(process)[before]
+
+
+def begin_to_order_workers(process: ServiceProcess, count: int) -> None:
+    """The same without waiting for it."""
+    (process.folder / "count").write_text(str(count))
+    process.send_signal(signal.SIGUSR1)
+
+
 async def pid_of_other_worker(admin_port: int, predecessor: int) -> int:
     """Wait for the process that follows `predecessor` as worker 1, and return its pid."""
     async with asyncio.timeout(WAIT_TIMEOUT):
@@ -154,7 +176,7 @@ async def succeed(port: int, count: int) -> None:
 
 
 @asynccontextmanager
-async def requests(port: int) -> AsyncIterator[list[int]]:
+async def requests(port: int, path: str = "/") -> AsyncIterator[list[int]]:
     """Send one request after the other meanwhile; collect the statuses of the responses."""
     statuses: list[int] = []
     is_over = asyncio.Event()
@@ -162,7 +184,7 @@ async def requests(port: int) -> AsyncIterator[list[int]]:
     async def send() -> None:
         while not is_over.is_set():
             async with RawConnection(port) as connection:
-                statuses.append((await connection.get("/")).status)
+                statuses.append((await connection.get(path)).status)
 
     task = asyncio.create_task(send())
     try:

@@ -51,13 +51,22 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Signals:
 class WorkerHarness:
     """A worker without a process. `names` are the names of the sockets by slot."""
 
-    def __init__(self, slot: int, sockets: Sockets, names: dict[int, str]) -> None:
+    def __init__(
+        self,
+        slot: int,
+        sockets: Sockets,
+        names: dict[int, str],
+        *,
+        port_per_worker: bool = True,
+    ) -> None:
         self.scoreboard = Scoreboard(len(names))
         self.rows = {number: self.scoreboard.claim(number) for number in names}
         self.row = self.rows[slot]
         self.server = make_app(Settings()).create_server()
         listeners = {number: [sockets[name]] for number, name in names.items()}
-        neighbours = NeighbourAcceptor(slot, listeners, self.scoreboard, self.server)
+        neighbours = NeighbourAcceptor(
+            slot, listeners, self.scoreboard, self.server, port_per_worker=port_per_worker
+        )
         self.reporter = ScoreboardReporter(self.row, neighbours)
 
     def set(self, state: State, *slots: int) -> None:
@@ -210,6 +219,43 @@ async def test_socket_that_cannot_listen_is_left_to_its_own_worker(
         late.setblocking(False)
         assert await is_accepted(late)
         await harness.drain()
+
+
+@pytest.mark.parametrize(
+    ("port_per_worker", "header"), [(True, "close"), (False, None)], ids=["own port", "one port"]
+)
+async def test_connection_is_kept_only_where_no_worker_is_the_wrong_one(
+    sockets: Sockets, sent: Signals, port_per_worker: bool, header: str | None
+) -> None:
+    harness = WorkerHarness(0, sockets, OWN_SOCKETS, port_per_worker=port_per_worker)
+    harness.set(State.STARTING, 1)
+    harness.reporter.state_changed(State.READY)
+    async with RawConnection(port_of(sockets["first"])) as connection:
+        response = await connection.get("/items/cup")
+        assert response.headers.get("Connection") == header
+    await harness.drain()
+
+
+async def test_socket_of_a_worker_that_is_one_too_many_is_accepted_from_while_others_need_no_help(
+    sockets: Sockets, sent: Signals, log_records: list[Record]
+) -> None:
+    harness = WorkerHarness(0, sockets, {0: "own", 1: "first", 2: "second", 3: "closed"})
+    harness.set(State.READY, 1, 2)
+    harness.scoreboard.workers = 2
+    harness.reporter.state_changed(State.READY)
+    # Its worker has not yet begun to drain: so there is no gap.
+    assert await is_accepted(sockets["second"])
+    assert not await is_accepted(sockets["first"])
+    # Nothing has ever listened on this one, and nobody shall begin to.
+    with pytest.raises(ConnectionRefusedError):
+        await is_accepted(sockets["closed"])
+    # There are more workers again.
+    harness.scoreboard.workers = 3
+    assert not await is_accepted(sockets["second"])
+    harness.heartbeat()
+    assert not await is_accepted(sockets["second"])
+    assert accepting(log_records) == []
+    await harness.drain()
 
 
 async def test_shared_socket_is_accepted_from_if_no_worker_that_shares_it_is_responsive(

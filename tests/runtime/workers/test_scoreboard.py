@@ -295,9 +295,11 @@ def test_restarts_are_counted_for_the_slot() -> None:
     assert restarts() == [1, 0, 2]
 
 
-def test_each_slot_has_room_for_three_processes() -> None:
-    scoreboard = Scoreboard(2)
-    rows = [scoreboard.claim(slot) for slot in (ADMIN_SLOT, 0, 1) for _ in range(3)]
+def test_there_is_room_for_every_worker_and_a_few_more_processes() -> None:
+    scoreboard = Scoreboard(2, capacity=4)
+    slots = [ADMIN_SLOT, 0, 1, 2, 3, 0, 1, ADMIN_SLOT]
+    rows = [scoreboard.claim(slot) for slot in slots]
+    assert rows[::-1] == scoreboard.rows
     for row in rows:
         row.set_pid()
         row.heartbeat(Vitals(5, 1.5))
@@ -305,8 +307,30 @@ def test_each_slot_has_room_for_three_processes() -> None:
     scoreboard.count_restart(ADMIN_SLOT)
     assert {row.pid for row in scoreboard} == {os.getpid()}
     assert not scoreboard.stopping
-    assert [status.requests_in_flight for status in scoreboard.worker_statuses()] == [15, 15]
-    assert [status.restarts for status in scoreboard.worker_statuses()] == [0, 0]
+    statuses = scoreboard.worker_statuses()
+    assert [status.requests_in_flight for status in statuses] == [10, 10, 5, 5]
+    assert [status.restarts for status in statuses] == [0, 0, 0, 0]
+    assert scoreboard.workers == 2
+
+
+def test_statuses_follow_the_number_of_workers_and_include_those_that_end() -> None:
+    def workers() -> list[int]:
+        return [status.worker for status in scoreboard.worker_statuses()]
+
+    scoreboard = Scoreboard(2, capacity=4)
+    scoreboard.claim(ADMIN_SLOT)
+    assert workers() == [0, 1]
+    rows = [ready(scoreboard, slot) for slot in (3, 2)]
+    assert workers() == [0, 1, 2, 3]
+    scoreboard.release(rows[1])
+    assert workers() == [0, 1, 3]
+    scoreboard.workers = 1
+    assert workers() == [0, 3]
+    for slot in range(4):
+        scoreboard.count_restart(slot)
+    assert scoreboard.workers == 1
+    scoreboard.workers = 4
+    assert [status.restarts for status in scoreboard.worker_statuses()] == [1, 1, 1, 1]
 
 
 def test_memory_is_shared_between_processes() -> None:

@@ -16,6 +16,7 @@ from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ByteSize,
     Field,
     IPvAnyAddress,
     Secret,
@@ -99,6 +100,13 @@ def _zero_or_at_least_one_second(value: float) -> float:
     return value
 
 
+def _zero_or_at_least_one_mebibyte(value: ByteSize) -> ByteSize:
+    # No worker is smaller. Without a unit it may be meant in megabytes.
+    if 0 < value < 1 << 20:
+        raise ValueError("must be 0, or at least 1MiB (with a unit, such as 512MiB)")
+    return value
+
+
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 """A TCP port; 0 lets the operating system choose one."""
 Seconds = Annotated[float, Field(ge=0, le=86400)]
@@ -116,6 +124,8 @@ LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lowercase)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)]
 WorkerCount = Annotated[int, Field(ge=1, le=256), BeforeValidator(_parse_worker_count)]
 """A number of processes; ``auto`` is one for each CPU that this process may use."""
+MemorySize = Annotated[ByteSize, Field(ge=0), AfterValidator(_zero_or_at_least_one_mebibyte)]
+"""Bytes, with a unit such as ``512MiB`` or ``2GB``: 0, or at least ``1MiB``."""
 HangTimeout = Annotated[Seconds, AfterValidator(_zero_or_at_least_one_second)]
 """Seconds: 0, or at least 1."""
 
@@ -159,6 +169,8 @@ class Settings(BaseSettings):
     drain_timeout: Seconds = 25
     start_timeout: Timeout = 60
     hang_timeout: HangTimeout = 30
+    max_memory: MemorySize = ByteSize(0)
+    max_requests: Annotated[int, Field(ge=0)] = 0
     idle_timeout: Timeout = 75
     body_timeout: Timeout = 30
     max_body_size: Annotated[int, Field(ge=1)] = 1048576
@@ -214,6 +226,12 @@ class Settings(BaseSettings):
             _variable(name, field): _format_value(values[name], NoDecode not in field.metadata)
             for name, field in type(self).model_fields.items()
         }
+
+    @property
+    def worker_limits(self) -> list[str]:
+        """The variables of the limits of one worker that are in use."""
+        limits = {"max_memory": self.max_memory, "max_requests": self.max_requests}
+        return [PREFIX + name.upper() for name, value in limits.items() if value]
 
     def keep_from_start(self, started: "Settings") -> Self:
         """Return these settings, but for those that take a restart: they stay as at the start."""

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 class Listener(socket.socket):
     """Keeps a spare descriptor, to accept and close connections when none is left.
 
-    So the client, or a proxy with other workers to ask, can retry at once.
+    So the client, or a proxy with other workers to ask, can retry at once. A socket that does not
+    listen needs none.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -29,7 +30,13 @@ class Listener(socket.socket):
         self._spare: int | None = None
         self._refused = 0
         self._logged_at = 0.0
-        self._open_spare()
+        if self.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            self._open_spare()  # it is inherited
+
+    def listen(self, *backlog: int) -> None:
+        super().listen(*backlog)
+        if self._spare is None:
+            self._open_spare()
 
     def accept(self) -> tuple[socket.socket, Any]:
         try:

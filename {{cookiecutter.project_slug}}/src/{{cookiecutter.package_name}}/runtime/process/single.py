@@ -56,6 +56,8 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
     forward_events(partial(_handle_event, monitor, steering))
     for description in settings.unknown_variables():
         logger.warning(description)
+    for name in settings.worker_limits:
+        logger.warning("%s has no effect: it is for several workers, this is one process", name)
     try:
         application = service.make_app(settings)
         run_event_loop(_serve(service, application, monitor, steering, public, admin))

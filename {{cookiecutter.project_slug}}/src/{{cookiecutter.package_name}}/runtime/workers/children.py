@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..status import ADMIN_SLOT
@@ -45,10 +45,9 @@ class Children:
     Others may run beside it: a replacement that is not ready yet, or a predecessor that drains.
     """
 
-    def __init__(
-        self, slots: Iterable[int], scoreboard: Scoreboard, target: Target, signals: SignalQueue
-    ) -> None:
-        self.slots = tuple(slots)
+    def __init__(self, scoreboard: Scoreboard, target: Target, signals: SignalQueue) -> None:
+        self.slots: tuple[int, ...] = ()
+        """The slots that have a process, or are about to."""
         self.current: dict[int, ChildProcess] = {}
         self._scoreboard = scoreboard
         self._target = target
@@ -56,6 +55,7 @@ class Children:
         self._processes: dict[int, ChildProcess] = {}  # by pid
         # When to kill what processes have started that have exited.
         self._leftovers: dict[ChildProcess, float] = {}
+        self.set_workers(scoreboard.workers)
 
     def __iter__(self) -> Iterator[ChildProcess]:
         return iter(tuple(self._processes.values()))
@@ -67,6 +67,11 @@ class Children:
     def workers(self) -> list[ChildProcess]:
         """All processes but the one of the admin port."""
         return [process for process in self if process.slot != ADMIN_SLOT]
+
+    @property
+    def surplus(self) -> list[ChildProcess]:
+        """The processes of other slots than `slots`."""
+        return [process for process in self if process.slot not in self.slots]
 
     @property
     def is_complete(self) -> bool:
@@ -84,6 +89,11 @@ class Children:
     def has_leftovers(self) -> bool:
         """Whether something may still run that a process has started which has exited."""
         return bool(self._leftovers)
+
+    def set_workers(self, count: int) -> None:
+        """Have so many slots for workers. The processes of others are not replaced any more."""
+        self.slots = (ADMIN_SLOT, *range(count))
+        self.current = {slot: self.current[slot] for slot in self.slots if slot in self.current}
 
     def spawn(self, slot: int, start_timeout: float) -> ChildProcess:
         """Fork a process that must be ready within `start_timeout` seconds. Raises `OSError`."""

@@ -2,7 +2,9 @@
 
 What arrives at the socket of a worker that is dead, hung or draining need not wait for the
 replacement: the other workers accept it. The same holds for a worker that has not started yet, so
-that every address of the service responds as soon as one worker is ready.
+that every address of the service responds as soon as one worker is ready. And a socket listens for
+ever, because closing it would reset what is queued: when there are fewer workers than before, the
+others accept from the sockets of those that are gone.
 """
 
 import asyncio
@@ -20,7 +22,11 @@ logger = logging.getLogger(__name__)
 
 
 class NeighbourAcceptor:
-    """Accepts connections from the sockets of unresponsive workers. For the workers only."""
+    """Accepts connections from the sockets of unresponsive workers. For the workers only.
+
+    With `port_per_worker` each connection serves one request only: a proxy would keep using the
+    wrong worker. Where all share a port, none is wrong.
+    """
 
     def __init__(
         self,
@@ -28,9 +34,12 @@ class NeighbourAcceptor:
         sockets: Mapping[int, Sequence[socket.socket]],
         scoreboard: Scoreboard,
         server: HTTPServer,
+        *,
+        port_per_worker: bool,
     ) -> None:
         self._scoreboard = scoreboard
         self._server = server
+        self._port_per_worker = port_per_worker
         # Several slots may share an inherited socket.
         self._neighbours: dict[socket.socket, list[int]] = {}
         self._accepting: set[socket.socket] = set()
@@ -43,10 +52,10 @@ class NeighbourAcceptor:
     def update(self) -> None:
         """Start or stop accepting for each neighbour, as the scoreboard says."""
         for sock in self._neighbours:
-            if self._has_responsive_worker(sock):
-                self._stop_accepting(sock)
-            else:
+            if self._needs_help(sock):
                 self._start_accepting(sock)
+            else:
+                self._stop_accepting(sock)
 
     def close(self) -> None:
         """Stop accepting, and close the sockets of the neighbours."""
@@ -55,8 +64,15 @@ class NeighbourAcceptor:
             sock.close()
         self._neighbours = {}
 
-    def _has_responsive_worker(self, sock: socket.socket) -> bool:
-        return any(map(self._scoreboard.has_responsive_worker, self._neighbours[sock]))
+    def _slots(self, sock: socket.socket) -> list[int]:
+        """Return the slots of a socket that have a worker, or are about to."""
+        return [slot for slot in self._neighbours[sock] if slot < self._scoreboard.workers]
+
+    def _needs_help(self, sock: socket.socket) -> bool:
+        if slots := self._slots(sock):
+            return not any(map(self._scoreboard.has_responsive_worker, slots))
+        # Where nothing has listened yet, no connection can be queued, and none shall be.
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
     def _start_accepting(self, sock: socket.socket) -> None:
         if sock not in self._accepting:
@@ -66,7 +82,7 @@ class NeighbourAcceptor:
                 return  # the worker itself reports it
             self._accepting.add(sock)
             asyncio.get_running_loop().add_reader(sock, self._accept, sock)
-        slots = self._neighbours[sock]
+        slots = self._slots(sock)
         if sock not in self._announced and not all(map(self._scoreboard.is_starting, slots)):
             self._announced.add(sock)
             logger.info("accepting connections for worker %d", slots[0])
@@ -78,11 +94,10 @@ class NeighbourAcceptor:
             asyncio.get_running_loop().remove_reader(sock)
 
     def _accept(self, sock: socket.socket) -> None:
-        if self._has_responsive_worker(sock):
+        if not self._needs_help(sock):
             # It has become ready since the last update.
             self._stop_accepting(sock)
             return
         with suppress(BlockingIOError, ConnectionAbortedError):  # another worker was faster
             connection, address = sock.accept()
-            # Close after one request: a proxy would keep using the wrong worker.
-            self._server.accept(connection, address, close_after_response=True)
+            self._server.accept(connection, address, close_after_response=self._port_per_worker)

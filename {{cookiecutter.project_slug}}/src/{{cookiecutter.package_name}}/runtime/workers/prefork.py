@@ -34,7 +34,9 @@ from ..process.sockets import listening_url, open_sockets
 from ..settings import Settings
 from ..status import ADMIN_SLOT
 from . import worker
+from .limits import limit_warnings
 from .reading import read_settings
+from .resize import capacity
 from .scoreboard import Row, Scoreboard
 from .steering import SupervisorSteering
 from .supervisor import Supervisor
@@ -52,7 +54,7 @@ def serve(
     `import_after_fork` names the libraries that each worker imports itself.
     """
     step = 1 if settings.port_per_worker else 0
-    ports = [settings.port + step * slot for slot in range(settings.workers)]
+    ports = [settings.port + step * slot for slot in range(capacity(settings))]
     public, admin = open_sockets(settings, ports)
     lock = ProcessLock()
     try:
@@ -60,14 +62,16 @@ def serve(
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
     formatters.configure(settings, log, worker=None)
-    monitor, events = Monitor(service.info.name, slots=settings.workers), EventChannel()
+    monitor, events = Monitor(service.info.name, slots=len(ports)), EventChannel()
     service.log_start(monitor.template)
     preload(service.package, import_after_fork)
     gc.collect()
     gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
     sockets = {ADMIN_SLOT: admin, **dict(enumerate(public))}
-    scoreboard = Scoreboard(settings.workers)
+    scoreboard = Scoreboard(settings.workers, len(ports))
     forward_events(monitor.events.append)
+    for warning in limit_warnings(settings):
+        logger.warning(warning)
     for extension in service.extensions:
         extension.before_fork(scoreboard.rows)
 

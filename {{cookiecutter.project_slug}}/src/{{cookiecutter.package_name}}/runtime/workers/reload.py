@@ -1,25 +1,40 @@
-"""A rolling restart: each new process is ready before the old one drains."""
+"""Replacing processes: each new one is ready before the old one drains.
 
+The supervisor does one operation at a time: a `Reload`, or another `Replacement`, such as a
+`Renewal` or a `Resize`.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+
+from ..monitor.events import EVENT, RELOAD_FAILED, RELOADED
+from ..settings import Settings
 from .child import ChildProcess
 from .children import Children
-from .operations import Operation
+from .operations import Operation, Outcome
+
+logger = logging.getLogger(__name__)
 
 
-class Reload(Operation):
-    """Replaces the current processes one by one, the workers first, the admin process last."""
+class Replacement(Operation):
+    """Replaces the processes of some slots one by one, and starts those of new slots.
 
-    def __init__(self, children: Children, start_timeout: float, drain_timeout: float) -> None:
+    The supervisor calls `advance` again and again, until that returns True, then `complete`; or it
+    ends with `fail` or `cancel`. What these three return is the outcome.
+    """
+
+    def __init__(self, children: Children, slots: Iterable[int], settings: Settings) -> None:
         super().__init__()
         self._children = children
-        self._start_timeout = start_timeout
-        self._drain_timeout = drain_timeout
-        self._pending = sorted(children.slots, reverse=True)
+        self._start_timeout = settings.start_timeout
+        self._drain_timeout = settings.drain_timeout
+        self._pending = list(slots)
         self._replacement: ChildProcess | None = None
         self.replaced: list[int] = []
         """The slots that have a new process."""
 
     def advance(self) -> bool:
-        """Do the next step if it is due. Return whether the reload is complete.
+        """Do the next step if it is due. Return whether nothing is left to do.
 
         Raises `OSError` if a process cannot be forked.
         """
@@ -29,13 +44,14 @@ class Reload(Operation):
         # One at a time, so that there is never more than one extra process.
         if self._replacement or any(process.exiting for process in self._children):
             return False
-        # Missing processes are started with new code anyway.
-        self._pending = [slot for slot in self._pending if slot in self._children.current]
+        # What is missing is started with new code anyway.
+        missing = set(self._children.slots).difference(self._children.current)
+        self._pending = [slot for slot in self._pending if slot not in missing]
         if self._pending:
             slot = self._pending.pop(0)
             self._replacement = self._children.spawn(slot, self._start_timeout)
             return False
-        return self._children.is_complete
+        return True
 
     def handle_exit(self, process: ChildProcess) -> bool:
         """Forget a process that has exited. Return whether it was the replacement."""
@@ -45,10 +61,19 @@ class Reload(Operation):
         self._pending.insert(0, process.slot)
         return True
 
-    def cancel(self) -> None:
+    def complete(self) -> Outcome:
+        """Log that all is done."""
+        raise NotImplementedError
+
+    def fail(self, reason: str, fields: dict[str, str]) -> Outcome:
+        """Log why a process could not be started. The old ones stay."""
+        raise NotImplementedError
+
+    def cancel(self, reason: str) -> Outcome:
         """Stop: the process that is not ready yet exits, the old ones stay."""
         if self._replacement:
             self._replacement.abort()
+        return Outcome(False, reason)
 
     def _promote(self, new: ChildProcess) -> None:
         if old := self._children.current.get(new.slot):
@@ -56,3 +81,36 @@ class Reload(Operation):
         self._children.current[new.slot] = new
         self._replacement = None
         self.replaced.append(new.slot)
+
+
+class Reload(Replacement):
+    """A rolling restart: replaces all processes, the workers first, the admin process last.
+
+    `finish` is called at the end, and returns warnings.
+    """
+
+    def __init__(
+        self, children: Children, settings: Settings, finish: Callable[[], list[str]]
+    ) -> None:
+        super().__init__(children, sorted(children.slots, reverse=True), settings)
+        self._finish = finish
+
+    def advance(self) -> bool:
+        return super().advance() and self._children.is_complete
+
+    def complete(self) -> Outcome:
+        logger.info("reloaded", extra={EVENT: RELOADED})
+        warnings = self._finish()
+        for warning in warnings:
+            logger.warning(warning)
+        return Outcome(True, "reloaded", tuple(warnings))
+
+    def fail(self, reason: str, fields: dict[str, str]) -> Outcome:
+        names = ", ".join(map(str, self.replaced))
+        detail = f" (already replaced: {names})" if names else ""
+        message = f"reload failed, keeping the old workers{detail}: {reason}"
+        logger.error(message, extra={**fields, EVENT: RELOAD_FAILED})
+        return Outcome(False, message)
+
+    def cancel(self, reason: str) -> Outcome:
+        return super().cancel(f"reload failed: {reason}")

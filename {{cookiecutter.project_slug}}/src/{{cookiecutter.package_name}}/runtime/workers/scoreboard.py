@@ -26,6 +26,8 @@ from .details import decode, encode
 
 HEARTBEAT_TIMEOUT = 2.0
 """Seconds without a heartbeat until a worker counts as unresponsive."""
+SPARE_ROWS = 3
+"""Rows beside those of the current processes: processes are replaced one by one."""
 
 # The cells of a row. Those of the statistics come last.
 (
@@ -184,22 +186,24 @@ class Row:
 
 
 class Scoreboard:
-    """All rows, the stopping flag, and the restart counts.
+    """All rows, the number of workers, the stopping flag, and the restart counts.
 
-    Only the supervisor calls `claim`, `release` and `count_restart`, and sets `stopping`.
+    Only the supervisor calls `claim`, `release` and `count_restart`, and sets `workers` and
+    `stopping`. There can be `capacity` workers; by default as many as there are at the start.
     """
 
-    def __init__(self, workers: int) -> None:
-        # Per slot (and the admin process): current, replacement and draining process.
-        rows = 3 * (1 + workers)
-        cells = allocate((2 + workers + rows * WIDTH) * WORD_SIZE).cast("q")
+    def __init__(self, workers: int, capacity: int | None = None) -> None:
+        self.capacity = capacity or workers
+        rows = 1 + self.capacity + SPARE_ROWS
+        cells = allocate((3 + self.capacity + rows * WIDTH) * WORD_SIZE).cast("q")
         details = allocate(rows * DETAILS_SIZE)
-        self._stopping = cells[:1]
-        self._restarts = cells[1 : 2 + workers]  # by slot; index -1 is that of the admin process
-        self._workers = workers
+        self._stopping, self._workers, rest = cells[:1], cells[1:2], cells[2:]
+        # By slot; index -1 is that of the admin process.
+        self._restarts, rest = rest[: 1 + self.capacity], rest[1 + self.capacity :]
+        self.workers = workers
         self.rows = [
             Row(
-                cells[2 + workers + row * WIDTH :][:WIDTH],
+                rest[row * WIDTH :][:WIDTH],
                 SharedText(details[row * DETAILS_SIZE :][:DETAILS_SIZE]),
             )
             for row in range(rows)
@@ -234,6 +238,15 @@ class Scoreboard:
     def stopping(self, value: bool) -> None:
         self._stopping[0] = value
 
+    @property
+    def workers(self) -> int:
+        """The number of workers: the slots from 0 to below it have one, or are about to."""
+        return self._workers[0]
+
+    @workers.setter
+    def workers(self, count: int) -> None:
+        self._workers[0] = count
+
     def has_responsive_worker(self, slot: int) -> bool:
         """Return whether a worker accepts the connections of a slot."""
         return any(row.slot == slot and row.responsive for row in self)
@@ -253,8 +266,9 @@ class Scoreboard:
         return ["no worker responds" if any(row.ready for row in workers) else "starting"]
 
     def worker_statuses(self) -> list[WorkerStatus]:
-        """Return the status of each worker."""
-        return [self._status(slot) for slot in range(self._workers)]
+        """Return the status of each worker, also of those that end because they are too many."""
+        slots = {*range(self.workers), *(row.slot for row in self)} - {ADMIN_SLOT}
+        return [self._status(slot) for slot in sorted(slots)]
 
     def resource_statuses(self) -> list[ResourceStatus]:
         """Return the status of each resource that has a check."""

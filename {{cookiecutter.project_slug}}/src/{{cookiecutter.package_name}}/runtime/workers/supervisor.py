@@ -21,9 +21,7 @@ from ..errors import StartupError
 from ..logs.shared import NonBlockingHandler
 from ..monitor.events import (
     EVENT,
-    RELOAD_FAILED,
     RELOAD_STARTED,
-    RELOADED,
     REQUESTS_ABORTED,
     SERVICE_STARTED,
     SERVICE_STOPPING,
@@ -40,8 +38,10 @@ from ..starting import STOP_SIGNALS
 from ..status import ADMIN_SLOT
 from .child import ChildProcess, Target
 from .children import Children, Exit
-from .operations import Outcome, RefusedError
-from .reload import Reload
+from .limits import Limits, Renewal, limit_warnings
+from .operations import Operation, Outcome, RefusedError
+from .reload import Reload, Replacement
+from .resize import Resize, check_count
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
 from .signals import SignalQueue
@@ -85,8 +85,9 @@ class Supervisor:
         self._signals = SignalQueue()
         self._systemd = SystemdNotifier()
         self._restarts = RestartPolicy()
-        self._children = Children(sockets, scoreboard, target, self._signals)
-        self._reload: Reload | None = None
+        self._limits = Limits()
+        self._children = Children(scoreboard, target, self._signals)
+        self._operation: Replacement | None = None
         self._runtime_files = checksums()
         self._last_failure: dict[str, str] = {}
         self._is_announced = False
@@ -120,7 +121,8 @@ class Supervisor:
                 self._check(process)
             self._steering.handle()
             if self._now < self._drain_at:
-                self._advance_reload()
+                self._renew_worker()
+                self._advance_operation()
             elif self._drain_all():
                 break
             self._start_missing()
@@ -168,12 +170,29 @@ class Supervisor:
         logger.info("%s: reloading", reason, extra={EVENT: RELOAD_STARTED})
         self._systemd.reloading()
         self._restarts.reset_delays()
-        before, settings = self._reload, self._settings
-        self._reload = Reload(self._children, settings.start_timeout, settings.drain_timeout)
-        if before:
-            before.cancel()  # its replacement may have loaded old code
-            before.successor = self._reload
-        return self._reload
+        before = self._operation
+        self._cancel_operation("a reload has begun")  # its replacement may have loaded old code
+        reload = self._operation = Reload(self._children, self._settings, self._finish_reload)
+        if isinstance(before, Reload):
+            before.successor = reload
+        return reload
+
+    def resize(self, count: int) -> Operation:
+        """Begin to change the number of workers until the next restart. Raises `RefusedError`."""
+        check_count(count, self._started_with, self._scoreboard.capacity)
+        if self._is_stopping:
+            raise RefusedError("the service is stopping")
+        if not self._children.has_ready_worker:
+            raise RefusedError("no worker is ready: try again when one is")
+        if isinstance(self._operation, Reload):
+            raise RefusedError("a reload is going on: try again when it is over")
+        if isinstance(self._operation, Resize):
+            raise RefusedError("the number of workers is being changed: try again later")
+        self._cancel_operation("the number of workers is to change")
+        for slot in range(count, self._scoreboard.workers):
+            self._restarts.succeeded(slot)  # its failures are over
+        self._operation = Resize(self._children, self._scoreboard, self._settings, count)
+        return self._operation
 
     def stop(self, reason: str) -> None:
         """Drain and stop; nothing if the service is stopping."""
@@ -208,9 +227,7 @@ class Supervisor:
         self._systemd.stopping()
         self._scoreboard.stopping = True
         self._drain_at = self._now + delay
-        if self._reload:
-            self._reload.cancel()
-            self._end_reload(Outcome(False, "reload failed: the service is stopping"))
+        self._cancel_operation("the service is stopping")
 
     def _drain_all(self) -> bool:
         """Drain the workers, then the admin process. Return whether all have exited."""
@@ -227,14 +244,14 @@ class Supervisor:
         process = exit_.process
         is_failure = process.has_failed(exit_.code) or not process.exiting
         self._steering.report(str(exit_) if is_failure else f"{process}: stopped")
-        was_replacement = bool(self._reload and self._reload.handle_exit(process))
+        was_replacement = bool(self._operation and self._operation.handle_exit(process))
         if process.exiting:
             if is_failure:
                 self._log_death(exit_)
                 if self._is_stopping and exit_.code > 0:
                     self._exit_code, self._failure = 1, str(exit_)
         elif was_replacement:
-            self._abort_reload(str(exit_), exit_.fields)
+            self._fail_operation(str(exit_), exit_.fields)
         elif process.ready_since:
             self._log_death(exit_)
             self._scoreboard.count_restart(process.slot)
@@ -264,6 +281,7 @@ class Supervisor:
 
     def _check(self, process: ChildProcess) -> None:
         row = process.row
+        self._limits.observe(process)
         if self._now > process.deadline:
             expected = "exit" if process.exiting else "become ready"
             process.kill(f"killed: did not {expected} in time")
@@ -311,40 +329,50 @@ class Supervisor:
             except OSError as error:
                 self._handle_start_failure(slot, f"cannot fork: {error.strerror}", {})
 
-    def _advance_reload(self) -> None:
-        if not self._reload:
+    def _renew_worker(self) -> None:
+        """Renew a worker that is beyond a limit, if there is nothing else to do."""
+        if self._operation or self._is_stopping:
+            return
+        if found := self._limits.find(self._children.current.values(), self._settings):
+            process, reason = found
+            self._limits.started(process, self._now)
+            self._operation = Renewal(self._children, self._settings, self._limits, process, reason)
+
+    def _advance_operation(self) -> None:
+        if not self._operation:
             return
         try:
-            is_complete = self._reload.advance()
+            is_complete = self._operation.advance()
         except OSError as error:
-            self._abort_reload(f"cannot fork: {error.strerror}", {})
+            self._fail_operation(f"cannot fork: {error.strerror}", {})
             return
         if is_complete:
-            logger.info("reloaded", extra={EVENT: RELOADED})
-            warnings: list[str] = []
-            try:
-                warnings += self._reload_settings()
-                warnings += self._check_runtime()
-            except Exception:  # nothing of this is worth stopping the new workers, which serve
-                logger.exception("cannot compare settings and runtime with those of the start")
-            for warning in warnings:
-                logger.warning(warning)
-            self._end_reload(Outcome(True, "reloaded", tuple(warnings)))
+            self._end_operation(self._operation, self._operation.complete())
 
-    def _abort_reload(self, reason: str, fields: dict[str, str]) -> None:
-        replaced = self._reload.replaced if self._reload else []
-        names = ", ".join(map(str, replaced))
-        detail = f" (already replaced: {names})" if replaced else ""
-        message = f"reload failed, keeping the old workers{detail}: {reason}"
-        logger.error(message, extra={**fields, EVENT: RELOAD_FAILED})
-        self._end_reload(Outcome(False, message))
+    def _fail_operation(self, reason: str, fields: dict[str, str]) -> None:
+        if self._operation:
+            self._end_operation(self._operation, self._operation.fail(reason, fields))
 
-    def _end_reload(self, outcome: Outcome) -> None:
-        if self._reload:
-            self._reload.outcome = outcome
-            self._reload = None
-        if self._is_announced and not self._is_stopping:
+    def _cancel_operation(self, reason: str) -> None:
+        if self._operation:
+            self._operation.outcome = self._operation.cancel(reason)
+            self._operation = None
+
+    def _end_operation(self, operation: Replacement, outcome: Outcome) -> None:
+        operation.outcome = outcome
+        self._operation = None
+        if isinstance(operation, Reload) and self._is_announced and not self._is_stopping:
             self._systemd.ready("reloaded" if outcome.success else "reload failed")
+
+    def _finish_reload(self) -> list[str]:
+        """Apply the settings to this process, and return what needs a restart."""
+        warnings: list[str] = []
+        try:
+            warnings += self._reload_settings()
+            warnings += self._check_runtime()
+        except Exception:  # nothing of this is worth stopping the new workers, which serve
+            logger.exception("cannot compare settings and runtime with those of the start")
+        return warnings
 
     def _reload_settings(self) -> list[str]:
         warnings = []
@@ -355,7 +383,8 @@ class Supervisor:
         logging.getLogger().setLevel(self._settings.log_level.upper())
         for name in self._started_with.restart_required(self._settings):
             warnings.append(f"{name} has changed: restart required")
-        return warnings
+        self._limits.reset()
+        return [*warnings, *limit_warnings(self._settings)]
 
     def _check_runtime(self) -> list[str]:
         changed = differences(self._runtime_files, checksums())

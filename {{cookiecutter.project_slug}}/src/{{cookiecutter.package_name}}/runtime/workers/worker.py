@@ -132,7 +132,11 @@ async def _serve(
         target=_watch_supervisor, args=(context, lifecycle, teller), daemon=True
     ).start()
     neighbours = NeighbourAcceptor(
-        context.slot, context.sockets, context.scoreboard, lifecycle.server
+        context.slot,
+        context.sockets,
+        context.scoreboard,
+        lifecycle.server,
+        port_per_worker=settings.port_per_worker,
     )
     await lifecycle.run(ScoreboardReporter(context.row, neighbours))
 

@@ -1,0 +1,119 @@
+"""More or fewer workers, until the next restart."""
+
+import logging
+import time
+
+from ..cpus import usable_cpus
+from ..monitor.events import EVENT, WORKERS_CHANGED, WORKERS_NOT_CHANGED
+from ..settings import PREFIX, Settings
+from ..status import HEARTBEAT_INTERVAL
+from .children import Children
+from .operations import Outcome, RefusedError
+from .reload import Replacement
+from .scoreboard import Scoreboard
+
+MAX_WORKERS = 256
+HANDOVER = 2 * HEARTBEAT_INTERVAL
+"""Seconds in which the other workers begin to accept from the sockets of those that will drain."""
+
+logger = logging.getLogger(__name__)
+
+
+def capacity(settings: Settings) -> int:
+    """Return how many workers there can be at most until the next restart.
+
+    Each has a socket, which is bound before the first fork, so that all processes have it.
+    """
+    if settings.port_per_worker:
+        return settings.workers
+    return min(MAX_WORKERS, 2 * max(settings.workers, usable_cpus()))
+
+
+def check_count(count: int, settings: Settings, limit: int) -> None:
+    """Raise `RefusedError` if there cannot be so many workers.
+
+    `settings` are those of the start, `limit` is its `capacity`.
+    """
+    variable = f"{PREFIX}WORKERS"
+    if settings.port_per_worker:
+        raise RefusedError(
+            "each worker has a port of its own, which a load balancer knows:"
+            f" set {variable} and restart the service"
+        )
+    if count < 1:
+        raise RefusedError("there must be at least 1 worker")
+    if count > MAX_WORKERS:
+        raise RefusedError(f"there can be at most {MAX_WORKERS} workers")
+    if count > limit:
+        raise RefusedError(
+            f"there can be at most {limit} workers until the next restart:"
+            f" set {variable}={count} and restart the service"
+        )
+
+
+class Resize(Replacement):
+    """Changes the number of workers.
+
+    More: those of the new slots start one by one. If one cannot, all of them are dropped again.
+    Fewer: the others accept from the sockets of the highest slots, whose workers then drain.
+    """
+
+    def __init__(
+        self, children: Children, scoreboard: Scoreboard, settings: Settings, count: int
+    ) -> None:
+        before = scoreboard.workers
+        super().__init__(children, range(before, count), settings)
+        self._scoreboard = scoreboard
+        self._count = count
+        self._change = f"workers: {before} -> {count}" if count != before else f"workers: {count}"
+        self._unchanged = f"workers: still {before}"
+        self._configured = settings.workers
+        self._is_larger = count > before
+        self._drain_at = time.monotonic() + HANDOVER
+        if count < before:
+            self._set_number()
+
+    def advance(self) -> bool:
+        if self._is_larger:
+            return super().advance()
+        if time.monotonic() >= self._drain_at:
+            self._drain_surplus()
+        return not self._children.surplus
+
+    def complete(self) -> Outcome:
+        if self._is_larger:
+            self._set_number()
+        return self._outcome()
+
+    def fail(self, reason: str, fields: dict[str, str]) -> Outcome:
+        self._drop()
+        message = f"{self._unchanged}: {reason}"
+        logger.error(message, extra={**fields, EVENT: WORKERS_NOT_CHANGED})
+        return Outcome(False, message)
+
+    def cancel(self, reason: str) -> Outcome:
+        outcome = super().cancel(f"{self._unchanged}: {reason}")
+        if not self._is_larger:  # there is no way back
+            self._drain_surplus()
+            return self._outcome()
+        self._drop()
+        logger.warning(outcome.message, extra={EVENT: WORKERS_NOT_CHANGED})
+        return outcome
+
+    def _set_number(self) -> None:
+        logger.info(self._change, extra={EVENT: WORKERS_CHANGED})
+        self._scoreboard.workers = self._count
+        self._children.set_workers(self._count)
+
+    def _drop(self) -> None:
+        """End what has been started."""
+        self._children.set_workers(self._scoreboard.workers)
+        self._drain_surplus()
+
+    def _drain_surplus(self) -> None:
+        for process in self._children.surplus:
+            process.drain(self._drain_timeout)
+
+    def _outcome(self) -> Outcome:
+        warning = f"until the next restart: {PREFIX}WORKERS is {self._configured}"
+        return Outcome(True, self._change, () if self._count == self._configured else (warning,))
