@@ -14,7 +14,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import cast
 
 from ..checksums import checksums, differences
 from ..errors import StartupError
@@ -45,7 +44,7 @@ from .resize import Resize, check_count
 from .restarts import RestartPolicy
 from .scoreboard import Scoreboard
 from .signals import SignalQueue
-from .steering import Steerable, SupervisorSteering
+from .steering import SupervisorSteering
 
 TICK = 0.1
 """Seconds that an iteration waits for signals, at most."""
@@ -101,8 +100,7 @@ class Supervisor:
         self._steering = steering
         is_under_systemd = self._systemd.is_present
         steering.attach(scoreboard, self.stop, is_under_systemd=is_under_systemd)
-        # `resize` is yet to come.
-        steering.attach_supervisor(cast(Steerable, self))
+        steering.attach_supervisor(self)
         self._now = self._resumed_at = time.monotonic()
 
     def run(self) -> int:
