@@ -7,6 +7,7 @@ REQUEST = {"http_request_method", "http_route", "http_response_status_code"}
 
 EXPORTED: dict[str, set[str]] = {
     "event_loop_lag_seconds": WORKER,
+    "event_streams_open": WORKER,
     "http_server_active_requests": WORKER,
     "http_server_request_duration_seconds_bucket": REQUEST | {"le"},
     "http_server_request_duration_seconds_count": REQUEST,
@@ -18,6 +19,7 @@ EXPORTED: dict[str, set[str]] = {
     "process_start_time_seconds": WORKER,
     "process_virtual_memory_bytes": WORKER,
     "worker_restarts_total": WORKER,
+    "websockets_open": WORKER,
     "workers_ready": set(),
 }
 """The metrics of a service with their labels, as `running/test_exported.py` finds them."""

@@ -25,6 +25,8 @@ CONTRACT = {
     "event_loop_lag_seconds": {"worker"},
     "workers_ready": set[str](),
     "worker_restarts_total": {"worker"},
+    "websockets_open": {"worker"},
+    "event_streams_open": {"worker"},
 }
 """The samples of every service, with the names of their labels."""
 if sys.platform == "linux":  # elsewhere there is no /proc to read
