@@ -8,6 +8,7 @@ REQUEST = {"http_request_method", "http_route", "http_response_status_code"}
 EXPORTED: dict[str, set[str]] = {
     "build_info": {"version", "revision"},
     "event_loop_lag_seconds": WORKER,
+    "event_streams_open": WORKER,
     "http_server_active_requests": WORKER,
     "http_server_request_duration_seconds_bucket": REQUEST | {"le"},
     "http_server_request_duration_seconds_count": REQUEST,
@@ -20,6 +21,7 @@ EXPORTED: dict[str, set[str]] = {
     "process_virtual_memory_bytes": WORKER,
     "resource_check_success": WORKER | {"resource"},
     "worker_restarts_total": WORKER,
+    "websockets_open": WORKER,
     "workers_ready": set(),
 }
 """The metrics of a service with their labels, as `running/test_exported.py` finds them."""

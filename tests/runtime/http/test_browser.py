@@ -1,4 +1,4 @@
-"""What a real browser makes of the pages, of their headers, and of CORS."""
+"""What a real browser makes of pages, their headers, streams of events, and CORS."""
 
 import asyncio
 import os
@@ -62,6 +62,17 @@ async def test_page_with_style_script_image_and_form_works(tmp_path: Path) -> No
         "imageWidth": "7",
         "inlineScript": "undefined",
         "cookie": "false",
+    }
+
+
+async def test_stream_of_events_goes_on_after_the_last_one(tmp_path: Path) -> None:
+    async with serving(make_app(PageSettings())) as pages:
+        found = await report(pages, f"http://{PUBLIC_HOST}:{pages.port}/live", tmp_path)
+    assert found == {
+        "\N{EURO SIGN}": "message: two\nlines",
+        "2": "kind: end",
+        # After it was cut, and when it had ended; then it got 404.
+        "errors": "again, again, closed",
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from runtime import Application, EventStream, Handler, Problem, Route, Settings
+from runtime.http.event_stream import BEGIN_DELAY
 from runtime.http.hooks import RequestHooks
 from runtime.logs.context import request_id
 from runtime.monitor.statistics import responses
@@ -389,6 +390,32 @@ async def test_problem_before_the_first_event_is_the_response(place: str) -> Non
     assert response.code == 404
     assert response.headers["Content-Type"] == "application/problem+json"
     assert "X-Accel-Buffering" not in response.headers
+
+
+async def test_reply_before_the_first_event_is_the_response(log_records: list[Record]) -> None:
+    async def script(stream: EventStream) -> None:
+        stream.reply(status=204)
+        with pytest.raises(StreamClosedError):
+            await stream.send("too late")
+        await asyncio.sleep(2 * BEGIN_DELAY)
+
+    async with serving(streaming(script)) as client:
+        assert (await client.get("/")).code == 204
+        await wait_until(lambda: not client.app.connections.busy)
+    assert errors(log_records) == []
+
+
+async def test_response_to_a_post_may_be_a_stream() -> None:
+    class Posted(Scripted):
+        post = EventStream.get
+
+    async def script(stream: EventStream) -> None:
+        await stream.send(stream.request.body.decode())
+
+    async with serving(streaming(script, Posted)) as client:
+        response = await client.post("/", {"question": 1})
+    assert response.headers["Content-Type"] == "text/event-stream"
+    assert response.body.endswith(b'data: {"question":1}\n\n')
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, Problem(404), asyncio.CancelledError])

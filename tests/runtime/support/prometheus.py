@@ -26,6 +26,8 @@ CONTRACT = {
     "workers_ready": set[str](),
     "worker_restarts_total": {"worker"},
     "build_info": {"version", "revision"},
+    "websockets_open": {"worker"},
+    "event_streams_open": {"worker"},
 }
 """The samples of every service, with the names of their labels."""
 if sys.platform == "linux":  # elsewhere there is no /proc to read

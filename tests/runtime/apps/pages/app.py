@@ -7,7 +7,7 @@ from pathlib import Path
 
 import runtime
 from pydantic import SecretStr
-from runtime import Application, Body, Handler, Resource, Route
+from runtime import Application, Body, EventStream, Handler, Problem, Resource, Route
 
 FOLDER = Path(__file__).parent
 
@@ -50,6 +50,28 @@ class Frontend(Handler):
         self.render("frontend.html", api=api)
 
 
+class Live(Handler):
+    """A page whose script reads events."""
+
+    def get(self) -> None:
+        self.render("events.html")
+
+
+class Events(EventStream):
+    """Ends in each way that there is."""
+
+    retry = 0.05
+
+    async def stream(self) -> None:
+        if self.last_event_id is None:
+            await self.send("two\rlines", id="\N{EURO SIGN}")
+            raise ZeroDivisionError
+        if self.last_event_id == "\N{EURO SIGN}":
+            await self.send("end", event="kind", id="2")
+            return
+        raise Problem(404, "That was all.")
+
+
 class Reports(Handler):
     async def post(self) -> None:
         await self.resources[REPORTS].put(Report.from_request(self.request).found)
@@ -62,6 +84,8 @@ def make_app(settings: Settings) -> Application:
         [
             Route("/name", Name),
             Route("/frontend/{port}", Frontend),
+            Route("/live", Live),
+            Route("/events", Events),
             Route("/reports", Reports),
         ],
         resources=[REPORTS],

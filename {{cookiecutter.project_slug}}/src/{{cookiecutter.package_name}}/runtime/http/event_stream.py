@@ -41,8 +41,10 @@ class EventStream(Handler):
     last event can be sent in ``except asyncio.CancelledError``, if ``self.is_draining``.
 
     `prepare`, and `stream` before its first event, may raise a `Problem`: `EventSource` then gives
-    up. After an event any exception cuts the connection, and the client connects again; so it does
-    when `stream` returns.
+    up, as it does after ``self.reply(status=204)``. After an event any exception cuts the
+    connection, and the client connects again; so it does when `stream` returns.
+
+    ``post = EventStream.get`` in a subclass streams the response to a POST.
 
     An open stream is no request in flight. Its access line is logged when it ends, with status 200
     also if the client has left. Call ``super()`` if you override ``on_connection_close``.
@@ -111,6 +113,8 @@ class EventStream(Handler):
         exchange = self.request.exchange
         if not self.is_draining and not exchange.client_left:
             await self._run_stream(*args, **kwargs)
+        if self._finished:
+            return
         if not self.request.stream_started:
             if not exchange.client_left:
                 self._begin_without_event(time.perf_counter())
@@ -120,6 +124,11 @@ class EventStream(Handler):
     async def head(self, *args: str, **kwargs: str) -> None:
         self._prepare_response()
         await self.flush()  # now, or Tornado would add a Content-Length
+
+    def finish(self, chunk: Any = None) -> "Future[None]":
+        if self._timer:
+            self._timer.cancel()
+        return super().finish(chunk)
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -151,7 +160,6 @@ class EventStream(Handler):
                 raise
         finally:
             self._task = None
-            self._timer.cancel()
             del connections.event_streams[self]
 
     def _begin(self, started: float) -> None:

@@ -1,8 +1,9 @@
 """Lifecycle of a serving process: start, ready, drain, exit.
 
 A drain, in this order: not ready any more, APP_DRAIN_DELAY with traffic still served, then no new
-connections, WebSockets closed with 1001, and every request in flight finished. The end of the
-timeout, or a second signal, aborts what is left and logs how much that was, and what.
+connections, streams of events ended, WebSockets closed with 1001, and every request in flight
+finished. The end of the timeout, or a second signal, aborts what is left and logs how much that
+was, and what.
 
 In flight is work, not connections: a handler counts until it has ended, even if its client has
 left, and so do the tasks that the service has started with `Application.background`.

@@ -1,0 +1,24 @@
+// Reads events until the browser gives up, and reports them.
+const source = new EventSource("/events");
+const found = { errors: "" };
+
+function received({ type, data, lastEventId }) {
+  found[lastEventId] = `${type}: ${data}`;
+}
+
+source.addEventListener("message", received);
+source.addEventListener("kind", received);
+source.addEventListener("error", () => {
+  const isClosed = source.readyState === EventSource.CLOSED;
+  found.errors += isClosed ? "closed" : "again, ";
+  if (isClosed) {
+    fetch("/reports", {
+      method: "POST",
+      headers: {
+        "Content-Type": "application/json",
+        "X-XSRFToken": document.querySelector("[name=_xsrf]").value,
+      },
+      body: JSON.stringify({ found }),
+    });
+  }
+});
