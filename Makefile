@@ -68,8 +68,9 @@ runtime: .venv/installed ## renew the checksums of the runtime and the picture o
 	@cd '$(RUNTIME)' && git ls-files --cached --others --exclude-standard . | grep -v '^SHA256SUMS$$' \
 		| LC_ALL=C sort | xargs sha256sum > SHA256SUMS
 
-picture: .venv/picture ## draw the pictures of the README from real data (needs Prometheus)
+picture: .venv/picture ## draw the pictures of the README from real data (needs Prometheus and Chromium)
 	@$(BIN)/python -m docs.draw_terminal
+	@$(BIN)/python -m docs.draw_live
 	@$(BIN)/python -m docs.draw_dashboard
 
 bench: .venv/picture ## compare with other servers (needs wrk, Nginx; NAME=... for one row, QUICK=1 to try)

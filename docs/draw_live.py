@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.bakes import TREE
 from tests.chromium import Page, browsing
-from tests.running.harness import Service, get, starter
+from tests.running.harness import Service, Starter, get, starter
 
 PICTURE = Path(__file__).with_name("live.png")
 SOURCE = TREE / "src/{{cookiecutter.package_name}}"
@@ -33,6 +33,13 @@ REQUESTS_PER_SECOND = 70
 
 SHOWN = "document.getElementById('connection')?.textContent === 'live'"
 """Whether the page shows the present."""
+
+
+def start(run: Starter, **settings: object) -> Service:
+    """Start a service in which a lot goes on."""
+    # Otherwise Python would write byte code into the template.
+    cache = {"PYTHONPYCACHEPREFIX": run.folder / "byte-code"}
+    return run.start(str(LIVELY), **cache, **settings)
 
 
 async def open_live_page(page: Page, service: Service) -> None:
@@ -50,7 +57,7 @@ async def photograph(page: Page, scheme: str = "light") -> bytes:
 
 
 async def keep_busy(service: Service) -> None:
-    """Ask for this and that, more and less of it, and do what happens to services."""
+    """Ask for this and that, more and less of it, and do what happens to services, without end."""
     begin = time.monotonic()
     tasks: set[asyncio.Task[object]] = set()
     events: list[tuple[float, Callable[[], object]]] = [
@@ -68,7 +75,8 @@ async def keep_busy(service: Service) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    while (part := (time.monotonic() - begin) / SECONDS) < 1:
+    while True:
+        part = (time.monotonic() - begin) / SECONDS
         while events and part > events[0][0]:
             events.pop(0)[1]()
         rate = REQUESTS_PER_SECOND * (1 + 0.5 * math.sin(9 * part)) + random.uniform(-8, 8)
@@ -77,17 +85,16 @@ async def keep_busy(service: Service) -> None:
         paths, weights = ["/orders", "/orders/17", "/orders/failing"], [70, 25, failing]
         ask(random.choices(paths, weights)[0])
         show(f"{SECONDS * (1 - part):.0f} s to go")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def draw(service: Service, folder: Path) -> None:
-    await keep_busy(service)
+    busy = asyncio.create_task(keep_busy(service))
+    await asyncio.sleep(SECONDS)
     async with browsing(folder / "profile") as page:
         await page.show_as(WIDTH, HEIGHT)
         await open_live_page(page, service)
         PICTURE.write_bytes(await photograph(page))
+    busy.cancel()
 
 
 def show(text: str) -> None:
@@ -101,8 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         run = stack.enter_context(starter(Path(sys.executable), folder, SOURCE))
-        settings = {"APP_WORKERS": WORKERS, "APP_HANG_TIMEOUT": 5}
-        service = run.start(str(LIVELY), **settings)
+        service = start(run, APP_WORKERS=WORKERS, APP_HANG_TIMEOUT=5)
         asyncio.run(draw(service, folder))
     print(f"\r{PICTURE}")
 

@@ -27,6 +27,7 @@ MAX_MESSAGE_SIZE = 64 * 1024 * 1024
 
 OPTIONS = [
     "--headless",
+    "--hide-scrollbars",
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-component-update",

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from docs.draw_live import HEIGHT, LIVELY, SHOWN, SOURCE, WIDTH, open_live_page, photograph
+from docs import draw_live
+from docs.draw_live import HEIGHT, SHOWN, SOURCE, WIDTH, open_live_page, photograph
 
 from ..chromium import Page, browsing
 from ..tools import needs
-from .harness import ADMIN, Service, Starter, request, starter, until
+from .harness import ADMIN, Service, Starter, request, starter
 from .lively import QUICK
 
 WORKERS = 2
@@ -38,8 +39,7 @@ def run(tmp_path: Path) -> Iterator[Starter]:
 
 
 def start(run: Starter, **settings: object) -> Service:
-    settings = {"APP_WORKERS": WORKERS, "APP_HANG_TIMEOUT": 2, "APP_LOG_LEVEL": "info"} | settings
-    service = run.start(str(LIVELY), **settings)
+    service = draw_live.start(run, APP_WORKERS=WORKERS, APP_HANG_TIMEOUT=2, **settings)
     service.workers(WORKERS)
     return service
 
@@ -98,6 +98,7 @@ EVENTS = """[...document.querySelectorAll("#events li")].map((item) => ({
   text: item.querySelector("p").textContent,
   stack: item.querySelector("pre")?.textContent ?? null,
 }))"""
+TEXTS = """[...document.querySelectorAll("#events p")].map((item) => item.textContent)"""
 LINES_OF_CHART = (
     """document.querySelector("#requests .line").getAttribute("d").split("M").length - 1"""
 )
@@ -191,17 +192,14 @@ async def tells_what_happened(page: Page) -> None:
 
 async def survives(page: Page, run: Starter, service: Service) -> None:
     """Check what the page shows if the admin process is killed, and if the service is stopped."""
-    seconds = "document.getElementById('connection').textContent"
+    connection = "document.getElementById('connection').textContent"
     os.kill(service.processes()[ADMIN], signal.SIGKILL)
-    until(lambda: "admin process" in service.messages()[-1], "another admin process")
-    await page.wait_for(
-        "[...document.querySelectorAll('#events p')]"
-        ".some((text) => text.textContent.startsWith('admin process'))"
-    )
+    # Another admin process has that event, too.
+    await page.wait_for(f"{TEXTS}.some((text) => text.startsWith('admin process, pid'))")
     assert await page.evaluate(LINES_OF_CHART) == 1
     service.signal(signal.SIGTERM)
     await asyncio.to_thread(service.wait)
-    await page.wait_for(f"{seconds}.startsWith('No data since')")
+    await page.wait_for(f"{connection}.startsWith('No data since')")
     assert await page.evaluate("document.body.className") == "lost"
     start(run, APP_ADMIN_PORT=service.admin_port)
     await page.wait_for(SHOWN)
