@@ -16,6 +16,8 @@ TAG = "v0.1.0"
 AFTER_TAG = rf"{TAG}-1-g[0-9a-f]{{12}}"
 UNKNOWN = ""
 FILE = "tornado_service/REVISION"
+DOCKER = Path(__file__).with_name("engine")
+"""A folder with a docker, and with what shows what that gets."""
 MODULE = "src/tornado_service/app.py"
 
 
@@ -74,10 +76,6 @@ def test_wheel_has_the_revision_and_the_work_tree_has_not(project: Path) -> None
     assert git(project, "status", "--short", "--ignored") == f" M {MODULE}\n"
 
 
-def test_variable_replaces_git(project: Path) -> None:
-    assert revision(build(project, "--wheel", REVISION="v7")) == "v7\n"
-
-
 def test_sdist_has_the_revision_for_its_wheel(project: Path, tmp_path: Path) -> None:
     sdist = build(project, "--sdist")
     assert git(project, "status", "--short", "--ignored") == ""
@@ -88,13 +86,13 @@ def test_sdist_has_the_revision_for_its_wheel(project: Path, tmp_path: Path) -> 
     assert re.fullmatch(f"{AFTER_TAG}\n", revision(build(unpacked, "--wheel")))
 
 
-def test_revision_is_unknown_without_git(project: Path, tmp_path: Path) -> None:
-    assert revision(build(project, "--wheel", PATH=str(tmp_path))) == UNKNOWN
-
-
-def test_revision_is_unknown_in_the_folder_of_another_user(project: Path) -> None:
-    assumed = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
-    assert revision(build(project, "--wheel", **assumed)) == UNKNOWN
+def test_revision_is_unknown_without_git_and_in_the_folder_of_another_user(
+    project: Path, tmp_path: Path
+) -> None:
+    cases = {"PATH": str(tmp_path), "GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    for name, value in cases.items():
+        assert revision(build(project, "--wheel", **{name: value})) == UNKNOWN
+    assert revision(build(project, "--wheel", REVISION="v7", **cases)) == "v7\n"
 
 
 def test_revision_of_a_repository_further_up_counts_if_it_has_the_project(
@@ -109,3 +107,32 @@ def test_revision_of_a_repository_further_up_counts_if_it_has_the_project(
     commit(tmp_path)
     head = git(tmp_path, "rev-parse", "--short=12", "HEAD")
     assert revision(build(project, "--wheel")) == head
+
+
+@pytest.mark.parametrize("target", ["image", "up"])
+def test_make_gives_the_revision_to_docker(
+    bake_into: Callable[..., Path], tmp_path: Path, target: str
+) -> None:
+    project = bake_into(tmp_path, deploy="docker")
+
+    def given(**environment: str) -> str:
+        """Return the revision that Compose and the Dockerfile get."""
+        path = f"{DOCKER}{os.pathsep}{os.environ['PATH']}"
+        fake = {"PATH": path, "PODMAN": "show", "OPTIONS": ""}
+        variables = {**os.environ, **fake, "REVISION": "", **environment}
+        command = ["make", "--silent", target]
+        shown = subprocess.check_output(command, cwd=project, env=variables, text=True)
+        lines = shown.splitlines()
+        if target == "up":
+            return lines[0]
+        return lines[lines.index("--build-arg") + 1].removeprefix("REVISION=")
+
+    assert given() == UNKNOWN
+    commit(project)
+    # Nothing in the name of a tag is a command.
+    git(project, "tag", "v1;$(touch${IFS}pwned)`id`'")
+    assert given() == "v1;$(touch${IFS}pwned)`id`'"
+    (project / "README.md").write_text("edited")
+    assert given().endswith("-dirty")
+    assert given(REVISION="v7") == "v7"
+    assert not (project / "pwned").exists()

@@ -1,6 +1,5 @@
 """Log messages that several tests compare."""
 
-STARTING = "starting {} {}"
 LISTENING = "listening on"
 DRAINING = "draining, requests in flight: {}"
 ABORTED = "{reason}: aborted {requests} requests, {websockets} WebSockets and {tasks} tasks"

@@ -102,7 +102,9 @@ class Service:
     def _run(self, arguments: list[str] | None) -> int:
         info = self._definition.info
         parser = argparse.ArgumentParser(prog=info.name, description=f"Run {info.name}.")
-        parser.add_argument("--version", action="store_true", help="print the version and exit")
+        parser.add_argument(
+            "--version", action="store_true", help="print version and revision, and exit"
+        )
         parser.set_defaults(command=self._serve, control=None)
         commands = parser.add_subparsers(title="commands", metavar="command")
         for name, command, purpose in (
