@@ -21,23 +21,36 @@ from tornado_service.settings import Settings
 from tornado_service.tracker import ErrorTracker
 
 CONFIDENTIAL = "f0rg3t"
-COUNT = 10
+COUNT = 6
 
 
 class Envelope(RequestHandler):
-    """Takes what Sentry's client sends: lines of JSON, one of which is an event."""
+    """Takes what Sentry's client sends: lines of JSON, one of which is an event.
 
-    def post(self) -> None:
+    Not before the service stops, and then slowly.
+    """
+
+    async def post(self) -> None:
+        await self.settings["is_stopping"].wait()
+        await asyncio.sleep(0.05)
         lines = map(json.loads, self.request.body.splitlines())
         self.settings["events"].extend(line for line in lines if "exception" in line)
         self.write({})
 
 
 @pytest.fixture
-async def events(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[dict[str, Any]]]:
+def is_stopping() -> asyncio.Event:
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def events(
+    monkeypatch: pytest.MonkeyPatch, is_stopping: asyncio.Event
+) -> AsyncIterator[list[dict[str, Any]]]:
     """The events that a receiver gets, to which the service sends."""
     events: list[dict[str, Any]] = []
-    receiver = Application([("/api/1/envelope/", Envelope)], events=events, log_function=id)
+    settings: dict[str, Any] = {"events": events, "is_stopping": is_stopping, "log_function": id}
+    receiver = Application([("/api/1/envelope/", Envelope)], **settings)
     server = HTTPServer(receiver, decompress_request=True)
     sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
@@ -57,7 +70,7 @@ def facts(event: dict[str, Any]) -> tuple[object, ...]:
 
 
 async def test_each_exception_is_an_event(
-    events: list[dict[str, Any]], start_service: ServiceStarter
+    events: list[dict[str, Any]], is_stopping: asyncio.Event, start_service: ServiceStarter
 ) -> None:
     process = start_service(workers=2)
     port, _ = await process.ports()
@@ -65,7 +78,7 @@ async def test_each_exception_is_an_event(
 
     async def ask(method: str, path: str, request_id: str) -> int:
         response = await client.fetch(
-            f"{url}{path}?password={CONFIDENTIAL}",
+            f"{url}{path}?text={CONFIDENTIAL}",
             method=method,
             body=CONFIDENTIAL if method == "POST" else None,
             headers={"X-Request-ID": request_id, "Cookie": f"session={CONFIDENTIAL}"},
@@ -84,6 +97,8 @@ async def test_each_exception_is_an_event(
     assert await ask("POST", "/failures/later", "id-later") == HTTPStatus.ACCEPTED
     await wait_until(lambda: "GET /left 499" in process.messages())
     process.send_signal(signal.SIGTERM)
+    await process.logged("draining")
+    is_stopping.set()
     assert await process.exit_code() == 0
     # All have been delivered when the service has stopped.
     route = "/failures/{name}"

@@ -10,9 +10,9 @@ logger = logging.getLogger(__name__)
 
 class Fail(Handler):
     async def get(self, name: str) -> None:
-        password = self.get_query_argument("password")
+        text = self.get_query_argument("text")
         await asyncio.sleep(0.05)  # the requests interleave
-        raise ValueError(f"{name}: {len(password)} characters")
+        raise ValueError(f"{name}: {len(text)} characters")
 
     def post(self, name: str) -> None:
         self.background(self._fail_later(name))
