@@ -129,6 +129,13 @@ class Server:
         found = [re.fullmatch(r"worker (\d+), pid (\d+): ready", message) for message in messages]
         return {int(one[1]): int(one[2]) for one in found if one}
 
+    def status(self) -> dict[str, Any]:
+        """Ask the service itself."""
+        status: dict[str, Any] = json.loads(
+            self.run(f"/opt/{SLUG}/.venv/bin/{SLUG} status --json", check=False)
+        )
+        return status
+
     def four_workers(self) -> set[int]:
         until(lambda: len(self.workers()) == 4, "four workers")
         return set(self.workers().values())
@@ -346,8 +353,9 @@ def test_a_reload_fails_no_request(server: Server) -> None:
         for _ in range(3):
             before = server.four_workers()
             server.run(f"systemctl reload {SLUG}")
-            until(lambda before=before: not before & server.four_workers(), "new workers")
-            until(lambda: server.property("StatusText") == "reloaded", "the end of a reload")
+            # It returns when all is over.
+            assert server.property("StatusText") == "reloaded"
+            assert not before & {worker["pid"] for worker in server.status()["workers"]}
 
     assert_all_answered(server.under_load(reload, 80, 8000, 8003))
     assert server.refused_by_nginx() == []
@@ -432,13 +440,38 @@ def test_tls_is_enabled(server: Server, project: Path, tmp_path: Path) -> None:
 def test_code_that_does_not_start_is_not_reloaded(server: Server) -> None:
     before = server.four_workers()
     app = f"/opt/{SLUG}/.venv/lib/python{PYTHON}/site-packages/{SLUG.replace('-', '_')}/app.py"
-    server.run(f"cp {app} /root/good; echo 1/0 >> {app}; systemctl reload {SLUG}")
+    server.run(f"cp {app} /root/good; echo 1/0 >> {app}")
     try:
-        until(lambda: server.property("StatusText") == "reload failed", "that it is given up")
+        failed = server.run(f"systemctl reload {SLUG} 2>&1 || echo failed", check=False)
     finally:
         server.run(f"cp /root/good {app}")
+    assert failed.splitlines()[-1] == "failed"
+    assert server.property("StatusText") == "reload failed"
+    assert server.property("ActiveState") == "active"
     assert server.four_workers() == before
-    assert "ZeroDivisionError" in server.log("reload failed")[-1]["message"]
+    message = server.log("reload failed")[-1]["message"]
+    assert "ZeroDivisionError" in message
+    # What the command has printed.
+    lines = server.run(f"journalctl --unit {SLUG} --output cat --lines 50").splitlines()
+    assert message in lines
+    server.run(f"systemctl reload {SLUG}")
+    assert not before & server.four_workers()
+
+
+def test_commands_of_root_reach_the_service(server: Server) -> None:
+    assert server.run(f"stat --format %a /run/{SLUG} /run/{SLUG}/control.sock") == "700\n600"
+    before = server.main()
+    status = server.status()
+    assert status["ready"]
+    assert status["pid"] == before
+    # Every other user is kept out.
+    command = f"/opt/{SLUG}/.venv/bin/{SLUG}"
+    refused = server.run(f"setpriv --reuid 65534 --clear-groups {command} status 2>&1", False)
+    assert "ermission denied" in refused
+    stopped = server.run(f"{command} stop 2>&1").splitlines()
+    assert stopped[-1] == "stopped"
+    assert any("systemd may start the service again" in line for line in stopped)
+    until(lambda: server.main() not in (0, before), "that systemd starts it again")
 
 
 def test_a_supervisor_that_is_killed_is_started_again(server: Server) -> None:

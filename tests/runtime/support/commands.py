@@ -62,12 +62,15 @@ async def run(process: ServiceProcess, *arguments: str) -> Result:
 async def status(process: ServiceProcess) -> dict[str, Any]:
     """Return what ``status --json`` prints, without a process of its own."""
     # The test runs in the folder of the service.
+    response: dict[str, Any]
     path = process.environment["APP_CONTROL_SOCKET"]
     reader, writer = await asyncio.open_unix_connection(path, limit=1024 * 1024)
     try:
         writer.write(encode({"command": "status"}))
         async with asyncio.timeout(WAIT_TIMEOUT):
-            response = decode(await reader.readline())
+            response = {"alive": True}
+            while "alive" in response:
+                response = decode(await reader.readline())
     finally:
         writer.close()
     status: dict[str, Any] = response["status"]

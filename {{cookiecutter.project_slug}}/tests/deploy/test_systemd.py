@@ -10,6 +10,8 @@ from {{ cookiecutter.package_name }}.settings import Settings
 from .files import PRODUCTION, ROOT, ports
 
 NAME = "{{ cookiecutter.project_slug }}"
+EXIT_GRACE = 2
+"""Seconds that a worker gets to exit after its drain."""
 SHUTDOWN_MARGIN = 5
 """Seconds after the drain, in which the admin process and the log are closed."""
 
@@ -61,9 +63,23 @@ def test_automatic_restarts_never_reach_the_start_limit(service: Unit) -> None:
     assert seconds(service, "StartLimitBurst") >= restarts
 
 
+def test_systemd_waits_for_a_whole_reload(service: Unit, production: Settings) -> None:
+    # One process after the other, and the one of the admin port.
+    processes = production.workers + 1 if production.workers > 1 else 0
+    each = production.start_timeout + production.drain_timeout + EXIT_GRACE
+    assert seconds(service, "TimeoutStartSec") > processes * each
+
+
 def test_only_several_workers_can_be_reloaded(service: Unit, production: Settings) -> None:
-    # SIGHUP stops a service without a supervisor.
-    assert ("ExecReload" in service) == (production.workers > 1)
+    [command] = service["ExecStart"]
+    expected = [f"{command} reload"] if production.workers > 1 else []
+    assert service.get("ExecReload", []) == expected
+
+
+def test_commands_find_the_service(service: Unit) -> None:
+    # Where they look as root: see `systemd_path` of the runtime.
+    assert service["RuntimeDirectory"] == ["{{ cookiecutter.package_name }}".replace("_", "-")]
+    assert service["RuntimeDirectoryMode"] == ["0700"]
 
 
 def test_command_and_settings_exist(service: Unit) -> None:

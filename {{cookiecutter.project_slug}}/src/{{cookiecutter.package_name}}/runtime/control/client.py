@@ -132,6 +132,8 @@ def _connect(service: str, settings: Settings) -> socket.socket:
         except PermissionError as error:
             hint = "run this command as root or as the user of the service"
             raise ControlError(f"{_describe(error, path)}; {hint}") from error
+        except TimeoutError as error:
+            raise ControlError(_silence()) from error
         except OSError as error:
             raise ControlError(_describe(error, path)) from error
     raise ControlError(f"not running: nothing listens on {' or '.join(map(str, paths))}")
@@ -153,9 +155,9 @@ def _connect_to(path: Path) -> socket.socket:
         try:
             sock.connect(os.fspath(path))
             return sock
-        except BlockingIOError:
+        except BlockingIOError as error:
             if time.monotonic() > deadline:
-                raise
+                raise TimeoutError from error
             time.sleep(RETRY_INTERVAL)
         except OSError:
             sock.close()
@@ -164,6 +166,10 @@ def _connect_to(path: Path) -> socket.socket:
 
 def _describe(error: OSError, path: Path) -> str:
     return f"cannot connect to {path}: {error.strerror}" if error.strerror else str(error)
+
+
+def _silence() -> str:
+    return f"no sign of life for {SILENCE_TIMEOUT:g} s: the process is suspended or stuck"
 
 
 def _ask(sock: socket.socket, request: Message) -> Message:
@@ -175,8 +181,7 @@ def _ask(sock: socket.socket, request: Message) -> Message:
                 sock.sendall(encode(request))
             return _receive(sock, command)
     except TimeoutError as error:
-        message = f"no sign of life for {SILENCE_TIMEOUT:g} s: the process is suspended or stuck"
-        raise ControlError(message) from error
+        raise ControlError(_silence()) from error
     except KeyboardInterrupt:
         if command in GOES_ON:
             print(f"\n{GOES_ON[command]}", file=sys.stderr)

@@ -64,7 +64,7 @@ class ControlClient:
         self._input = b""
         self._output = b""
         self._deadline = time.monotonic() + REQUEST_TIMEOUT
-        self._next_keep_alive = 0.0
+        self._next_keep_alive = time.monotonic() + KEEP_ALIVE_INTERVAL
 
     def send(self, message: Message) -> None:
         """Send a message, as soon as the client reads it."""
@@ -157,7 +157,7 @@ class ControlServer:
         for key, _ in self._selector.select(0):
             if key.fileobj is self._listener:
                 self._accept()
-            elif request := self._read(key.data):
+            elif (request := self._read(key.data)) is not None:
                 requests.append((key.data, request))
         now = time.monotonic()
         if 0 < self._accept_again_at < now:

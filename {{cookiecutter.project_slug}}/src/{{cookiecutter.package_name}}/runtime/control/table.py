@@ -14,7 +14,7 @@ SEPARATOR = "  "
 def format_status(status: Status) -> str:
     """Return the state of the service, and a line for each worker."""
     workers = status["workers"]
-    codes = {_code(worker) for worker in workers if worker["pid"]}
+    codes = {_code(worker) for worker in workers} - {UNKNOWN}
     code = codes.pop() if len(codes) == 1 else status["version"]
     state = "ready" if status["ready"] else f"not ready: {', '.join(status['reasons'])}"
     columns = COLUMNS | ({"version": _code} if codes else {})

@@ -1,0 +1,255 @@
+"""The commands on their way to a service, and what they print."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime import Service, Settings
+from runtime.control import client
+from runtime.control.protocol import private_folder
+from runtime.control.server import open_control
+from runtime.control.steering import NOT_RELOADED, NOT_RESIZED, Steering
+from runtime.control.table import format_age, format_status
+from runtime.status import ProcessDetails, WorkerStatus
+from runtime.workers import Prefork
+
+from tests.runtime.support.control import Host
+from tests.runtime.support.fakes import FakeStatus
+
+service = Service("orders", "1.0", processes=Prefork(), settings="runtime.settings:Settings")
+single = Service("orders", "1.0", settings="runtime.settings:Settings")
+
+CODE = ProcessDetails("1.0")
+FIRST = WorkerStatus(0, 4242, True, 3, 0.0021, 0, "ready", 7384, 12034, 64_000_000, details=CODE)
+SECOND = WorkerStatus(1, 0, False, 0, 0.0, 7)
+
+
+@pytest.fixture(autouse=True)
+def _socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_CONTROL_SOCKET", "control.sock")
+
+
+# status
+
+
+def test_status_is_a_table(
+    host: Host, status: FakeStatus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status.workers += [FIRST, SECOND]
+    assert service.main(["status"]) == 0
+    title, empty, *table = capsys.readouterr().out.splitlines()
+    assert title == f"orders 1.0, pid {os.getpid()}, up 0 s: ready"
+    assert empty == ""
+    assert table == [
+        "worker   pid    state        age  requests  in flight   lag  memory  restarts",
+        "     0  4242    ready  2 h 3 min     12034          3  2 ms  61 MiB         0",
+        "     1     -  missing          -         -          -     -       -         7",
+    ]
+
+
+def test_status_says_why_the_service_is_not_ready(
+    host: Host, status: FakeStatus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status.reasons += ["draining", "database: gone"]
+    assert service.main(["status"]) == 1
+    assert capsys.readouterr().out.splitlines()[0].endswith(": not ready: draining, database: gone")
+    assert service.main(["status", "--json"]) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["reasons"] == ["draining", "database: gone"]
+
+
+def test_json_of_status_has_what_the_documents_say(
+    host: Host, status: FakeStatus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status.workers += [FIRST]
+    assert service.main(["status", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    [worker] = printed["workers"]
+    assert {"name", "version", "pid", "age", "ready", "reasons", "workers"} <= printed.keys()
+    assert {
+        "worker", "pid", "state", "ready", "age", "requests", "requests_in_flight", "memory",
+        "event_loop_lag", "websockets", "event_streams", "restarts", "details",
+    } <= worker.keys()  # fmt: skip
+    assert (worker["pid"], worker["memory"], worker["details"]["version"]) == (
+        4242,
+        64_000_000,
+        "1.0",
+    )
+
+
+def test_versions_are_a_column_if_they_differ() -> None:
+    old = as_json(FIRST)
+    new = {**as_json(SECOND), "pid": 7, "details": {"version": "1.1", "revision": "abc"}}
+    status = {"name": "orders", "version": "1.0", "pid": 1, "age": 5, "ready": True, "reasons": []}
+    text = format_status({**status, "workers": [old, new]})
+    assert text.startswith("orders 1.0, pid 1, up 5 s: ready\n")
+    assert [line.split()[-1] for line in text.splitlines()[2:]] == ["version", "1.0", "abc"]
+    same = format_status({**status, "workers": [new]})
+    assert same.startswith("orders 1.1 abc, pid 1,")
+    assert "version" not in same
+
+
+def as_json(worker: WorkerStatus) -> dict[str, Any]:
+    values = vars(worker).copy()
+    return {**values, "details": vars(worker.details)}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.9, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (90061, "1 d 1 h")],
+)
+def test_ages_have_two_units(seconds: float, text: str) -> None:
+    assert format_age(seconds) == text
+
+
+# A single process
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["reload"], NOT_RELOADED), (["workers", "3"], NOT_RESIZED)]
+)
+def test_single_process_says_what_to_do_instead(
+    host: Host, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert service.main(arguments) == 1
+    assert capsys.readouterr() == ("", f"{message}\n")
+
+
+def test_service_without_workers_has_no_commands_for_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in "reload", "workers":
+        with pytest.raises(SystemExit) as caught:
+            single.main([name])
+        assert caught.value.code == 2
+    assert "invalid choice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", ["0", "257", "-1", "many", "1.5", ""])
+def test_number_of_workers_is_validated(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        service.main(["workers", count])
+    assert caught.value.code == 2
+    assert "1 to 256" in capsys.readouterr().err or count == "-1"
+
+
+def test_unknown_command_is_refused(host: Host) -> None:
+    sock = client._connect("orders", Settings())
+    answer = client._ask(sock, {"command": "dance"})
+    assert answer == {"success": False, "message": "unknown command"}
+
+
+def test_failure_of_a_command_is_told_and_not_the_end(
+    host: Host, status: FakeStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "worker_statuses", lambda: 1 / 0)
+    answer = client._ask(client._connect("orders", Settings()), {"command": "status"})
+    assert answer["message"] == "the command failed: ZeroDivisionError('division by zero')"
+    answer = client._ask(client._connect("orders", Settings()), {"command": "dance"})
+    assert answer["message"] == "unknown command"
+
+
+# Where there is no service
+
+
+def test_service_that_does_not_run_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert service.main(["reload"]) == 1
+    reason = "not running: nothing listens on control.sock"
+    assert capsys.readouterr() == ("", f"orders: {reason}\n")
+    assert service.main(["status", "--json"]) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == {"ready": False, "reasons": [reason], "workers": []}
+    monkeypatch.delenv("APP_CONTROL_SOCKET")
+    monkeypatch.setattr("tempfile.tempdir", os.fspath(tmp_path))
+    assert service.main(["stop"]) == 1
+    folder = private_folder("orders")
+    assert capsys.readouterr().err == (
+        f"orders: not running: nothing listens on {folder}/9000.sock or /run/orders/control.sock\n"
+    )
+
+
+def test_default_socket_is_found(
+    status: FakeStatus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("APP_CONTROL_SOCKET")
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", ".")
+    monkeypatch.setenv("APP_ADMIN_PORT", "9100")
+    steering = Steering(open_control(None, "orders", 9100), {"name": "orders", "version": "1.0"})
+    steering.attach(status, print, is_under_systemd=False)
+    with Host(steering):
+        assert service.main(["status"]) == 0
+        private_folder("orders").chmod(0o755)  # somebody else could have put it there
+        assert service.main(["status"]) == 1
+    assert "is not a directory of this user alone" in capsys.readouterr().err
+
+
+def test_socket_of_systemd_is_found(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("APP_CONTROL_SOCKET")
+    monkeypatch.setattr("tempfile.tempdir", ".")
+    monkeypatch.setattr(client, "systemd_path", lambda name: Path("control.sock"))
+    assert service.main(["status"]) == 0
+
+
+def test_system_without_unix_sockets_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(socket, "AF_UNIX")
+    assert service.main(["status"]) == 1
+    assert "needs Unix sockets" in capsys.readouterr().err
+
+
+def test_service_that_does_not_respond_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client, "SILENCE_TIMEOUT", 0.2)
+    with socket.socket(socket.AF_UNIX) as stuck:
+        stuck.bind("control.sock")
+        stuck.listen(0)
+        assert service.main(["status"]) == 1
+        assert "orders: no sign of life for 0.2 s" in capsys.readouterr().err
+        assert service.main(["status"]) == 1  # its queue is full
+        assert "orders: no sign of life for 0.2 s" in capsys.readouterr().err
+
+
+def test_bad_settings_are_78_and_own_settings_are_not_needed(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = Service(
+        "orders", "1.0", settings="tests.runtime.apps.orders.settings:Settings", app="missing:app"
+    )
+    # APP_PRICE_LIST is missing, and could be a secret that only systemd gives to the service.
+    assert orders.main(["status"]) == 0
+    broken = Service("orders", "1.0", settings="tests.runtime.apps.importing.failing:Settings")
+    assert broken.main(["status"]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("APP_ADMIN_PORT", "nine")
+    assert orders.main(["status"]) == 78
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("Bad settings:\n  APP_ADMIN_PORT: ")
+
+
+def test_defaults_of_the_service_count() -> None:
+    class Own(Settings):
+        admin_port: int = 9200
+        api_key: str
+
+    settings = Own.load_inherited()
+    assert settings.admin_port == 9200
+    assert not hasattr(settings, "api_key")
+
+
+def test_help_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "status", "stop", "reload", "workers":
+        with pytest.raises(SystemExit) as caught:
+            service.main([name, "--help"])
+        assert caught.value.code == 0
+        assert "Exit with" in capsys.readouterr().out or name == "workers"

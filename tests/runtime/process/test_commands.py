@@ -1,0 +1,68 @@
+"""status and stop of a service with a single process, as real processes."""
+
+import signal
+
+import pytest
+from runtime.control.steering import NOT_RELOADED
+from runtime.testing import ServiceProcess, ServiceStarter
+
+from ..support import SAMPLE_APP
+from ..support.commands import Command, run, status
+from ..support.connections import RawConnection
+from ..support.messages import STOPPED
+from ..support.processes import begin_slow_request, release
+
+
+def has_socket(process: ServiceProcess) -> bool:
+    return (process.folder / process.environment["APP_CONTROL_SOCKET"]).exists()
+
+
+async def test_single_process_tells_its_status_and_stops(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP)
+    port, _ = await process.ports()
+    ready = await status(process)
+    [worker] = ready["workers"]
+    assert (ready["pid"], worker["pid"], worker["state"]) == (process.pid, process.pid, "ready")
+    refused = await run(process, "reload")
+    assert (refused.code, refused.out, refused.err) == (1, "", f"{NOT_RELOADED}\n")
+    async with RawConnection(port) as connection:
+        await begin_slow_request(process, connection)
+        stopping = Command(process, "stop")
+        while (await status(process))["ready"]:
+            pass
+        assert (await status(process))["reasons"] == ["draining"]
+        assert stopping.is_running
+        release(process)
+        assert (await connection.response()).status == 200
+    stopped = await stopping.result()
+    assert (stopped.code, stopped.out, stopped.err) == (0, "stopped\n", "")
+    assert await process.exit_code() == 0
+    assert process.messages()[-1] == STOPPED
+    assert not has_socket(process)
+
+
+@pytest.mark.parametrize("is_second_signal", [False, True])
+async def test_stop_tells_what_was_aborted(
+    start_service: ServiceStarter, is_second_signal: bool
+) -> None:
+    process = start_service(SAMPLE_APP, drain_timeout=60 if is_second_signal else 0.2)
+    port, _ = await process.ports()
+    async with RawConnection(port) as connection:
+        # The event loop is blocked: a thread has to tell.
+        await begin_slow_request(process, connection, "/slow" if is_second_signal else "/stuck")
+        if is_second_signal:
+            stopping = Command(process, "stop")
+            while (await status(process))["ready"]:
+                pass
+            process.send_signal(signal.SIGTERM)
+            result = await stopping.result()
+            assert (result.code, result.last_error) == (1, "stopping was aborted")
+            reason = "second signal, SIGTERM"
+        else:
+            process.send_signal(signal.SIGTERM)
+            reason = "0.2 s after SIGTERM"
+        assert await process.exit_code() == (1 if is_second_signal else 0)
+        await process.logged(f"{reason}: aborted 1 requests")
+        if is_second_signal:
+            assert f"Warning: {reason}: aborted 1 requests" in result.err
+    assert not has_socket(process)
