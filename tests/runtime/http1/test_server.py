@@ -21,6 +21,7 @@ from runtime.http1.server import (
     LINGER,
     ClosingWebSockets,
     HTTPServer,
+    closing_time,
 )
 from runtime.settings import Settings
 from runtime.testing import Record, serving, wait_until
@@ -326,13 +327,13 @@ class FakeWebSocket:
 class Closing:
     """Closes fake WebSockets, on a clock of its own."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 100.0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, settings: Settings | None = None) -> None:
+        self.now = 0.0
         self.open: set[Any] = set()
         self.closed: list[tuple[int, str]] = []
         clock = SimpleNamespace(**vars(time) | {"monotonic": lambda: self.now})
         monkeypatch.setattr("runtime.http1.server.time", clock)
-        self._closing = ClosingWebSockets(self.open)
+        self._closing = ClosingWebSockets(self.open, closing_time(settings or Settings()))
 
     def add(self, count: int) -> None:
         self.open |= {FakeWebSocket(self.closed) for _ in range(count)}
@@ -404,6 +405,15 @@ async def test_drain_closes_many_websockets_one_after_the_other() -> None:
     # If all were closed at once, the last ones would be closed before the first had confirmed.
     assert len(set(left)) > 5
     assert {websocket.close_code for websocket in websockets} == {1001}
+
+
+@pytest.mark.parametrize("timeout", [0, 0.2])
+def test_websockets_are_closed_before_a_short_drain_timeout_ends(
+    timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets = Closing(monkeypatch, Settings(drain_timeout=timeout))
+    sockets.add(1000)
+    assert sockets.after(timeout / 2) == 1000
 
 
 async def read_to_end(websocket: WebSocketClientConnection) -> list[str | bytes]:

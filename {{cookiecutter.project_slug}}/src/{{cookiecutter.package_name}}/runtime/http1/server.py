@@ -22,7 +22,7 @@ LINGER = 0.5
 """Seconds to keep idle connections open while draining: a request already on its way is served."""
 POLL_INTERVAL = 0.02
 """Seconds between two checks while draining."""
-CLOSING_TIME = 1.0
+CLOSING_TIME = 0.8
 """Seconds over which many WebSockets are closed: their clients must not come back all at once."""
 FEW_WEBSOCKETS = 24
 """So many are closed at once."""
@@ -63,6 +63,7 @@ class HTTPServer:
         shortest = min(settings.idle_timeout, settings.body_timeout)
         self._sweep_interval = min(shortest / SWEEPS_PER_TIMEOUT, MAX_SWEEP_INTERVAL)
         self._sweeper: asyncio.TimerHandle | None = None
+        self._closing_time = closing_time(settings)
 
     @property
     def is_draining(self) -> bool:
@@ -114,7 +115,7 @@ class HTTPServer:
         """Accept the queued connections, stop listening, finish requests in flight, close the rest.
 
         Streams of events are ended at once; WebSockets are closed with code 1001, many of them over
-        `CLOSING_TIME`. This takes as long as the requests do.
+        `CLOSING_TIME` at most. This takes as long as the requests do.
         """
         connections = self._connections
         self.is_draining = True
@@ -125,7 +126,7 @@ class HTTPServer:
                     self.accept(*listener.accept())
         self.stop()
         await self._end_streams()
-        closing = ClosingWebSockets(connections.websockets)
+        closing = ClosingWebSockets(connections.websockets, self._closing_time)
         idle_since = time.monotonic()
         while connections.open or connections.busy:
             closing.go_on()
@@ -173,11 +174,17 @@ class HTTPServer:
                 connection.check_deadline(now)
 
 
-class ClosingWebSockets:
-    """Closes WebSockets evenly over `CLOSING_TIME`, those that are opened meanwhile, too."""
+def closing_time(settings: Settings) -> float:
+    """Return the seconds over which WebSockets are closed: all of them before a drain is over."""
+    return min(CLOSING_TIME, settings.drain_timeout / 2)
 
-    def __init__(self, opened: Set[WebSocketHandler]) -> None:
+
+class ClosingWebSockets:
+    """Closes WebSockets evenly over some seconds, those that are opened meanwhile, too."""
+
+    def __init__(self, opened: Set[WebSocketHandler], seconds: float) -> None:
         self._open = opened
+        self._seconds = seconds
         self._closed: set[WebSocketHandler] = set()
         self._begin = time.monotonic()
 
@@ -186,7 +193,8 @@ class ClosingWebSockets:
         left = self._open - self._closed
         total = len(left) + len(self._closed)
         elapsed = time.monotonic() - self._begin
-        share = 1.0 if total <= FEW_WEBSOCKETS else min(elapsed / CLOSING_TIME, 1)
+        is_last = total <= FEW_WEBSOCKETS or elapsed >= self._seconds
+        share = 1 if is_last else elapsed / self._seconds
         due = math.ceil(total * share) - len(self._closed)
         for websocket in tuple(left)[: max(due, 0)]:
             websocket.close(1001, "service shutdown")
