@@ -60,18 +60,6 @@ def waiting(service: Service) -> Iterator[None]:
 
 
 @contextmanager
-def without_database(service: Service) -> Iterator[None]:
-    (service.log_path.parent / "database-down").touch()
-    yield
-
-
-@contextmanager
-def without_connections(service: Service) -> Iterator[None]:
-    (service.log_path.parent / f"database-down-{service.processes()[1]}").touch()
-    yield
-
-
-@contextmanager
 def gone(service: Service) -> Iterator[None]:
     service.signal(signal.SIGKILL, group=True)
     service.wait()
@@ -86,8 +74,6 @@ TROUBLES: dict[Trouble, set[str]] = {
     blocked: {"NoReadyWorker", "WorkersMissing", "EventLoopLag"},
     dying: {"WorkerCrashes"},
     waiting: {"TooManyRequestsInFlight"},
-    without_database: {"ResourceUnavailable"},
-    without_connections: {"ResourceFailing"},
     gone: {"ServiceDown"},
 }
 
@@ -123,6 +109,19 @@ def test_connections_that_use_up_the_descriptors_raise_an_alert(
             connections.enter_context(to_one)
         watching.wait_for_alert("FileDescriptorsExhausted")
         assert watching.fired() == {"FileDescriptorsExhausted"}
+
+
+def test_resource_that_fails_in_one_worker_is_told_from_one_that_fails_in_all(
+    run: Starter, project: Path
+) -> None:
+    service = start_on_ports(run)
+    with prometheus(project, run.folder, service) as watching:
+        (run.folder / f"database-down-{service.processes()[1]}").touch()
+        watching.wait_for_alert("ResourceFailing")
+        assert watching.fired() == {"ResourceFailing"}
+        (run.folder / "database-down").touch()
+        watching.wait_for_alert("ResourceUnavailable")
+        assert watching.fired() == {"ResourceFailing", "ResourceUnavailable"}
 
 
 def test_nothing_fires_while_all_is_well(run: Starter, project: Path) -> None:

@@ -465,7 +465,7 @@ def test_health_while_all_workers_are_saturated(run: Starter) -> None:
 
 
 @pytest.mark.seconds
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_readiness_follows_a_resource_and_requests_do_not(run: Starter, workers: int) -> None:
     service = run.faulty(APP_WORKERS=workers, QUIET=1)
     down = service.log_path.parent / "database-down"
