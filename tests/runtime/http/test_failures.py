@@ -17,6 +17,7 @@ from runtime import (
 )
 from runtime.http.request import Request
 from runtime.testing import Client, Record, serving, wait_until
+from tornado.iostream import StreamClosedError
 from tornado.simple_httpclient import HTTPStreamClosedError
 from tornado.web import stream_request_body
 from tornado.websocket import WebSocketClosedError
@@ -208,3 +209,13 @@ async def test_task_of_the_service_is_reported_without_a_request(
     await asyncio.wait([client.app.background(fail("background"))])
     await wait_until(lambda: tracker.failures)
     assert tracker.failures == [("background", None)]
+
+
+async def test_client_that_leaves_is_no_failure_of_what_nobody_awaits(
+    client: Client, tracker: Tracker
+) -> None:
+    loop = asyncio.get_running_loop()
+    for error in StreamClosedError(), WebSocketClosedError(), ValueError("reported"):
+        loop.call_exception_handler({"message": "a test", "exception": error})
+    loop.call_exception_handler({"message": "without an exception"})
+    assert tracker.failures == [("reported", None)]

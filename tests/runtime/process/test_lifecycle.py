@@ -342,6 +342,8 @@ async def test_drain_is_idempotent_and_thread_safe(monkeypatch: pytest.MonkeyPat
             await listener.lifecycle.run(listener)
     assert listener.states == [State.READY, State.DRAINING]
     assert FakeTimer.started == [600]
+    handler = asyncio.get_running_loop().get_exception_handler()
+    assert handler == application.handle_error_of_loop
 
 
 @pytest.mark.parametrize(

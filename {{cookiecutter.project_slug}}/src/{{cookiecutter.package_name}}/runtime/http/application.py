@@ -33,7 +33,7 @@ from . import tasks
 from .access_log import log_access
 from .cors import AllowedOrigins, Preflight
 from .forwarded import TrustedProxies
-from .handler import CLIENT_CLOSED_REQUEST, Handler, implemented_methods
+from .handler import CLIENT_CLOSED_REQUEST, CONNECTION_CLOSED, Handler, implemented_methods
 from .headers import default_headers
 from .hooks import RequestHooks, call_each, overriding, report_error
 from .problem import Problem
@@ -148,7 +148,8 @@ class Application(web.Application):
     def handle_error_of_loop(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log, and report to the extensions, what nobody awaits. For the event loop."""
         loop.default_exception_handler(context)
-        if error := context.get("exception"):
+        error = context.get("exception")
+        if error and not isinstance(error, CONNECTION_CLOSED):  # a client has left
             self._report(error, None)
 
     def _report(self, error: BaseException, request: Request | None) -> None:
