@@ -114,6 +114,7 @@ def test_project_readme(bake_into: Callable[..., Path], tmp_path: Path) -> None:
             opened.run(one)
         # `make dev` serves meanwhile.
         opened.run(Command(f"{command} healthcheck"))
+        opened.run(Command(f"{command} status"))
         opened.run(Command(f"{command} check | head -1"))
 
 

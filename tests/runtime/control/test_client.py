@@ -186,7 +186,11 @@ def test_default_socket_is_found(
         assert service.main(["status"]) == 0
         private_folder("orders").chmod(0o755)  # somebody else could have put it there
         assert service.main(["status"]) == 1
-    assert "is not a directory of this user alone" in capsys.readouterr().err
+        assert "is not a directory of this user alone" in capsys.readouterr().err
+        # It keeps nobody from the service that systemd has started.
+        Path("systemd.sock").symlink_to(private_folder("orders") / "9100.sock")
+        monkeypatch.setattr(client, "systemd_path", lambda _: Path("systemd.sock"))
+        assert service.main(["status"]) == 0
 
 
 def test_socket_of_systemd_is_found(

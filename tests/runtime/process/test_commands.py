@@ -1,8 +1,10 @@
 """status and stop of a service with a single process, as real processes."""
 
 import signal
+from pathlib import Path
 
 import pytest
+from runtime.control.server import USELESS
 from runtime.control.steering import NOT_RELOADED
 from runtime.testing import ServiceProcess, ServiceStarter
 
@@ -66,3 +68,26 @@ async def test_stop_tells_what_was_aborted(
         if is_second_signal:
             assert f"Warning: {reason}: aborted 1 requests" in result.err
     assert not has_socket(process)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_socket_that_cannot_be_opened_is_one_line(
+    start_service: ServiceStarter, workers: int
+) -> None:
+    process = start_service(SAMPLE_APP, workers=workers, control_socket="missing/control.sock")
+    assert await process.exit_code() == 1
+    line = "cannot open the control socket missing/control.sock: No such file or directory\n"
+    assert process.errors() == line
+
+
+async def test_default_that_cannot_be_opened_fails_no_start(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "missing"))
+    process = start_service(SAMPLE_APP, control_socket="")
+    await process.ports()
+    record = await process.logged("cannot open the control socket ")
+    assert record["level"] == "warning"
+    assert record["message"].endswith(USELESS)
+    process.send_signal(signal.SIGTERM)
+    assert await process.exit_code() == 0

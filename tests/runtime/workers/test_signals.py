@@ -52,6 +52,19 @@ def test_wait_returns_at_a_signal(queue: SignalQueue) -> None:
     assert time.monotonic() - begin < WAIT_TIMEOUT
 
 
+def test_wait_returns_when_another_descriptor_is_readable(queue: SignalQueue) -> None:
+    reader, writer = os.pipe()
+    assert queue.wait(0, [reader]) == []
+    os.write(writer, b"x")
+    begin = time.monotonic()
+    assert queue.wait(WAIT_TIMEOUT, [reader]) == []
+    assert time.monotonic() - begin < WAIT_TIMEOUT
+    send(SIGTERM)
+    assert queue.wait(WAIT_TIMEOUT, [reader]) == [SIGTERM]
+    os.close(reader)
+    os.close(writer)
+
+
 def test_wait_times_out(queue: SignalQueue) -> None:
     begin = time.monotonic()
     assert queue.wait(0.05) == []

@@ -122,6 +122,7 @@ def _connect(service: str, settings: Settings) -> socket.socket:
     if not is_supported():
         raise ControlError("this command needs Unix sockets, which this system does not have")
     paths = list(dict.fromkeys(_paths(service, settings)))
+    reason = f"not running: nothing listens on {' or '.join(map(str, paths))}"
     for path in paths:
         try:
             if path.parent == private_folder(service):
@@ -130,13 +131,14 @@ def _connect(service: str, settings: Settings) -> socket.socket:
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             continue
         except PermissionError as error:
+            # Anybody may put something in the way in the temporary folder.
             hint = "run this command as root or as the user of the service"
-            raise ControlError(f"{_describe(error, path)}; {hint}") from error
+            reason = f"{_describe(error, path)}; {hint}"
         except TimeoutError as error:
             raise ControlError(_silence()) from error
         except OSError as error:
             raise ControlError(_describe(error, path)) from error
-    raise ControlError(f"not running: nothing listens on {' or '.join(map(str, paths))}")
+    raise ControlError(reason)
 
 
 def _paths(service: str, settings: Settings) -> Iterator[Path]:

@@ -149,7 +149,8 @@ class ControlServer:
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there is something to `receive`."""
-        return self._selector.fileno()
+        fileno: int = self._selector.fileno()
+        return fileno
 
     def receive(self) -> list[tuple[ControlClient, Message]]:
         """Accept clients, read their requests, and send what waits for them."""
