@@ -25,6 +25,7 @@ UNDER_LOAD = {
     "test_logs",
     "test_metrics",
     "test_nginx_load",
+    "test_resize",
     "test_systemd",
     "test_tracing",
     "test_workers",
