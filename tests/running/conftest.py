@@ -27,6 +27,7 @@ UNDER_LOAD = {
     "test_logs",
     "test_metrics",
     "test_nginx_load",
+    "test_resize",
     "test_streams",
     "test_systemd",
     "test_tracing",

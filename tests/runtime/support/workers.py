@@ -176,8 +176,11 @@ async def succeed(port: int, count: int) -> None:
 
 
 @asynccontextmanager
-async def requests(port: int, path: str = "/") -> AsyncIterator[list[int]]:
-    """Send one request after the other meanwhile; collect the statuses of the responses."""
+async def requests(port: int, path: str = "/", pause: float = 0) -> AsyncIterator[list[int]]:
+    """Send one request after the other meanwhile; collect the statuses of the responses.
+
+    `pause` is the time in seconds between two of them.
+    """
     statuses: list[int] = []
     is_over = asyncio.Event()
 
@@ -185,6 +188,7 @@ async def requests(port: int, path: str = "/") -> AsyncIterator[list[int]]:
         while not is_over.is_set():
             async with RawConnection(port) as connection:
                 statuses.append((await connection.get(path)).status)
+            await asyncio.sleep(pause)
 
     task = asyncio.create_task(send())
     try:

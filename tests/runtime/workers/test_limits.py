@@ -1,5 +1,6 @@
 """Limits of a worker: who is renewed, and when. First by fake rows, then as real processes."""
 
+import asyncio
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from typing import Any, cast
 import pytest
 from runtime.settings import Settings
 from runtime.status import ADMIN_SLOT
-from runtime.testing import Record, ServiceProcess, ServiceStarter, wait_until
+from runtime.testing import WAIT_TIMEOUT, Record, ServiceProcess, ServiceStarter, wait_until
 from runtime.workers import limits as limits_module
 from runtime.workers import restarts
 from runtime.workers.child import ChildProcess
@@ -38,8 +39,8 @@ from tests.runtime.support.workers import (
 )
 
 MIB = 1 << 20
-RENEWING = "renewing it"
-NOT_RENEWING = "not renewing it"
+RENEWING = ": renewing it"
+NOT_RENEWING = ": not renewing it"
 
 
 def settings(**values: object) -> Settings:
@@ -172,7 +173,9 @@ def test_memory_of_a_start_is_that_of_a_heartbeat_after_it(harness: Harness) -> 
     worker = harness.add(0, 0.0, memory=1 * MIB)
     worker.ready_since = 5.0
     harness.limits.observe(worker)  # the last heartbeat was before
-    worker.row.last_heartbeat, worker.row.memory = 5.1, 50 * MIB
+    worker.row.memory = 50 * MIB
+    assert harness.find(max_memory="40MiB") is None
+    worker.row.last_heartbeat = 5.1
     harness.limits.observe(worker)
     worker.row.memory = 60 * MIB
     harness.limits.observe(worker)
@@ -242,12 +245,17 @@ async def test_leaking_workers_are_renewed_under_load_and_no_request_fails(
     await all_ready(process)
     await succeed(port, 20)
     memory = max(worker["memory"] for worker in await worker_statuses(admin_port))
-    limit = memory // MIB + 40
+    limit = memory // MIB + 24
     (tmp_path / ".env").write_text(f"APP_MAX_MEMORY={limit}MiB\n")
     await process.reload()
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(requests(port, "/leak")) for _ in range(3)]
-        await wait_until(lambda: len(renewals(process)) >= times)
+        clients = [
+            await stack.enter_async_context(requests(port, "/leak", 0.005)) for _ in range(3)
+        ]
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            # Seldom, because reading the log costs more than the requests.
+            while len(renewals(process)) < times:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
     statuses = [status for client in clients for status in client]
     assert set(statuses) == {200}
     await wait_until(lambda: process.messages().count("stopped") >= 3 + times)
@@ -257,7 +265,7 @@ async def test_leaking_workers_are_renewed_under_load_and_no_request_fails(
     assert len(set(pids)) == len(pids)
     reason = rf"\d+\.\d MiB of memory, more than APP_MAX_MEMORY \({limit}\.0 MiB\)"
     for record in records:
-        assert re.fullmatch(rf"worker [01], pid \d+: {RENEWING}: {reason}", record["message"])
+        assert re.fullmatch(rf"worker [01], pid \d+{RENEWING}: {reason}", record["message"])
         assert (record["level"], record["event.name"]) == ("info", "worker.renewed")
     assert [worker["restarts"] for worker in await worker_statuses(admin_port)] == [0, 0]
     await stop(process)
@@ -287,11 +295,9 @@ async def test_all_workers_at_their_limit_are_renewed_one_after_the_other(
     assert len(renewals(process)) == 1
     release(process)
     await wait_until(lambda: process.messages().count("stopped") == 2)
-    assert len(renewals(process)) == 2
     assert await versions(port) == {"waiting"}
-    assert {re.findall(r"pid (\d+)", r["message"])[0] for r in renewals(process)} == {
-        *map(str, pids)
-    }
+    renewed = [int(re.findall(r"pid (\d+)", r["message"])[0]) for r in renewals(process)]
+    assert sorted(renewed[:2]) == sorted(pids)
     await stop(process)
     assert errors(process) == []
 
@@ -327,17 +333,21 @@ async def test_limit_that_every_worker_exceeds_renews_none(
     port, _ = await process.ports()
     await all_ready(process)
     for times in 1, 2:
-        record = await process.logged("worker")
         await wait_until(
             lambda: sum(NOT_RENEWING in m for m in process.messages()) == times  # noqa: B023
         )
         await succeed(port, 50)
         await process.reload()
-        assert record
-    await wait_until(lambda: sum(NOT_RENEWING in m for m in process.messages()) == 3)
     assert renewals(process) == []
     await stop(process)
     assert errors(process) == []
+
+
+async def until_version(port: int, version: str) -> None:
+    """Wait until all workers have a version of the code."""
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while await versions(port) != {version}:
+            pass
 
 
 @pytest.fixture
@@ -379,9 +389,7 @@ async def test_another_number_of_workers_takes_the_place_of_a_renewal(
     release(process)
     await process.logged("outcome: True, workers: 2 -> 1")
     # The one that stays has its turn.
-    await wait_until(lambda: len(renewals(process)) >= 2)
-    await wait_until(lambda: len(ready(process, "worker 0")) == 2)
-    assert await versions(port) == {"waiting"}
+    await until_version(port, "waiting")
     assert (await order_workers(process, 2)).startswith("outcome: True")
     await stop(process)
     assert errors(process) == []

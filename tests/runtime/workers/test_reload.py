@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 from runtime.checksums import RUNTIME
+from runtime.settings import Settings
 from runtime.testing import ServiceProcess, ServiceStarter, wait_until
+from runtime.workers.resize import capacity
+from runtime.workers.scoreboard import SPARE_ROWS
 
 from tests.runtime.support import SAMPLE_APP
 from tests.runtime.support.connections import RawConnection
@@ -340,7 +343,7 @@ async def test_reload_renews_the_code_of_the_service_and_nothing_else(
     # The supervisor has imported nothing of the service but what `__init__.py` imports.
     [before] = calls(tmp_path, "before_fork")
     assert before["imported"] == ["myservice", "myservice.names"]
-    assert before["rows"] == 9
+    assert before["rows"] == 1 + capacity(Settings(workers=2)) + SPARE_ROWS
     after = calls(tmp_path, "after_fork")
     assert {record["pid"]: record["slot"] for record in after} == {
         admin: -1,

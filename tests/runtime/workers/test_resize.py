@@ -248,6 +248,8 @@ def test_capacity_is_twice_the_workers_or_the_processors(monkeypatch: pytest.Mon
     cpus.count = 16
     assert [of(2), of(16), of(20)] == [32, 32, 40]
     assert of(4, port_per_worker=True) == 4
+    cpus.count = 128
+    assert [of(4), of(32), of(40)] == [64, 64, 80]
 
 
 def test_count_that_is_not_possible_is_refused_with_a_way_out() -> None:

@@ -94,11 +94,12 @@ class Limits:
         limit = round(settings.max_requests * profile.factor)
         if settings.max_requests and row.requests > limit:
             return f"{row.requests} responses, more than its share of {REQUESTS} ({limit})"
-        if settings.max_memory and row.memory > settings.max_memory:
+        initial = profile.initial_memory
+        if settings.max_memory and row.memory > settings.max_memory and initial is not None:
             excess = f"more than {MEMORY} ({_readable(settings.max_memory)})"
-            if profile.initial_memory is None or profile.initial_memory <= settings.max_memory:
+            if initial <= settings.max_memory:
                 return f"{_readable(row.memory)} of memory, {excess}"
-            self._tell(process, f"{_readable(profile.initial_memory)} of memory, {excess}")
+            self._tell(process, f"{_readable(initial)} of memory, {excess}")
         return ""
 
     def _tell(self, process: ChildProcess, excess: str) -> None:

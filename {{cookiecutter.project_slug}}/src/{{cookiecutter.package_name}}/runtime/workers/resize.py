@@ -13,6 +13,10 @@ from .reload import Replacement
 from .scoreboard import Scoreboard
 
 MAX_WORKERS = 256
+MAX_PER_CPUS = 64
+"""Workers for which many CPUs alone are a reason: each costs a descriptor, and addresses of memory,
+in every process.
+"""
 HANDOVER = 2 * HEARTBEAT_INTERVAL
 """Seconds in which the other workers begin to accept from the sockets of those that will drain."""
 
@@ -26,7 +30,7 @@ def capacity(settings: Settings) -> int:
     """
     if settings.port_per_worker:
         return settings.workers
-    return min(MAX_WORKERS, 2 * max(settings.workers, usable_cpus()))
+    return max(min(2 * settings.workers, MAX_WORKERS), min(2 * usable_cpus(), MAX_PER_CPUS))
 
 
 def check_count(count: int, settings: Settings, limit: int) -> None:
