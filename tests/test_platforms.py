@@ -25,7 +25,10 @@ GUARDED = {
     "control/protocol.py": {"getuid"},
     "control/server.py": {"AF_UNIX", "fileno", "geteuid", "register_at_fork"},
     "cpus.py": {"sched_getaffinity"},  # hasattr
+    "monitor/events.py": {"AF_UNIX"},  # for several workers
+    "monitor/history.py": {"clock_gettime_ns"},  # with CLOCK_BOOTTIME
     "process/lifecycle.py": {"uvloop"},  # for other systems
+    "process/memory.py": {"sysconf"},  # AttributeError is caught
     "process/sockets.py": {"SO_REUSEPORT"},  # for several workers
     "process/systemd.py": {"AF_UNIX", "CLOCK_MONOTONIC", "clock_gettime_ns"},  # under systemd
     "starting.py": {"O_NOCTTY"},  # AttributeError is caught

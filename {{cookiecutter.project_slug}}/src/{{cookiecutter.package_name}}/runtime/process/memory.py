@@ -10,6 +10,7 @@ STATM = Path("/proc/self/statm")
 def resident_memory() -> int:
     """Return the resident memory of this process in bytes; 0 where the system has no /proc."""
     try:
-        return int(STATM.read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        page_size: int = os.sysconf("SC_PAGE_SIZE")
+        return int(STATM.read_bytes().split()[1]) * page_size
     except (OSError, AttributeError):  # Windows has no sysconf
         return 0
