@@ -58,10 +58,11 @@ async def photograph(page: Page, scheme: str = "light") -> bytes:
 
 async def keep_busy(service: Service) -> None:
     """Ask for this and that, more and less of it, and do what happens to services, without end."""
+    workers = service.workers(WORKERS)
     begin = time.monotonic()
     tasks: set[asyncio.Task[object]] = set()
     events: list[tuple[float, Callable[[], object]]] = [
-        (0.45, lambda: os.kill(service.workers(WORKERS)[1], signal.SIGKILL)),
+        (0.45, lambda: os.kill(workers[1], signal.SIGKILL)),
         (0.60, lambda: ask("/report")),
         (0.85, lambda: service.signal(signal.SIGHUP)),
     ]

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -27,7 +28,7 @@ from runtime.monitor.history import SECOND, SECONDS
 from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
 from runtime.status import WorkerStatus
-from runtime.testing import Client, Record, response_problem, wait_until
+from runtime.testing import Client, Record, ServiceStarter, response_problem, wait_until
 
 from ..support.connections import RawConnection
 from ..support.fakes import FakeStatus
@@ -322,6 +323,24 @@ def test_local_names(name: str, expected: bool) -> None:
 )
 def test_loopback_addresses(address: object, expected: bool) -> None:
     assert _is_loopback(address) is expected
+
+
+async def test_single_process_shows_itself_and_stops_with_the_page_open(
+    start_service: ServiceStarter,
+) -> None:
+    process = start_service("tests.runtime.support.sample_app")
+    port, admin_port = await process.ports()
+    async with RawConnection(admin_port) as connection, RawConnection(port) as public:
+        reader = await Reader(connection).begin()
+        await reader.message()
+        assert (await public.get("/")).status == 200
+        while not (message := await reader.message())["requests"]:
+            pass
+        assert (message["service"], message["requests"]) == ("sample-app", 1)
+        assert [worker["pid"] for worker in message["workers"]] == [process.pid]
+        process.send_signal(signal.SIGTERM)
+        assert await process.exit_code() == 0
+        assert b"0\r\n\r\n" in await connection.read_to_end()
 
 
 async def test_drain_ends_the_streams(admin: Client) -> None:

@@ -15,6 +15,7 @@ from runtime.monitor.history import (
     WINDOW,
     History,
     Ring,
+    Second,
     clock,
 )
 from runtime.monitor.shared import WORD_SIZE
@@ -131,17 +132,19 @@ def test_gap_is_a_gap_and_loses_no_response(machine: Machine, history: History) 
 
 
 def test_two_writers_record_what_one_would(machine: Machine, history: History) -> None:
-    # As during a reload: the admin process and its replacement.
+    # As during a reload: the admin process, which reads at once, and its replacement.
+    seconds: list[Second] = []
     for _ in range(20):
         machine.respond(2)
-        machine.record(history)
+        last = machine.record(history)
+        seconds += history.seconds(last - 1, last)
         machine.pass_time(0.4)
         machine.respond(3)
-        last = machine.record(history)
+        machine.record(history)
         machine.pass_time(0.6)
-    seconds = history.seconds(0, last)
     assert [second.number for second in seconds] == list(range(BEGIN + 1, BEGIN + 20))
     assert [second.requests for second in seconds] == [5] * 19
+    assert history.seconds(0, last) == seconds
 
 
 def test_late_writer_with_older_counts_makes_nothing_negative(
