@@ -55,13 +55,13 @@ class EventStream(Handler):
     retry: ClassVar[float] = 2.0
     """Seconds that clients wait before they connect again, at most; half of that at least."""
 
-    _task: Task[Any] | None = None
+    _stream_task: Task[Any] | None = None
     """The task of `stream`, while it runs."""
     _is_cancelled = False
     _sent_at = 0.0
     _flushed: "Future[None] | None" = None
     """Done when the operating system has taken what was sent last."""
-    _timer: asyncio.TimerHandle | None = None
+    _stream_timer: asyncio.TimerHandle | None = None
 
     def __str__(self) -> str:
         return f"event stream {self.request.route}"
@@ -126,19 +126,19 @@ class EventStream(Handler):
         await self.flush()  # now, or Tornado would add a Content-Length
 
     def finish(self, chunk: Any = None) -> "Future[None]":
-        if self._timer:
-            self._timer.cancel()
+        if self._stream_timer:
+            self._stream_timer.cancel()
         return super().finish(chunk)
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
-        self.end()
+        self.end_stream()
 
-    def end(self) -> None:
+    def end_stream(self) -> None:
         """Cancel `stream`, once. Called when the client leaves, and when a drain begins."""
-        if self._task and not self._is_cancelled:
+        if self._stream_task and not self._is_cancelled:
             self._is_cancelled = True
-            self._task.cancel()
+            self._stream_task.cancel()
 
     def _prepare_response(self) -> None:
         self.set_header("Content-Type", "text/event-stream")
@@ -147,28 +147,30 @@ class EventStream(Handler):
 
     async def _run_stream(self, *args: str, **kwargs: str) -> None:
         # In the task of the request: an open stream has no other.
-        self._task = task = cast(Task[Any], asyncio.current_task())
+        self._stream_task = task = cast(Task[Any], asyncio.current_task())
         application: Any = self.application
         connections: Connections = application.connections
         connections.event_streams[self] = connections.tasks.get(task)
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(BEGIN_DELAY, self._begin_without_event, time.perf_counter())
+        self._stream_timer = loop.call_later(
+            BEGIN_DELAY, self._begin_without_event, time.perf_counter()
+        )
         try:
             await self.stream(*args, **kwargs)
         except asyncio.CancelledError:
             if not self._is_cancelled:
                 raise
         finally:
-            self._task = None
+            self._stream_task = None
             del connections.event_streams[self]
 
     def _begin(self, started: float) -> None:
         """Begin the response. `started` is since when it does not keep the client waiting."""
         self.request.stream_started = started
         self.write(self._retry())
-        if self._timer:
-            self._timer.cancel()
-        if self._task:
+        if self._stream_timer:
+            self._stream_timer.cancel()
+        if self._stream_task:
             self._keep_alive_in(self.keep_alive_interval)
 
     def _begin_without_event(self, started: float) -> None:
@@ -187,7 +189,7 @@ class EventStream(Handler):
         return self._flushed
 
     def _keep_alive_in(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._keep_alive)
+        self._stream_timer = asyncio.get_running_loop().call_later(seconds, self._keep_alive)
 
     def _keep_alive(self) -> None:
         silence = asyncio.get_running_loop().time() - self._sent_at

@@ -16,10 +16,10 @@ Tasks = dict[Future[Any], object]
 to its tasks."""
 
 
-class Endless(Protocol):
+class Stream(Protocol):
     """A response that has no end of its own."""
 
-    def end(self) -> None:
+    def end_stream(self) -> None:
         """End soon: a drain has begun."""
 
 
@@ -37,7 +37,7 @@ class Connections:
         the name of a task of the service."""
         self.websockets: set[WebSocketHandler] = set()
         """The open WebSockets; their handshake is no request in flight any more."""
-        self.event_streams: dict[Endless, object] = {}
+        self.event_streams: dict[Stream, object] = {}
         """The open streams of server-sent events, and what receives the request of each. They are
         no requests in flight any more."""
         self.draining = asyncio.Event()

@@ -139,7 +139,7 @@ class HTTPServer:
 
     async def _end_streams(self) -> None:
         for number, stream in enumerate(tuple(self._connections.event_streams), 1):
-            stream.end()
+            stream.end_stream()
             if number % STREAMS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
