@@ -79,17 +79,19 @@ RATES = """(() => {
   const plot = document.querySelector("#requests .plot");
   const cursor = plot.querySelector(".cursor");
   const shown = document.querySelector('#requests [data-value="rate"]');
+  const read = () => Number(shown.textContent.replaceAll(",", ""));
+  const now = read();
   const press = (key) => plot.dispatchEvent(new KeyboardEvent("keydown", { key }));
   const rates = [];
   let before = "";
   for (press("ArrowRight"); cursor.style.left !== before; press("ArrowLeft")) {
-    rates.push(Number(shown.textContent.replaceAll(",", "")));
+    rates.push(read());
     before = cursor.style.left;
   }
   press("Escape");
-  return rates;
+  return [now, rates];
 })()"""
-"""The rate of each second, the newest first, which the page shows when the arrow key is pressed."""
+"""The large rate, and that of each second, the newest first, as the arrow keys show it."""
 
 WORKER_REQUESTS = """[...document.querySelectorAll('#workers [data-label="Requests"] .value')]
   .map((cell) => Number(cell.textContent.replaceAll(",", "")))"""
@@ -166,7 +168,8 @@ async def agrees(page: Page, responses: int, total: int) -> None:
     """Check the numbers of the page against what clients and ``/metrics`` have counted."""
     assert total == pytest.approx(responses, rel=TOLERANCE)
     assert await shown_count(page, "requests", "total") == pytest.approx(responses, rel=TOLERANCE)
-    rates = await page.evaluate(RATES)
+    now, rates = await page.evaluate(RATES)
+    assert 0.98 * min(rates[:5]) <= now <= 1.02 * max(rates[:5])
     assert sum(rates) == pytest.approx(responses, rel=TOLERANCE)
     assert max(rates) < CONNECTIONS / QUICK
     # Workers that were replaced begin at 0.
