@@ -180,9 +180,11 @@ class Row:
     @property
     def state(self) -> str:
         """The state in words."""
-        if self.ready and not self.responsive:
-            return "blocked"
-        return State(self._cells[STATE]).name.lower()
+        cell = self._cells[STATE]
+        if cell == FREE:  # the process has exited meanwhile
+            return "missing"
+        is_blocked = cell == State.READY.value and not self.responsive
+        return "blocked" if is_blocked else State(cell).name.lower()
 
 
 class Scoreboard:
