@@ -162,3 +162,14 @@ def test_picture_needs_nothing_from_elsewhere() -> None:
     text = PICTURE.read_text("utf-8")
     assert lines_of(ET.fromstring(text))
     assert not re.search(r"href|@import|@font-face|<(image|script|foreignObject)|url\((?!#)", text)
+
+
+@pytest.mark.parametrize("readme", TEXTS)
+def test_error_tracker_is_the_one_that_is_tested_in_a_project(readme: str) -> None:
+    documented = (TREE / "docs/change.md").read_text("utf-8")
+    [tracker] = [
+        token.content
+        for token in PARSER.parse(TEXTS[readme])
+        if token.type == "fence" and "ErrorTracker" in token.content
+    ]
+    assert tracker in documented
