@@ -2,7 +2,9 @@
 
 import signal
 
+from runtime.settings import Settings
 from runtime.testing import ServiceStarter, wait_until
+from runtime.workers.resize import capacity
 
 from .support.connections import RawConnection
 from .support.processes import begin_slow_request, release
@@ -25,6 +27,7 @@ async def test_extensions_frame_the_resources_and_all_requests(
         await connection.response()
     assert await process.exit_code() == 0
     assert [message.partition(" on ")[0].partition(",")[0] for message in process.messages()] == [
+        "starting extended-app 1.7",
         "first entered",
         "second entered",
         "resource entered",
@@ -55,8 +58,8 @@ async def test_extensions_prepare_before_and_after_each_fork(
         in_admin = (await admin.get("/first")).json()
     process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 0
-    # A row for each worker and the admin process, three times: old ones may still be draining.
-    before = "before_fork, rows: 9"
+    # For the admin process, for each worker that there can be, and for three that are replaced.
+    before = f"before_fork, rows: {1 + capacity(Settings(workers=2)) + 3}"
     assert in_admin == {
         "calls": [before, "after_fork, slot: -1, app imported: False"],
         "workers": 2,

@@ -43,7 +43,7 @@ if __name__ == "__main__":
         # The supervisor cannot read them again.
         prefork.read_settings = lambda _: None
     if FAULT == "supervisor":
-        Supervisor._end_reload = fail  # type: ignore[method-assign, assignment]
+        Supervisor._finish_reload = fail  # type: ignore[method-assign, assignment]
     if FAULT == "runtime":
         Supervisor._check_runtime = fail  # type: ignore[method-assign, assignment]
     sys.exit(service.main())

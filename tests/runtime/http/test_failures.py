@@ -103,6 +103,7 @@ async def fail(place: str) -> None:
 
 class InStream(EventStream):
     async def stream(self) -> None:
+        await self.send("first")
         raise ValueError("stream")
 
 

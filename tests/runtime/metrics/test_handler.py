@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 from runtime.metrics import handler
-from runtime.status import WorkerStatus
+from runtime.status import ProcessDetails, WorkerStatus
 from runtime.testing import Client, wait_until
 
 from ..support.connections import RawConnection
@@ -74,7 +74,7 @@ async def test_default_metrics_of_the_library_are_not_shown(
 ) -> None:
     for collector in GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR:
         registry.register(collector)
-    status.workers = [WorkerStatus(0, os.getpid(), True, 0, 0.0, 0)]
+    status.workers = [WorkerStatus(0, os.getpid(), True, 0, 0.0, 0, details=ProcessDetails("1.0"))]
     await client.get("/")
     assert has_only_documented_names(await scrape(admin.port))
 

@@ -143,7 +143,7 @@ def work_of_request(work: str, route: str) -> dict[str, str]:
         ("/background", {"work": "task Base.look", "request_id": ID}),
         ("/child", {"request_id": ID}),
         ("/callback", {}),
-        ("/stream", work_of_request("event stream /stream", "/stream")),
+        ("/stream", work_of_request("GET /stream", "/stream")),
     ],
 )
 async def test_work_of_a_request(

@@ -68,7 +68,7 @@ async def test_version_is_that_of_the_code_that_each_worker_has_loaded(
     }
     assert await build_info(admin_port) == {(NEW, "1.1")}
     details = [status["details"] for status in await worker_statuses(admin_port)]
-    assert details == [{"version": "1.1", "revision": NEW}] * 2
+    assert details == [{"version": "1.1", "revision": NEW, "checks": []}] * 2
     fields = [(r["service.version"], r["vcs.ref.head.revision"]) for r in ready_records(process)]
     assert fields == [("1.0", OLD)] * 3 + [("1.1", NEW)] * 3
     # A worker that crashes before a reload is replaced by one with other code.

@@ -12,11 +12,6 @@ SUMS = "SHA256SUMS"
 """Has the format of ``sha256sum``: one line for each file, with its path below the runtime."""
 
 
-def template_version() -> str:
-    """Return the version of the template that the runtime on disk comes from."""
-    return (RUNTIME / "VERSION").read_text("utf-8").strip()
-
-
 def checksums(folder: Path = RUNTIME) -> dict[str, str]:
     """Return the SHA-256 of each file below a folder, by path; empty if it cannot be read."""
     return {

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from . import healthcheck
-from .checksums import template_version
 from .control import client
 from .errors import SettingsError, ShutdownError, StartupError
 from .extensions import Extension, ServiceInfo
 from .process.definition import ServiceDefinition
 from .settings import PREFIX, Settings
 from .starting import prepare_process
+from .version import template_version
 
 EXIT_FAILURE = 1
 EXIT_BAD_SETTINGS = 78

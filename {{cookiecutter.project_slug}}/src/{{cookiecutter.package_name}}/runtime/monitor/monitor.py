@@ -3,7 +3,7 @@
 import secrets
 import time
 
-from ..checksums import template_version
+from ..version import template_version
 from .events import EventLog
 from .history import History
 
