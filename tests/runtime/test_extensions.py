@@ -42,7 +42,7 @@ async def test_extensions_frame_the_resources_and_all_requests(
         "first left",
         "stopped",
     ]
-    first, *_ = process.records()
+    _, first, *_ = process.records()
     assert first["about"] == "extended-app 1.7, threads: 3"
     # A single process is not forked.
     assert first["calls"] == []
