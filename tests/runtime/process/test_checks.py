@@ -37,8 +37,7 @@ from ..support.checks import (
 from ..support.clock import FakeClock
 from ..support.connections import RawConnection
 from ..support.processes import begin_slow_request, release, worker_statuses
-from ..support.workers import pid_of_other_worker, requests, stop
-from ..support.workers import until_ready as until_worker_ready
+from ..support.workers import pid_of_other_worker, requests, stop, until_worker_ready
 
 Check = Callable[[object], Awaitable[None]]
 

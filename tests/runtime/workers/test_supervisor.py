@@ -46,7 +46,7 @@ from tests.runtime.support.workers import (
     stop,
     succeed,
     time_of,
-    until_ready,
+    until_worker_ready,
     version,
     versions,
 )
@@ -228,7 +228,7 @@ async def test_worker_that_dies_before_the_supervisor_saw_it_ready_has_crashed(
     process.send_signal(signal.SIGSTOP)
     try:
         release(process)
-        await until_ready(admin_port, pid)
+        await until_worker_ready(admin_port, pid)
         os.kill(pid, signal.SIGKILL)
         await wait_until(lambda: has_exited(pid))
     finally:
