@@ -423,7 +423,9 @@ async def test_supervisor_that_fails_logs_why_and_all_processes_exit(
     assert record["level"] == "critical"
     assert record["exception.message"] == "a mistake"
     await wait_until(lambda: process.messages().count(SUPERVISOR_EXITED) == 3)
-    await wait_until(lambda: process.messages().count(STOPPED) == 6)  # three because of the reload
+    pids = [pid for name in PROCESSES for pid in ready(process, name)]
+    assert len(pids) == 6  # three because of the reload
+    await wait_until(lambda: all(map(has_exited, pids)))
 
 
 async def test_failed_comparison_after_a_reload_is_an_error_in_the_log(
