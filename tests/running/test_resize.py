@@ -1,29 +1,19 @@
 """More and fewer workers, under load."""
 
-import signal
-from pathlib import Path
-
 import pytest
 
-from .harness import Service, Starter, until
+from .harness import FAULTS, Starter
 from .load import MIX, Load
 from .operate import reload
 
-RESIZING = Path(__file__).with_name("resizing.py")
-
-
-def order(service: Service, folder: Path, before: int, count: int) -> None:
-    """Change the number of workers, and wait until that is over."""
-    (folder / "count").write_text(str(count))
-    service.signal(signal.SIGUSR1)
-    until(lambda: f"outcome: workers: {before} -> {count}" in service.messages(), "outcome")
+SOCKET = "control.sock"
 
 
 @pytest.mark.parametrize("requests", [500, pytest.param(5_000, marks=pytest.mark.exhaustive)])
 def test_number_of_workers_changes_under_load_and_no_request_fails(
     run: Starter, requests: int
 ) -> None:
-    service = run.faulty(RESIZING, APP_WORKERS=2, QUIET=1)
+    service = run.faulty(APP_WORKERS=2, APP_CONTROL_SOCKET=SOCKET, QUIET=1)
     service.workers(2)
     with (
         Load(service.port, MIX) as load,
@@ -33,7 +23,10 @@ def test_number_of_workers_changes_under_load_and_no_request_fails(
     ):
         for before, count in (2, 4), (4, 1), (1, 3):
             load.wait_for(requests)
-            order(service, run.folder, before, count)
+            command = run.spawn(str(FAULTS), "workers", str(count), APP_CONTROL_SOCKET=SOCKET)
+            assert command.wait() == 0, command.errors()
+            # Its standard output.
+            assert command.log_path.read_text() == f"workers: {before} -> {count}\n"
             workers = service.ask("/workers", admin=True).json["workers"]
             assert [worker["worker"] for worker in workers] == [*range(count)]
             metrics = service.ask("/metrics", admin=True).body.decode()

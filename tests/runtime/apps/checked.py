@@ -45,15 +45,15 @@ async def check_store(store: Store) -> None:
     store.calls += 1
     store.running += 1
     try:
-        await behave(store)
+        await behave()
     finally:
         store.running -= 1
 
 
-async def behave(store: Store) -> None:
+async def behave() -> None:
     files = Path(f"check-{os.getpid()}"), Path("check")
     [behaviour, *_] = [file.read_text() for file in files if file.exists()] or [""]
-    if behaviour == "raise" or (behaviour == "flap" and store.calls % 2):
+    if behaviour == "raise":
         raise ConnectionRefusedError("nothing listens at db://user:pass@example")
     if behaviour == "hang":
         await asyncio.Event().wait()

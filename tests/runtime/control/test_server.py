@@ -21,7 +21,7 @@ from runtime.control.server import (
     open_control,
 )
 from runtime.errors import StartupError
-from runtime.testing import Record
+from runtime.testing import WAIT_TIMEOUT, Record
 
 from tests.runtime.support.clock import FakeClock
 from tests.runtime.support.control import PATH
@@ -51,7 +51,7 @@ def client(server: ControlServer) -> Iterator[socket.socket]:
 
 def connect() -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(5)
+    client.settimeout(WAIT_TIMEOUT)
     client.connect(os.fspath(PATH))
     return client
 
@@ -289,26 +289,28 @@ def test_other_users_are_refused(server: ControlServer) -> None:
 
 
 def answer_to(user: int, server: ControlServer) -> str:
-    """Return what a process of another user gets."""
+    """Return what a process of another user gets that sends a request."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.setresuid(user, user, user)
             with connect() as client:
-                client.settimeout(0.2)
-                try:
-                    text = response(client)["message"]
-                except TimeoutError:
-                    text = "accepted"
+                with suppress(BrokenPipeError):  # it is refused without its request
+                    client.sendall(encode({"command": "status"}))
+                os.write(writer, response(client)["message"].encode())
         except OSError as error:
-            text = str(error.strerror)
-        os.write(writer, text.encode())
-        os._exit(0)
+            os.write(writer, str(error.strerror).encode())
+        finally:
+            os._exit(0)
     os.close(writer)
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        server.receive()
-        time.sleep(0.005)
+
+    def has_exited() -> bool:
+        for asked, _ in server.receive():
+            asked.finish(True, "accepted")
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+
+    wait_for(has_exited)
     with os.fdopen(reader) as file:
         return file.read()
 

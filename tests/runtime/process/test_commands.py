@@ -9,7 +9,7 @@ from runtime.control.steering import NOT_RELOADED
 from runtime.testing import ServiceProcess, ServiceStarter
 
 from ..support import SAMPLE_APP
-from ..support.commands import Command, run, status
+from ..support.commands import Command, run, status, until_status
 from ..support.connections import RawConnection
 from ..support.messages import STOPPED
 from ..support.processes import begin_slow_request, release
@@ -30,9 +30,8 @@ async def test_single_process_tells_its_status_and_stops(start_service: ServiceS
     async with RawConnection(port) as connection:
         await begin_slow_request(process, connection)
         stopping = Command(process, "stop")
-        while (await status(process))["ready"]:
-            pass
-        assert (await status(process))["reasons"] == ["draining"]
+        draining = await until_status(process, lambda status: not status["ready"])
+        assert draining["reasons"] == ["draining"]
         assert stopping.is_running
         release(process)
         assert (await connection.response()).status == 200
@@ -54,8 +53,7 @@ async def test_stop_tells_what_was_aborted(
         await begin_slow_request(process, connection, "/slow" if is_second_signal else "/stuck")
         if is_second_signal:
             stopping = Command(process, "stop")
-            while (await status(process))["ready"]:
-                pass
+            await until_status(process, lambda status: not status["ready"])
             process.send_signal(signal.SIGTERM)
             result = await stopping.result()
             assert (result.code, result.last_error) == (1, "stopping was aborted")

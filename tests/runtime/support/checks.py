@@ -18,7 +18,7 @@ WORKS_AGAIN = "resource store works again"
 
 
 def let_check(folder: Path, behaviour: str, pid: int | None = None) -> None:
-    """Let the check ``pass``, ``raise``, ``hang``, ``flap``, or ``ignore`` its cancellation.
+    """Let the check ``pass``, ``raise``, ``hang``, or ``ignore`` its cancellation.
 
     Give the pid for the check of one process only.
     """

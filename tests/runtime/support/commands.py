@@ -3,11 +3,12 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from runtime.control.protocol import decode, encode
-from runtime.testing import WAIT_TIMEOUT, ServiceProcess
+from runtime.control.protocol import STATUS, Message, decode, encode
+from runtime.testing import POLL_INTERVAL, WAIT_TIMEOUT, ServiceProcess
 
 
 @dataclass(frozen=True)
@@ -59,20 +60,39 @@ async def run(process: ServiceProcess, *arguments: str) -> Result:
     return await Command(process, *arguments).result()
 
 
-async def status(process: ServiceProcess) -> dict[str, Any]:
-    """Return what ``status --json`` prints, without a process of its own."""
+async def ask(process: ServiceProcess, **request: object) -> Message:
+    """Ask for a command without a process of its own; return the last message.
+
+    It has the warnings as well.
+    """
     # The test runs in the folder of the service.
-    response: dict[str, Any]
     path = process.environment["APP_CONTROL_SOCKET"]
     reader, writer = await asyncio.open_unix_connection(path, limit=1024 * 1024)
+    warnings: list[str] = []
     try:
-        writer.write(encode({"command": "status"}))
+        writer.write(encode(request))
         async with asyncio.timeout(WAIT_TIMEOUT):
-            response = {"alive": True}
-            while "alive" in response:
-                response = decode(await reader.readline())
+            while "success" not in (message := decode(await reader.readline())):
+                if "warning" in message:
+                    warnings.append(message["warning"])
     finally:
         writer.close()
+    return {**message, "warnings": warnings}
+
+
+async def status(process: ServiceProcess) -> dict[str, Any]:
+    """Return what ``status --json`` prints."""
+    response = await ask(process, command=STATUS)
     status: dict[str, Any] = response["status"]
     assert response["success"] == status["ready"] == (status["reasons"] == [])
     return status
+
+
+async def until_status(
+    process: ServiceProcess, condition: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
+    """Wait until the status is as expected, and return it."""
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while not condition(found := await status(process)):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_INTERVAL)
+    return found

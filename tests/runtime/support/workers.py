@@ -12,16 +12,16 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from runtime.control.protocol import WORKERS, Message
 from runtime.testing import WAIT_TIMEOUT, Record, ServiceProcess, wait_until
 
+from .commands import ask
 from .connections import RawConnection
 from .processes import ARRIVED, worker_statuses
 
 APPS = Path(__file__).parents[1] / "apps"
 RELOADABLE = "tests.runtime.apps.reloadable"
 """The service whose code is what `deploy` has put into its folder."""
-RESIZABLE = "tests.runtime.apps.resizable"
-"""The same, with a number of workers that `order_workers` changes."""
 FAULTY = "tests.runtime.apps.faulty"
 """The same, with a fault in the supervisor."""
 
@@ -128,24 +128,9 @@ async def until_draining(admin_port: int) -> None:
             pass
 
 
-def outcomes(process: ServiceProcess) -> list[str]:
-    """Return what has come of the orders of `order_workers` so far."""
-    results = "outcome: ", "refused: "
-    return [message for message in process.messages() if message.startswith(results)]
-
-
-async def order_workers(process: ServiceProcess, count: int) -> str:
-    """Change the number of workers of a service `RESIZABLE`; return what has come of it."""
-    before = len(outcomes(process))
-    begin_to_order_workers(process, count)
-    await wait_until(lambda: len(outcomes(process)) > before)
-    return outcomes(process)[before]
-
-
-def begin_to_order_workers(process: ServiceProcess, count: int) -> None:
-    """The same without waiting for it."""
-    (process.folder / "count").write_text(str(count))
-    process.send_signal(signal.SIGUSR1)
+async def order_workers(process: ServiceProcess, count: int) -> Message:
+    """Change the number of workers; return what has come of it."""
+    return await ask(process, command=WORKERS, count=count)
 
 
 async def pid_of_other_worker(admin_port: int, predecessor: int) -> int:
@@ -156,7 +141,7 @@ async def pid_of_other_worker(admin_port: int, predecessor: int) -> int:
     return int(pid)
 
 
-async def until_ready(admin_port: int, pid: int) -> None:
+async def until_worker_ready(admin_port: int, pid: int) -> None:
     """Wait until the worker of a pid is ready."""
     async with asyncio.timeout(WAIT_TIMEOUT):
         while pid not in [w["pid"] for w in await worker_statuses(admin_port) if w["ready"]]:

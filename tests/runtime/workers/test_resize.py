@@ -1,5 +1,6 @@
 """More and fewer workers while the service runs, as real processes."""
 
+import asyncio
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from runtime.control.protocol import Message
 from runtime.settings import Settings
 from runtime.testing import ServiceProcess, ServiceStarter, wait_until
 from runtime.workers import resize
@@ -15,34 +17,44 @@ from runtime.workers.operations import RefusedError
 from runtime.workers.resize import MAX_WORKERS, capacity, check_count
 
 from tests.ports import free_ports
+from tests.runtime.support.commands import run
 from tests.runtime.support.processes import release, worker_statuses
 from tests.runtime.support.workers import (
     ACCEPTING,
     KEEPING_OLD,
+    RELOADABLE,
     RELOADED,
     RELOADING,
-    RESIZABLE,
     all_ready,
-    begin_to_order_workers,
     deploy,
     errors,
     not_ready_reasons,
     occupy_workers,
     order_workers,
-    outcomes,
     ready,
     requests,
     stop,
     versions,
 )
 
-ANOTHER = "('until the next restart: APP_WORKERS is 2',)"
+ANOTHER = "until the next restart: APP_WORKERS is 2"
+
+
+def changed(before: int, count: int) -> Message:
+    """Return what comes of a change that succeeds."""
+    warnings = [] if count == 2 else [ANOTHER]
+    return {"success": True, "message": f"workers: {before} -> {count}", "warnings": warnings}
+
+
+def not_changed(reason: str) -> Message:
+    """Return what comes of a change that fails or is refused."""
+    return {"success": False, "message": reason, "warnings": []}
 
 
 async def start(start_service: ServiceStarter, folder: Path) -> tuple[ServiceProcess, int, int]:
     """Start a service with two workers; return its ports as well."""
     deploy(folder, "first")
-    process = start_service(RESIZABLE, workers=2)
+    process = start_service(RELOADABLE, workers=2)
     port, admin_port = await process.ports()
     await all_ready(process)
     return process, port, admin_port
@@ -62,9 +74,15 @@ async def test_number_of_workers_changes_under_load_and_no_request_fails(
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(requests(port)) for _ in range(4)]
         for before, count in (2, 4), (4, 1), (1, 3), (3, 2):
-            outcome = await order_workers(process, count)
             change = f"workers: {before} -> {count}"
-            assert outcome == f"outcome: True, {change} {'()' if count == 2 else ANOTHER}"
+            if before == 2:  # once as a user does it
+                result = await run(process, "workers", str(count))
+                assert (result.code, result.out) == (0, f"{change}\n")
+                assert result.last_error == f"Warning: {ANOTHER}"
+                for name in "worker 2", "worker 3":
+                    assert f"{name}, pid {ready(process, name)[-1]}: ready\n" in result.err
+            else:
+                assert await order_workers(process, count) == changed(before, count)
             assert change in process.messages()
             assert await workers(admin_port) == [*range(count)]
             assert await not_ready_reasons(admin_port) == []
@@ -76,7 +94,11 @@ async def test_number_of_workers_changes_under_load_and_no_request_fails(
     # Those that stay are the ones that have been there all the time.
     assert [len(ready(process, f"worker {slot}")) for slot in range(4)] == [1, 2, 2, 1]
     assert not [message for message in process.messages() if message.startswith(ACCEPTING)]
-    assert await order_workers(process, 2) == "outcome: True, workers: 2 ()"
+    assert await order_workers(process, 2) == {
+        "success": True,
+        "message": "workers: 2",
+        "warnings": [],
+    }
     await stop(process)
     assert errors(process) == []
 
@@ -87,15 +109,15 @@ async def test_requests_in_flight_at_workers_that_end_are_finished(
     process, port, admin_port = await start(start_service, tmp_path)
     async with AsyncExitStack() as stack:
         connections = await occupy_workers(process, port, stack)
-        begin_to_order_workers(process, 1)
+        change = asyncio.create_task(order_workers(process, 1))
         await process.logged("draining, requests in flight")
         assert [status["worker"] for status in await worker_statuses(admin_port)] == [0, 1]
-        assert await order_workers(process, 2) == (
-            "refused: the number of workers is being changed: try again later"
+        assert await order_workers(process, 2) == not_changed(
+            "the number of workers is being changed: try again later"
         )
         release(process)
         assert {(await connection.response()).status for connection in connections} == {200}
-    await wait_until(lambda: len(outcomes(process)) == 2)
+    assert await change == changed(2, 1)
     assert await workers(admin_port) == [0]
     await stop(process)
     assert errors(process) == []
@@ -109,16 +131,18 @@ async def test_workers_that_cannot_start_are_dropped_with_the_reason(
         deploy(tmp_path, "broken")
         reason = r"cannot create the application: ValueError\('broken'\)"
         still = rf"workers: still 2: worker 2, pid \d+: {reason}"
-        assert re.fullmatch(rf"outcome: False, {still} \(\)", await order_workers(process, 4))
+        outcome = await order_workers(process, 4)
         [error] = errors(process)
         assert re.fullmatch(still, error["message"])
+        assert outcome == not_changed(error["message"])
         assert error["event.name"] == "workers.not_changed"
         assert "ValueError: broken" in error["exception.stacktrace"]
         # One of two starts, and must go again. From then on its socket listens.
         (tmp_path / "unique").mkdir()
         deploy(tmp_path, "unique")
         outcome = await order_workers(process, 4)
-        assert outcome.startswith("outcome: False, workers: still 2: worker 3")
+        assert outcome == not_changed(errors(process)[-1]["message"])
+        assert outcome["message"].startswith("workers: still 2: worker 3")
         await wait_until(lambda: process.messages().count("stopped") == 1)
         count = len(statuses)
         await wait_until(lambda: len(statuses) > count + 50)
@@ -126,7 +150,7 @@ async def test_workers_that_cannot_start_are_dropped_with_the_reason(
     assert await workers(admin_port) == [0, 1]
     assert await versions(port) == {"first"}
     deploy(tmp_path, "second")
-    assert await order_workers(process, 3) == f"outcome: True, workers: 2 -> 3 {ANOTHER}"
+    assert await order_workers(process, 3) == changed(2, 3)
     # The new one has the code of this moment.
     assert await versions(port) == {"first", "second"}
     await stop(process)
@@ -141,8 +165,8 @@ async def test_reload_applies_to_the_workers_of_the_moment(
     deploy(tmp_path, "waiting")
     process.send_signal(signal.SIGHUP)
     await process.logged(RELOADING)
-    assert await order_workers(process, 1) == (
-        "refused: a reload is going on: try again when it is over"
+    assert await order_workers(process, 1) == not_changed(
+        "a reload is going on: try again when it is over"
     )
     release(process)
     await process.logged(RELOADED)
@@ -162,21 +186,21 @@ async def test_reload_takes_the_place_of_a_change_that_is_under_way(
 ) -> None:
     process, port, admin_port = await start(start_service, tmp_path)
     deploy(tmp_path, "blocked")
-    begin_to_order_workers(process, 3)
+    change = asyncio.create_task(order_workers(process, 3))
     await wait_until(lambda: _has_starting_worker(process))
     deploy(tmp_path, "second")
     process.send_signal(signal.SIGHUP)
-    await process.logged("outcome: False, workers: still 2: a reload has begun ()")
+    assert await change == not_changed("workers: still 2: a reload has begun")
     await process.logged(RELOADED)
     assert await workers(admin_port) == [0, 1]
     # A smaller number is one already, whatever its workers have to finish.
     async with AsyncExitStack() as stack:
         connections = await occupy_workers(process, port, stack)
-        begin_to_order_workers(process, 1)
+        change = asyncio.create_task(order_workers(process, 1))
         await process.logged("workers: 2 -> 1")
         deploy(tmp_path, "third")
         process.send_signal(signal.SIGHUP)
-        await process.logged(f"outcome: True, workers: 2 -> 1 {ANOTHER}")
+        assert await change == changed(2, 1)
         assert process.messages().count(RELOADED) == 1
         release(process)
         assert {(await connection.response()).status for connection in connections} == {200}
@@ -195,10 +219,12 @@ def _has_starting_worker(process: ServiceProcess) -> bool:
 async def test_stop_ends_a_change(start_service: ServiceStarter, tmp_path: Path) -> None:
     process, _, _ = await start(start_service, tmp_path)
     deploy(tmp_path, "blocked")
-    begin_to_order_workers(process, 4)
+    change = asyncio.create_task(order_workers(process, 4))
     await wait_until(lambda: _has_starting_worker(process))
     await stop(process)
-    assert "workers: still 2: the service is stopping" in process.messages()
+    reason = "workers: still 2: the service is stopping"
+    assert await change == not_changed(reason)
+    assert reason in process.messages()
     assert errors(process) == []
 
 
@@ -215,7 +241,7 @@ async def test_replaced_worker_of_a_larger_number_is_started_again_and_a_dropped
     await process.logged(f"{KEEPING_OLD}: worker 2")
     os.kill(ready(process, "worker 2")[-1], signal.SIGKILL)
     await process.logged("retrying in")
-    assert await order_workers(process, 2) == "outcome: True, workers: 3 -> 2 ()"
+    assert await order_workers(process, 2) == changed(3, 2)
     failed = len(errors(process))
     async with requests(port) as statuses:
         await wait_until(lambda: len(statuses) > 100)
@@ -229,11 +255,12 @@ async def test_number_is_refused_with_a_port_per_worker(
     start_service: ServiceStarter, tmp_path: Path
 ) -> None:
     deploy(tmp_path, "first")
-    process = start_service(RESIZABLE, workers=2, port=free_ports(2)[0], port_per_worker=True)
+    process = start_service(RELOADABLE, workers=2, port=free_ports(2)[0], port_per_worker=True)
     await all_ready(process)
     outcome = await order_workers(process, 1)
-    assert outcome.startswith("refused: each worker has a port of its own")
-    assert outcome.endswith("set APP_WORKERS and restart the service")
+    assert not outcome["success"]
+    assert outcome["message"].startswith("each worker has a port of its own")
+    assert outcome["message"].endswith("set APP_WORKERS and restart the service")
     await stop(process)
 
 

@@ -46,7 +46,7 @@ from tests.runtime.support.workers import (
     stop,
     succeed,
     time_of,
-    until_ready,
+    until_worker_ready,
     version,
     versions,
 )
@@ -228,7 +228,7 @@ async def test_worker_that_dies_before_the_supervisor_saw_it_ready_has_crashed(
     process.send_signal(signal.SIGSTOP)
     try:
         release(process)
-        await until_ready(admin_port, pid)
+        await until_worker_ready(admin_port, pid)
         os.kill(pid, signal.SIGKILL)
         await wait_until(lambda: has_exited(pid))
     finally:
@@ -423,7 +423,9 @@ async def test_supervisor_that_fails_logs_why_and_all_processes_exit(
     assert record["level"] == "critical"
     assert record["exception.message"] == "a mistake"
     await wait_until(lambda: process.messages().count(SUPERVISOR_EXITED) == 3)
-    await wait_until(lambda: process.messages().count(STOPPED) == 6)  # three because of the reload
+    pids = [pid for name in PROCESSES for pid in ready(process, name)]
+    assert len(pids) == 6  # three because of the reload
+    await wait_until(lambda: all(map(has_exited, pids)))
 
 
 async def test_failed_comparison_after_a_reload_is_an_error_in_the_log(

@@ -12,7 +12,7 @@ from tests.runtime.support.brewery import copy_brewery
 from tests.runtime.support.connections import RawConnection
 from tests.runtime.support.processes import worker_statuses
 from tests.runtime.support.prometheus import samples, scrape
-from tests.runtime.support.workers import all_ready, pid_of_other_worker, stop, until_ready
+from tests.runtime.support.workers import all_ready, pid_of_other_worker, stop, until_worker_ready
 
 OLD = "v1.0"
 NEW = "v1.0-1-g0123456789ab-dirty"
@@ -75,7 +75,7 @@ async def test_version_is_that_of_the_code_that_each_worker_has_loaded(
     release(package, "1.1", "")
     [_, pid] = [status["pid"] for status in await worker_statuses(admin_port)]
     os.kill(pid, signal.SIGKILL)
-    await until_ready(admin_port, await pid_of_other_worker(admin_port, pid))
+    await until_worker_ready(admin_port, await pid_of_other_worker(admin_port, pid))
     mixed = await shown(admin_port)
     assert (mixed["version"], mixed["revision"]) == ("1.1", None)
     assert [worker["revision"] for worker in mixed["workers"]] == [NEW, ""]
