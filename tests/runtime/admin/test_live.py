@@ -1,17 +1,15 @@
 """The live page and its stream, on the admin port."""
 
+import asyncio
 import logging
 import re
 import signal
-import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import orjson
 import pytest
-from runtime.admin import live
 from runtime.admin.feed import START, Feed, Position
 from runtime.admin.live import (
     CONTENT_SECURITY_POLICY,
@@ -23,12 +21,21 @@ from runtime.admin.live import (
     _is_loopback,
 )
 from runtime.monitor import history
-from runtime.monitor.events import EVENT, RELOADED, WORKER_DIED, EventHandler
-from runtime.monitor.history import SECOND, SECONDS
+from runtime.monitor.events import EVENT, MAX_EVENTS, RELOADED, WORKER_DIED, EventHandler
+from runtime.monitor.history import POINT_INTERVAL, SECOND, SECONDS, WINDOW
 from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
 from runtime.status import WorkerStatus
-from runtime.testing import Client, Record, ServiceStarter, response_problem, wait_until
+from runtime.testing import (
+    WAIT_TIMEOUT,
+    Client,
+    Events,
+    Record,
+    ServiceStarter,
+    open_events,
+    response_problem,
+    wait_until,
+)
 
 from ..support.connections import RawConnection
 from ..support.fakes import FakeStatus
@@ -36,36 +43,9 @@ from ..support.fakes import FakeStatus
 UPDATES = "/live/updates"
 
 
-class Reader:
-    """A browser that reads the stream."""
-
-    def __init__(self, connection: RawConnection) -> None:
-        self._connection = connection
-        self.last_id = ""
-        self.retry = ""
-
-    async def begin(self, path: str = UPDATES, **headers: str) -> Self:
-        self._connection.send_get(path, **headers)
-        head = await self._connection.read_until(b"\r\n\r\n")
-        assert b" 200 " in head.splitlines()[0], head
-        assert b"text/event-stream" in head
-        return self
-
-    async def message(self) -> Any:
-        """Return the next message."""
-        while True:
-            event = (await self._connection.read_until(b"\n\n")).decode()
-            if match := re.search(r"^retry: (\d+)$", event, re.MULTILINE):
-                self.retry = match[1]
-            if match := re.search(r"^id: (.*)$", event, re.MULTILINE):
-                self.last_id = match[1]
-                return orjson.loads(event.partition("data: ")[2])
-
-
-@asynccontextmanager
-async def reading(client: Client, path: str = UPDATES, **headers: str) -> AsyncIterator[Reader]:
-    async with RawConnection(client.port) as connection:
-        yield await Reader(connection).begin(path, **headers)
+async def next_message(events: Events) -> Any:
+    """Return what the page is told next."""
+    return (await anext(events)).json()
 
 
 @pytest.fixture
@@ -100,6 +80,17 @@ def test_script_writes_text_only() -> None:
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|eval\(", script.read_text())
 
 
+def test_constants_of_the_script_are_those_of_the_admin_process() -> None:
+    script = (FOLDER / "constants.js").read_text()
+    constants = dict(re.findall(r"^export const (\w+) = (\d+);", script, re.MULTILINE))
+    assert {name: int(value) for name, value in constants.items()} == {
+        "SECONDS": SECONDS,
+        "WINDOW": WINDOW,
+        "POINT_INTERVAL": POINT_INTERVAL,
+        "MAX_EVENTS": MAX_EVENTS,
+    }
+
+
 async def test_head_of_the_page(admin: Client) -> None:
     response = await admin.fetch("HEAD", "/")
     assert (response.code, response.body) == (200, b"")
@@ -109,28 +100,31 @@ async def test_stream_begins_with_the_history_and_goes_on_each_second(
     admin: Client, status: FakeStatus
 ) -> None:
     status.workers = [WorkerStatus(0, 42, True, 3, 0.5, 1, "ready", 60.0, 17, 1 << 26)]
-    async with reading(admin) as reader:
-        first = await reader.message()
+    async with admin.events(UPDATES) as reader:
+        first = await next_message(reader)
         status.counted.record(200, 0.01)
         status.counted.record(500, 0.01)
         status.reasons += ["draining"]
-        second = await reader.message()
+        second = await next_message(reader)
     assert (first["reset"], first["requests"], first["reasons"]) == (True, 0, [])
     assert (second["reset"], second["requests"], second["errors"]) == (False, 2, 1)
     assert second["reasons"] == ["draining"]
     assert second["seconds"]["number"] == [second["now"]]
-    assert (second["seconds"]["requests"], second["seconds"]["in_flight"]) == ([2], [3])
-    assert int(reader.retry) <= 1000
+    assert (second["seconds"]["requests"], second["seconds"]["requests_in_flight"]) == ([2], [3])
+    assert reader.retry is not None
+    assert 0 < reader.retry <= 1000
     [worker] = second["workers"]
-    assert [*worker.pop("points")] == ["number", "rate", "in_flight", "lag", "memory"]
+    assert [*worker.pop("points")] == [
+        "number", "rate", "requests_in_flight", "event_loop_lag", "memory",
+    ]  # fmt: skip
     assert worker == {
         "worker": 0,
         "pid": 42,
         "state": "ready",
         "age": 60,
         "requests": 17,
-        "in_flight": 3,
-        "lag": 0.5,
+        "requests_in_flight": 3,
+        "event_loop_lag": 0.5,
         "memory": 1 << 26,
         "restarts": 1,
         "version": "",
@@ -141,26 +135,26 @@ async def test_stream_begins_with_the_history_and_goes_on_each_second(
 async def test_client_that_comes_back_gets_what_it_has_missed(
     admin: Client, status: FakeStatus
 ) -> None:
-    async with reading(admin) as reader:
-        await reader.message()
-        before = await reader.message()
-    async with reading(admin) as other:  # until two more seconds have passed
-        for _ in range(3):
-            latest = await other.message()
-    async with reading(admin, Last_Event_ID=reader.last_id) as reader_again:
-        missed = await reader_again.message()
-    async with reading(admin, f"{UPDATES}?after={reader.last_id}") as reader_again:
-        missed_too = await reader_again.message()
+    async with admin.events(UPDATES) as reader:
+        await next_message(reader)
+        before = await next_message(reader)
+    async with admin.events(UPDATES) as other:  # until two more seconds have passed
+        messages = [await next_message(other) for _ in range(3)]
+    numbers = [number for message in messages for number in message["seconds"]["number"]]
+    expected = [number for number in numbers if number > before["now"]]
+    async with admin.events(UPDATES, Last_Event_ID=reader.last_event_id) as reader_again:
+        missed = await next_message(reader_again)
+    async with admin.events(f"{UPDATES}?after={reader.last_event_id}") as reader_again:
+        missed_too = await next_message(reader_again)
     for message in (missed, missed_too):
         assert not message["reset"]
-        numbers = message["seconds"]["number"]
-        assert numbers == list(range(before["now"] + 1, message["now"] + 1))
-        assert message["now"] >= latest["now"]
+        assert message["seconds"]["number"][: len(expected)] == expected
+        assert message["seconds"]["number"][-1] == message["now"]
 
 
 async def test_client_of_another_run_gets_everything(admin: Client) -> None:
-    async with reading(admin, Last_Event_ID="0a0b0c0d-12-3") as reader:
-        assert (await reader.message())["reset"]
+    async with admin.events(UPDATES, Last_Event_ID="0a0b0c0d-12-3") as reader:
+        assert (await next_message(reader))["reset"]
 
 
 def test_positions(feed: Feed) -> None:
@@ -231,14 +225,6 @@ def test_days_leave_no_more_than_fifteen_minutes(
     assert len(feed._messages) <= 2
 
 
-def test_workers_beyond_the_slots_have_no_points(feed: Feed, status: FakeStatus) -> None:
-    status.workers = [WorkerStatus(number, 42, True, 0, 0.0, 0) for number in range(3)]
-    feed.record()
-    workers = orjson.loads(feed.message(START)[0])["workers"]
-    assert [worker["worker"] for worker in workers] == [0, 1, 2]
-    assert workers[2]["points"]["number"] == []
-
-
 async def test_status_that_cannot_be_read_is_logged_and_read_again(
     status: FakeStatus, feed: Feed, log_records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,30 +243,17 @@ async def test_status_that_cannot_be_read_is_logged_and_read_again(
     assert feed.message(START)[1] != START
 
 
-async def test_stalled_browser_is_disconnected(
-    admin: Client, status: FakeStatus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live, "STALL_TIMEOUT", 0.2)
-    # More in each message than the buffers of a connection take in a few seconds.
-    status.reasons += ["x" * (1 << 22)]
-    streams = admin.app.connections.event_streams
-    with socket.create_connection(("127.0.0.1", admin.port)) as browser:
-        browser.sendall(f"GET {UPDATES} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        await wait_until(lambda: len(streams) == 1)
-        await wait_until(lambda: not streams and not admin.app.connections.open)
-
-
 async def test_browsers_beyond_the_limit_are_refused(
     admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(MAX_STREAMS):
-            await stack.enter_async_context(reading(admin))
+            await stack.enter_async_context(admin.events(UPDATES))
         problem = response_problem(await admin.get(UPDATES))
         assert (problem["status"], problem["detail"]) == (503, TOO_MANY_STREAMS)
     await wait_until(lambda: not admin.app.connections.event_streams)
-    async with reading(admin) as reader:
-        await reader.message()
+    async with admin.events(UPDATES) as reader:
+        await next_message(reader)
 
 
 @pytest.mark.parametrize("path", ["/", UPDATES])
@@ -330,24 +303,25 @@ async def test_single_process_shows_itself_and_stops_with_the_page_open(
 ) -> None:
     process = start_service("tests.runtime.support.sample_app")
     port, admin_port = await process.ports()
-    async with RawConnection(admin_port) as connection, RawConnection(port) as public:
-        reader = await Reader(connection).begin()
-        await reader.message()
+    async with open_events(admin_port, UPDATES) as updates, RawConnection(port) as public:
+        await anext(updates)
         assert (await public.get("/")).status == 200
-        while not (message := await reader.message())["requests"]:
-            pass
+        message = await until_requests(updates)
         assert (message["service"], message["requests"]) == ("sample-app", 1)
         assert [worker["pid"] for worker in message["workers"]] == [process.pid]
         process.send_signal(signal.SIGTERM)
         assert await process.exit_code() == 0
-        assert b"0\r\n\r\n" in await connection.read_to_end()
+        async for _ in updates:  # raises an error if the stream is cut instead of ended
+            pass
 
 
-async def test_drain_ends_the_streams(admin: Client) -> None:
-    async with reading(admin) as reader:
-        await reader.message()
-        await admin.server.drain([])
-    assert not admin.app.connections.event_streams
+async def until_requests(updates: Events) -> Any:
+    """Wait for the first message after a request, and return it."""
+    async with asyncio.timeout(WAIT_TIMEOUT):
+        while True:
+            message = await next_message(updates)
+            if message["requests"]:
+                return message
 
 
 def test_files_have_no_jinja() -> None:

@@ -107,8 +107,7 @@ class Feed:
         while True:
             try:
                 self.record()
-            except Exception:
-                # A process may exit while its status is read.
+            except Exception:  # a failure must not end the page
                 logger.exception("cannot record the history")
             await asyncio.sleep(1 + LATENESS - clock() % SECOND / SECOND)
 
@@ -119,7 +118,7 @@ class Feed:
         message = {
             **self._state,
             "reset": position == START,
-            "seconds": _columns(Second._fields, map(_rounded, seconds)),
+            "seconds": _columns(Second._fields, map(_rounded_second, seconds)),
             "workers": [self._worker(worker, position.second) for worker in self._workers],
             "events": [
                 {"number": number, "event": orjson.Fragment(event)} for number, event in events
@@ -129,42 +128,38 @@ class Feed:
         return orjson.dumps(message).decode(), Position(self._last, last_event)
 
     def _worker(self, status: WorkerStatus, after: int) -> dict[str, object]:
-        points = (
-            (number, round(rate, 1), in_flight, round(lag, 4), memory)
-            for number, rate, in_flight, lag, memory in self._monitor.history.points(
-                status.worker, after, self._last
-            )
-        )
+        points = self._monitor.history.points(status.worker, after, self._last)
         return {
             "worker": status.worker,
             "pid": status.pid,
             "state": status.state,
             "age": round(status.age),
             "requests": status.requests,
-            "in_flight": status.requests_in_flight,
-            "lag": round(status.event_loop_lag, 4),
+            "requests_in_flight": status.requests_in_flight,
+            "event_loop_lag": round(status.event_loop_lag, 4),
             "memory": status.memory,
             "restarts": status.restarts,
             "version": status.details.version,
             "revision": status.details.revision,
-            "points": _columns(Point._fields, points),
+            "points": _columns(Point._fields, map(_rounded_point, points)),
         }
 
 
-def _rounded(second: Second) -> Sequence[object]:
-    number, time, elapsed, requests, errors, p50, p99, in_flight, last_event = second
-    p50, p99 = (value if value is None else round(value, 5) for value in (p50, p99))
-    return (
-        number,
-        round(time, 1),
-        round(elapsed, 3),
-        requests,
-        errors,
-        p50,
-        p99,
-        in_flight,
-        last_event,
+def _rounded_second(second: Second) -> Second:
+    return second._replace(
+        time=round(second.time, 1),
+        elapsed=round(second.elapsed, 3),
+        p50=_rounded_latency(second.p50),
+        p99=_rounded_latency(second.p99),
     )
+
+
+def _rounded_latency(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 5)
+
+
+def _rounded_point(point: Point) -> Point:
+    return point._replace(rate=round(point.rate, 1), event_loop_lag=round(point.event_loop_lag, 4))
 
 
 def _columns(names: Sequence[str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:

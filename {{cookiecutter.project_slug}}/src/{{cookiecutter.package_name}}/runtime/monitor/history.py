@@ -51,8 +51,7 @@ class Second(NamedTuple):
     p50: float | None
     """Seconds within which half of the responses ended, of the last `WINDOW` seconds."""
     p99: float | None
-    in_flight: int
-    """Requests in flight."""
+    requests_in_flight: int
     last_event: int
     """The number of the last event; see `EventLog`."""
 
@@ -64,9 +63,9 @@ class Point(NamedTuple):
     """The second, as in `Second`."""
     rate: float
     """Responses a second, since the point before."""
-    in_flight: int
-    lag: float
-    """Event loop lag, in seconds."""
+    requests_in_flight: int
+    event_loop_lag: float
+    """Seconds."""
     memory: int
     """Bytes."""
 
@@ -112,10 +111,7 @@ class _Sample(NamedTuple):
 
 
 class History:
-    """The last fifteen minutes. Create it before the first fork; `slots` is the most workers.
-
-    Workers beyond `slots` are not recorded.
-    """
+    """The last fifteen minutes. Create it before the first fork; `slots` is the most workers."""
 
     def __init__(self, slots: int) -> None:
         self._seconds = Ring(SECONDS + WINDOW + 1, width=4 + SIZE)
@@ -132,7 +128,7 @@ class History:
         in_flight = sum(worker.requests_in_flight for worker in workers)
         self._seconds.write(number, (now, time_of_day, in_flight, last_event, *cells))
         for worker in workers:
-            if worker.pid and worker.worker < len(self._workers):
+            if worker.pid:
                 lag = round(worker.event_loop_lag / MICROSECOND)
                 values = (now, worker.requests, worker.requests_in_flight, lag, worker.memory)
                 self._workers[worker.worker].write(number // POINT_INTERVAL, values)
@@ -152,9 +148,7 @@ class History:
         ]
 
     def points(self, slot: int, after: int, last: int) -> list[Point]:
-        """Return the points of a worker, as `seconds` does; none beyond the slots."""
-        if slot >= len(self._workers):
-            return []
+        """Return the points of a worker, as `seconds` does."""
         first = max(after, last - SECONDS) // POINT_INTERVAL + 1
         points = []
         before: tuple[int, list[int]] | None = None

@@ -1,9 +1,10 @@
 // Charts of fifteen minutes: SVG paths over a time axis, one unit a second.
 
-export const SECONDS = 900;
+import { POINT_INTERVAL, SECONDS } from "./constants.js";
 
 const HEIGHT = 100;
-const MAX_GAP = 3; // seconds without data over which a line goes on
+const MAX_GAP = 3; // seconds between two samples over which a line goes on
+const MAX_POINT_GAP = 2 * POINT_INTERVAL + MAX_GAP;
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Create an HTML element: element("p", { className: "minor" }, "text"). */
@@ -34,39 +35,37 @@ export function roundUp(value) {
   return ROUND.map((factor) => factor * power).find((limit) => limit >= value * 0.9999);
 }
 
-/** Return the runs of neighbours among the points; `gap` is the most seconds between two. */
-function runs(numbers, values, gap) {
+/**
+ * Return the runs of neighbours among the samples, as lists of points [x, y] of the canvas.
+ *
+ * `numbers` are seconds, `gap` is the most seconds between neighbours, and `limit` is the value at
+ * the top. A run begins a second before its first sample, so that a single one is seen.
+ */
+export function runs(numbers, values, { now, limit, gap }) {
   const found = [];
   let before = -Infinity;
   numbers.forEach((number, index) => {
     const value = values[index];
     if (value === null || value === undefined) return;
-    if (number - before > gap) found.push([]);
-    found.at(-1).push([number, value]);
+    const x = SECONDS - (now - number);
+    const y = +(HEIGHT * (1 - value / limit)).toFixed(1);
+    if (number - before > gap) found.push([[x - 1, y]]);
+    found.at(-1).push([x, y]);
     before = number;
   });
   return found;
 }
 
-/** Return the `d` of a path through the points, down to the baseline if it is an area. */
-function outline(points, place, isArea) {
-  const line = points.map(([number, value]) => place(number, value).join(" ")).join("L");
-  // A single point is as wide as its second.
-  const [first, last] = [points[0], points.at(-1)];
-  const start = place(first[0] - 1, first[1]);
-  if (!isArea) return `M${start.join(" ")}L${line}`;
-  const end = place(last[0], last[1])[0];
-  return `M${start[0]} ${HEIGHT}L${start.join(" ")}L${line}L${end} ${HEIGHT}Z`;
+/** Return a line through the points of a run, as a part of a path. */
+export const line = (run) => `M${run.map((point) => point.join(" ")).join("L")}`;
+
+/** Return the area between a run and the baseline, as a part of a path. */
+export function area(run) {
+  const [left, right] = [run[0][0], run.at(-1)[0]];
+  return `M${left} ${HEIGHT}L${line(run).slice(1)}L${right} ${HEIGHT}Z`;
 }
 
-function draw(path, numbers, values, now, limit, gap, isArea) {
-  const place = (number, value) => [
-    SECONDS - (now - number),
-    +(HEIGHT * (1 - value / limit)).toFixed(1),
-  ];
-  const parts = runs(numbers, values, gap).map((points) => outline(points, place, isArea));
-  path.setAttribute("d", parts.join(""));
-}
+const draw = (path, parts) => path.setAttribute("d", parts.join(""));
 
 const maximum = (values) => values.reduce((most, value) => Math.max(most, value ?? 0), 0);
 
@@ -101,9 +100,10 @@ export class Chart {
   render(history, now) {
     const series = this.lines.map((line) => line.values(history));
     const limit = roundUp(Math.max(this.floor, ...series.map(maximum)));
-    draw(this.area, history.number, series[0], now, limit, MAX_GAP, true);
-    this.paths.forEach((path, index) => {
-      draw(path, history.number, series[index], now, limit, MAX_GAP, false);
+    series.forEach((values, index) => {
+      const found = runs(history.number, values, { now, limit, gap: MAX_GAP });
+      draw(this.paths[index], found.map(line));
+      if (index === 0) draw(this.area, found.map(area));
     });
     this.top.textContent = this.format(limit);
     const most = this.lines.map((line, index) => {
@@ -146,8 +146,9 @@ export class Sparkline {
 
   render(numbers, values, now, floor, format) {
     const limit = Math.max(floor, maximum(values)) * 1.05;
-    draw(this.area, numbers, values, now, limit, 2 * 5 + MAX_GAP, true);
-    draw(this.line, numbers, values, now, limit, 2 * 5 + MAX_GAP, false);
+    const found = runs(numbers, values, { now, limit, gap: MAX_POINT_GAP });
+    draw(this.area, found.map(area));
+    draw(this.line, found.map(line));
     this.svg.setAttribute("aria-label", `${this.label} at most ${format(maximum(values))}`);
   }
 }

@@ -1,40 +1,36 @@
 // The table of workers and the list of events.
 
 import { Sparkline, element } from "./charts.js";
+import { MAX_EVENTS } from "./constants.js";
 import * as format from "./format.js";
 
-const MAX_EVENTS = 128;
-
-// What is shown of a worker, in the order of the columns. Those with `points` have a small chart.
+// What is shown of a worker, in the order of the columns in the HTML file. Those with `points` have
+// a small chart.
 const COLUMNS = [
-  { label: "Worker", text: (worker) => String(worker.worker) },
-  { label: "State", text: (worker) => worker.state },
-  { label: "Process id", text: (worker) => (worker.pid ? String(worker.pid) : format.NONE) },
-  { label: "Age", text: (worker) => (worker.pid ? format.age(worker.age) : format.NONE) },
-  { label: "Restarts", text: (worker) => format.count(worker.restarts) },
+  { text: (worker) => String(worker.worker) },
+  { text: (worker) => worker.state },
+  { text: (worker) => (worker.pid ? String(worker.pid) : format.NONE) },
+  { text: (worker) => (worker.pid ? format.age(worker.age) : format.NONE) },
+  { text: (worker) => format.count(worker.restarts) },
   {
-    label: "Requests",
     text: (worker) => format.count(worker.requests),
     points: "rate",
     floor: 1,
     format: (value) => `${format.rate(value)} a second`,
   },
   {
-    label: "In flight",
-    text: (worker) => format.count(worker.in_flight),
-    points: "in_flight",
+    text: (worker) => format.count(worker.requests_in_flight),
+    points: "requests_in_flight",
     floor: 4,
     format: format.count,
   },
   {
-    label: "Loop lag",
-    text: (worker) => format.duration(worker.lag),
-    points: "lag",
+    text: (worker) => format.duration(worker.event_loop_lag),
+    points: "event_loop_lag",
     floor: 0.05,
     format: format.duration,
   },
   {
-    label: "Memory",
     text: (worker) => format.memory(worker.memory),
     points: "memory",
     floor: 1,
@@ -43,19 +39,21 @@ const COLUMNS = [
 ];
 
 class WorkerRow {
-  constructor() {
-    this.cells = COLUMNS.map((column, index) => this.makeCell(column, index === 0 ? "th" : "td"));
+  constructor(labels) {
+    this.cells = COLUMNS.map((column, index) => {
+      return this.makeCell(column, labels[index], index === 0 ? "th" : "td");
+    });
     this.row = element("tr", {}, ...this.cells.map((cell) => cell.element));
     this.row.setAttribute("role", "row");
   }
 
-  makeCell(column, name) {
+  makeCell(column, label, name) {
     const text = element("span", { className: "value" });
     const content = element("div", {}, text);
     const cell = element(name, { className: column.points ? "charted" : "" }, content);
     cell.setAttribute("role", name === "th" ? "rowheader" : "cell");
-    cell.dataset.label = column.label;
-    const chart = column.points ? new Sparkline(column.label) : null;
+    cell.dataset.label = label;
+    const chart = column.points ? new Sparkline(label) : null;
     if (chart) content.append(chart.svg);
     return { element: cell, text, chart };
   }
@@ -76,17 +74,21 @@ class WorkerRow {
 export class WorkerTable {
   constructor(body) {
     this.body = body;
-    this.rows = [];
+    this.rows = new Map(); // by the number of the worker
+    const headings = body.closest("table").querySelectorAll("thead th");
+    this.labels = [...headings].map((heading) => heading.textContent);
   }
 
   render(workers, points, now) {
-    while (this.rows.length < workers.length) this.rows.push(new WorkerRow());
-    this.rows.length = workers.length;
-    workers.forEach((worker, index) => {
-      this.rows[index].render(worker, points.get(worker.worker), now);
-    });
-    if (this.body.children.length !== workers.length) {
-      this.body.replaceChildren(...this.rows.map((row) => row.row));
+    const before = [...this.rows.keys()].join();
+    this.rows = new Map(
+      workers.map(({ worker }) => [worker, this.rows.get(worker) ?? new WorkerRow(this.labels)]),
+    );
+    if ([...this.rows.keys()].join() !== before) {
+      this.body.replaceChildren(...[...this.rows.values()].map(({ row }) => row));
+    }
+    for (const worker of workers) {
+      this.rows.get(worker.worker).render(worker, points.get(worker.worker), now);
     }
   }
 }
@@ -109,12 +111,13 @@ export class EventList {
   }
 
   add(event) {
-    const sign = element("i", { className: `sign ${signOf(event)}` });
+    const sign = signOf(event);
+    const mark = element("i", { className: `sign ${sign}` });
     const time = element("time", { title: format.date(event.time) }, format.clock(event.time));
     time.dateTime = new Date(event.time * 1000).toISOString();
     const level = element("span", { className: "level" }, event.level);
     const message = element("p", {}, event.message);
-    const item = element("li", { className: signOf(event) }, sign, time, level, message);
+    const item = element("li", { className: sign }, mark, time, level, message);
     if (event.stack) {
       const stack = element("pre", { tabIndex: 0 }, event.stack);
       item.append(element("details", {}, element("summary", {}, "Stack"), stack));

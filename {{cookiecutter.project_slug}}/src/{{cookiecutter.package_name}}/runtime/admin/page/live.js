@@ -1,11 +1,11 @@
 // The live page. The admin process sends the last fifteen minutes, then each second what is new;
 // here it is kept, and drawn. Whatever a message contains is shown as text.
 
-import { Chart, SECONDS } from "./charts.js";
+import { Chart } from "./charts.js";
+import { MAX_EVENTS, SECONDS, WINDOW } from "./constants.js";
 import * as format from "./format.js";
 import { EventList, WorkerTable, signOf } from "./lists.js";
 
-const HEADLINE = 5; // seconds that the large rates are the mean of
 const SILENCE = 4; // seconds without a message after which the page says so
 const RECONNECT = 15; // seconds without a message after which it connects anew
 
@@ -38,6 +38,12 @@ function forgetAll() {
   eventList.clear();
 }
 
+/** Return the second of the history that is nearest to `number`; null if there is none. */
+function nearest(number) {
+  if (number === null || !history.number.length) return null;
+  return Math.min(Math.max(Math.round(number), history.number[0]), latest.now);
+}
+
 function keep(message) {
   if (message.reset) forgetAll();
   latest = message;
@@ -51,7 +57,8 @@ function keep(message) {
     events.push({ number, event });
     eventList.add(event);
   }
-  events = events.slice(-128);
+  events = events.slice(-MAX_EVENTS);
+  cursor = nearest(cursor);
 }
 
 // --- what is shown ---
@@ -78,7 +85,7 @@ const charts = [
     floor: 0.01,
   }),
   new Chart(byId("in-flight"), {
-    lines: [{ name: "main", label: "requests in flight", values: (h) => h.in_flight }],
+    lines: [{ name: "main", label: "requests in flight", values: (h) => h.requests_in_flight }],
     format: format.count,
     floor: 5,
   }),
@@ -88,7 +95,7 @@ const eventList = new EventList(byId("events"));
 
 /** Return the mean rate of the last seconds up to an index. */
 function meanRate(counts, index) {
-  const from = Math.max(index + 1 - HEADLINE, 0);
+  const from = Math.max(index + 1 - WINDOW, 0);
   const sum = (values) => values.slice(from, index + 1).reduce((total, one) => total + one, 0);
   const elapsed = sum(history.elapsed);
   return elapsed ? sum(counts) / elapsed : 0;
@@ -113,14 +120,14 @@ function showNumbers() {
   show("errors", "rate", () => rate(history.errors));
   show("latency", "p50", () => format.duration(history.p50[index]));
   show("latency", "p99", () => format.duration(history.p99[index]));
-  show("in-flight", "count", () => format.count(history.in_flight[index]));
+  show("in-flight", "count", () => format.count(history.requests_in_flight[index]));
   value("requests", "total").textContent = format.count(latest.requests);
   value("errors", "total").textContent = format.count(latest.errors);
   byId("errors").classList.toggle("alarm", index >= 0 && meanRate(history.errors, index) > 0);
 }
 
 function showService() {
-  const name = latest.service || "Service";
+  const name = latest.service;
   const versions = latest.workers.map(({ version, revision }) => {
     return revision && revision !== version ? `${version} (${revision})` : version;
   });
@@ -161,9 +168,8 @@ function render() {
 // --- the cursor: the numbers of another second than the last one ---
 
 function moveCursor(number) {
-  if (!latest || !history.number.length) return;
-  const oldest = history.number[0];
-  cursor = number === null ? null : Math.min(Math.max(Math.round(number), oldest), latest.now);
+  if (!latest) return;
+  cursor = nearest(number);
   showNumbers();
   showConnection();
   for (const chart of charts) chart.point(cursor, latest.now);
@@ -207,16 +213,18 @@ function connect() {
   source.addEventListener("message", receive);
 }
 
+function connectionText(isLost) {
+  if (isLost) return `No data since ${format.clock(receivedAt / 1000)}, connecting`;
+  if (!latest) return "Connecting";
+  if (cursor === null) return "live";
+  return `at ${format.clock(history.time[Math.max(shownIndex(), 0)])}`;
+}
+
 /** Say whether the page shows the present, and which second the numbers are of. */
 function showConnection() {
-  const silence = (Date.now() - receivedAt) / 1000;
-  const isLost = silence > SILENCE;
+  const isLost = (Date.now() - receivedAt) / 1000 > SILENCE;
   document.body.classList.toggle("lost", isLost);
-  const text = isLost
-    ? `No data since ${format.clock(receivedAt / 1000)}, connecting`
-    : cursor === null || !latest
-      ? latest ? "live" : "Connecting"
-      : `at ${format.clock(history.time[Math.max(shownIndex(), 0)])}`;
+  const text = connectionText(isLost);
   if (byId("connection").textContent !== text) byId("connection").textContent = text;
 }
 
