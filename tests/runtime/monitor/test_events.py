@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from runtime.monitor.events import (
     EVENT,
+    MAX_EVENT_SIZE,
     MAX_EVENTS,
     RELOAD_FAILED,
     RELOADED,
@@ -56,7 +57,7 @@ def test_stack_of_a_record_is_that_of_the_event(events: list[dict[str, Any]], fi
     assert events[0]["stack"] == "in app.py"
 
 
-@pytest.mark.parametrize("character", ["a", "가", "\0"])
+@pytest.mark.parametrize("character", ["a", "가", "\0", "\U0001f680"])
 def test_event_has_a_limited_size(character: str) -> None:
     sent: list[bytes] = []
     handler = EventHandler(sent.append)
@@ -69,6 +70,11 @@ def test_event_has_a_limited_size(character: str) -> None:
     message = json.loads(event)["message"]
     assert message
     assert text.startswith(message)
+
+
+def test_lone_surrogate_is_replaced(events: list[dict[str, Any]]) -> None:
+    logger.error("bad \ud800", extra={EVENT: RELOAD_FAILED})
+    assert events[0]["message"] == "bad ?"
 
 
 def test_other_sink_takes_the_place_of_the_first(events: list[dict[str, Any]]) -> None:
@@ -102,12 +108,23 @@ def test_log_keeps_the_last_events_in_order() -> None:
 def test_channel_drops_what_is_not_taken_in_time() -> None:
     channel = EventChannel()
     assert channel.receive() == []
-    channel.send(b"first")
-    channel.send(b"second")
-    assert channel.receive() == [b"first", b"second"]
+    channel.send(b'{"name": "first"}')
+    channel.send(b'{"name": "second"}')
+    assert channel.receive() == [b'{"name": "first"}', b'{"name": "second"}']
     for _ in range(10_000):
-        channel.send(b"x" * 4000)
+        channel.send(b"{%s}" % (b" " * 4000))
     received = channel.receive()
     assert 0 < len(received) < 10_000
-    channel.send(b"again")
-    assert channel.receive() == [b"again"]
+    channel.send(b"{}")
+    assert channel.receive() == [b"{}"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"7", b"\xff", b"[" * 5000, b"{%s}" % (b" " * (MAX_EVENT_SIZE - 1))]
+)
+def test_channel_drops_what_is_no_event(data: bytes) -> None:
+    channel = EventChannel()
+    channel.send(data)
+    channel.send(b"{%s}" % (b" " * (MAX_EVENT_SIZE - 2)))
+    [longest] = channel.receive()
+    EventLog().append(longest)

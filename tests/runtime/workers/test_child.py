@@ -283,6 +283,22 @@ def test_reason_is_one_line(forks: ForkHelper) -> None:
     assert reason == "no; such thing"
 
 
+def test_child_notices_the_end_of_a_supervisor_that_has_not_read_everything(
+    forks: ForkHelper,
+) -> None:
+    def serve(slot: int, row: Row, channel: socket.socket) -> None:
+        teller = WorkTeller(channel)
+        channel.sendall(b"not read")
+        row.set_state(State.READY)
+        teller.answer_until_eof()
+        os._exit(7)
+
+    process = forks(serve)
+    wait_for(lambda: process.row.ready)
+    process.channel.close()
+    assert forks.exit_code(process) == 7
+
+
 @pytest.mark.parametrize("text", ["long", "\U0001f680\U0001f680\U0001f680\U0001f680", "\ud800" * 4])
 def test_long_exception_is_truncated_and_blocks_nothing(forks: ForkHelper, text: str) -> None:
     process = forks(fail_with(ValueError(text * 100_000 + " end")))

@@ -37,7 +37,7 @@ REQUESTS_ABORTED = "requests.aborted"
 
 MAX_EVENTS = 128
 """Events that are kept."""
-MAX_EVENT_SIZE = 8 * 1024 - HEADER_SIZE
+MAX_EVENT_SIZE = 8 * 1024 - HEADER_SIZE - WORD_SIZE
 """Bytes of an event."""
 MAX_STACK_LENGTH = 4000
 """Characters of a stack in an event."""
@@ -55,7 +55,7 @@ class EventLog:
     """The last events, in shared memory. One process appends, others read."""
 
     def __init__(self) -> None:
-        size = MAX_EVENT_SIZE + HEADER_SIZE
+        size = HEADER_SIZE + WORD_SIZE + MAX_EVENT_SIZE
         memory = allocate(WORD_SIZE + MAX_EVENTS * size)
         self._count = memory[:WORD_SIZE].cast("q")
         starts = range(WORD_SIZE, len(memory), size)
@@ -130,12 +130,18 @@ class EventChannel:
             self._writer.send(event)
 
     def receive(self) -> list[bytes]:
-        """Return the events that have arrived. For the supervisor."""
-        events = []
+        """Return the events that have arrived, without what is none. For the supervisor."""
+        received = []
         with suppress(BlockingIOError):
             while True:
-                events.append(self._reader.recv(MAX_EVENT_SIZE))
-        return events
+                received.append(self._reader.recv(MAX_EVENT_SIZE + 1))
+        return [data for data in received if _is_event(data)]
+
+
+def _is_event(data: bytes) -> bool:
+    with suppress(ValueError, RecursionError):
+        return len(data) <= MAX_EVENT_SIZE and isinstance(json.loads(data), dict)
+    return False
 
 
 def _encode(name: str, record: logging.LogRecord, worker: int | None) -> bytes:
@@ -149,7 +155,12 @@ def _encode(name: str, record: logging.LogRecord, worker: int | None) -> bytes:
         "worker": fields.get("worker", worker),
         "stack": stacks[0] if stacks else None,
     }
-    text = json.dumps(event).encode()
-    if len(text) > MAX_EVENT_SIZE - WORD_SIZE:  # of characters that JSON writes as six
-        text = json.dumps(event | {"stack": None}).encode()
+    text = _to_json(event)
+    if len(text) > MAX_EVENT_SIZE:  # of characters that are several bytes
+        text = _to_json(event | {"stack": None})
     return text
+
+
+def _to_json(event: dict[str, object]) -> bytes:
+    # Without escapes, which are up to twelve bytes. A lone surrogate cannot be encoded.
+    return json.dumps(event, ensure_ascii=False).encode(errors="replace")

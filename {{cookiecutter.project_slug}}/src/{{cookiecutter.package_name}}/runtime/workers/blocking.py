@@ -58,8 +58,9 @@ class WorkTeller:
 
     def answer_until_eof(self) -> None:
         """Answer in this thread, until the supervisor has exited."""
-        while self._channel.recv(1):
-            self._tell()
+        with suppress(OSError):  # a reset: it has not read everything
+            while self._channel.recv(1):
+                self._tell()
 
     def _tell(self) -> None:
         fields: Mapping[str, str] = {}
