@@ -31,7 +31,7 @@ from runtime.status import WorkerStatus
 from runtime.testing import Client, Record, ServiceStarter, response_problem, wait_until
 
 from ..support.connections import RawConnection
-from ..support.fakes import FakeStatus
+from ..support.fakes import ORDERS, FakeStatus
 
 UPDATES = "/live/updates"
 
@@ -71,7 +71,7 @@ async def reading(client: Client, path: str = UPDATES, **headers: str) -> AsyncI
 @pytest.fixture
 def feed(status: FakeStatus) -> Feed:
     """A feed of a service with this status, whose seconds the test records."""
-    return Feed(status, Monitor("orders", slots=2))
+    return Feed(status, Monitor(ORDERS, slots=2))
 
 
 async def test_page_comes_with_a_strict_policy_and_nothing_inline(admin: Client) -> None:

@@ -120,7 +120,7 @@ function showNumbers() {
 }
 
 function showService() {
-  const name = latest.service || "Service";
+  const name = latest.service;
   const versions = latest.workers.map(({ version, revision }) => {
     return revision && revision !== version ? `${version} (${revision})` : version;
   });
