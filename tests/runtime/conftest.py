@@ -16,7 +16,7 @@ from runtime.testing import (
     start_service,
 )
 
-from .support.fakes import FakeStatus
+from .support.fakes import ORDERS, FakeStatus
 from .support.sample_app import make_app
 
 __all__ = ["clean_environment", "log_records", "start_service"]
@@ -46,5 +46,5 @@ def status() -> FakeStatus:
 @pytest.fixture
 async def admin(status: FakeStatus) -> AsyncIterator[Client]:
     """A client of the admin port of a service with this status."""
-    async with serving(make_admin_app(Settings(), status, Monitor())) as client:
+    async with serving(make_admin_app(Settings(), status, Monitor(ORDERS))) as client:
         yield client

@@ -24,7 +24,7 @@ from .apps import orders as orders_package
 from .apps.orders.__main__ import service as orders
 from .support import SAMPLE_APP
 from .support.connections import RawConnection
-from .support.fakes import FakeStatus
+from .support.fakes import ORDERS, FakeStatus
 from .support.messages import CANNOT_CREATE_APP
 from .support.sample_app import service as sample
 
@@ -43,7 +43,7 @@ single = Service("single", "1.0", settings="runtime.settings:Settings", app="mis
 async def status(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeStatus]:
     """The status of a running service, whose admin port is at APP_ADMIN_PORT."""
     status = FakeStatus()
-    async with serving(make_admin_app(Settings(), status, Monitor())) as admin:
+    async with serving(make_admin_app(Settings(), status, Monitor(ORDERS))) as admin:
         monkeypatch.setenv("APP_ADMIN_PORT", str(admin.port))
         yield status
 

@@ -15,7 +15,7 @@ from runtime.status import ProcessDetails, ResourceStatus, StatusSource, WorkerS
 from runtime.testing import Client, Record, response_json, response_problem, serving
 
 from ..support.access import access_lines
-from ..support.fakes import FakeStatus
+from ..support.fakes import ORDERS, FakeStatus
 
 
 def worker(slot: int, version: str = "", revision: str = "") -> WorkerStatus:
@@ -113,7 +113,7 @@ async def test_workers_returns_the_status_of_each_worker(admin: Client, status: 
 async def test_version_is_what_all_workers_run(admin: Client, status: FakeStatus) -> None:
     body = response_json(await admin.get("/version"))
     assert [body[name] for name in ("name", "version", "revision", "workers")] == [
-        "",
+        "orders",
         None,
         None,
         [],
@@ -156,7 +156,7 @@ async def test_extensions_add_routes(status: FakeStatus) -> None:
             return [Route("/reasons", ShowReasons, status=status)]
 
     status.reasons += ["starting"]
-    app = make_admin_app(Settings(), status, Monitor(), [Extension(), Reasons()])
+    app = make_admin_app(Settings(), status, Monitor(ORDERS), [Extension(), Reasons()])
     async with serving(app) as client:
         assert response_json(await client.get("/reasons")) == ["starting"]
         assert (await client.get("/livez")).code == 200

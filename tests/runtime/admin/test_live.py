@@ -38,7 +38,7 @@ from runtime.testing import (
 )
 
 from ..support.connections import RawConnection
-from ..support.fakes import FakeStatus
+from ..support.fakes import ORDERS, FakeStatus
 
 UPDATES = "/live/updates"
 
@@ -51,7 +51,7 @@ async def next_message(events: Events) -> Any:
 @pytest.fixture
 def feed(status: FakeStatus) -> Feed:
     """A feed of a service with this status, whose seconds the test records."""
-    return Feed(status, Monitor("orders", slots=2))
+    return Feed(status, Monitor(ORDERS, slots=2))
 
 
 async def test_page_comes_with_a_strict_policy_and_nothing_inline(admin: Client) -> None:

@@ -7,7 +7,7 @@ from runtime.control.server import ControlServer
 from runtime.control.steering import Steering
 
 from tests.runtime.support.control import PATH, Host
-from tests.runtime.support.fakes import FakeStatus
+from tests.runtime.support.fakes import ORDERS, FakeStatus
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def server() -> Iterator[ControlServer]:
 @pytest.fixture
 def host(status: FakeStatus) -> Iterator[Host]:
     """A single process with this status."""
-    steering = Steering(ControlServer(PATH), {"name": "orders", "version": "1.0"})
+    steering = Steering(ControlServer(PATH), ORDERS)
     host = Host(steering)
     steering.attach(status, host.stops.append, is_under_systemd=False)
     with host:

@@ -17,7 +17,7 @@ from runtime.status import ProcessDetails, WorkerStatus
 from runtime.workers import Prefork
 
 from tests.runtime.support.control import Host
-from tests.runtime.support.fakes import FakeStatus
+from tests.runtime.support.fakes import ORDERS, FakeStatus
 
 service = Service("orders", "1.0", processes=Prefork(), settings="runtime.settings:Settings")
 single = Service("orders", "1.0", settings="runtime.settings:Settings")
@@ -180,7 +180,7 @@ def test_default_socket_is_found(
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
     monkeypatch.setattr("tempfile.tempdir", ".")
     monkeypatch.setenv("APP_ADMIN_PORT", "9100")
-    steering = Steering(open_control(None, "orders", 9100), {"name": "orders", "version": "1.0"})
+    steering = Steering(open_control(None, "orders", 9100), ORDERS)
     steering.attach(status, print, is_under_systemd=False)
     with Host(steering):
         assert service.main(["status"]) == 0

@@ -18,7 +18,7 @@ from tornado.web import RequestHandler
 from ..apps.pages.app import Broken, Items
 from ..support.access import access_lines
 from ..support.connections import close
-from ..support.fakes import FakeStatus
+from ..support.fakes import ORDERS, FakeStatus
 
 ORIGIN = "https://app.example"
 CROSS_SITE = {"Origin": ORIGIN, "Sec_Fetch_Site": "cross-site"}
@@ -226,7 +226,7 @@ async def test_nothing_is_allowed_by_default(client: Client) -> None:
 
 async def test_admin_port_is_for_no_other_origin(status: FakeStatus) -> None:
     settings = Settings(cors_origins=(ORIGIN,))
-    async with serving(make_admin_app(settings, status, Monitor())) as client:
+    async with serving(make_admin_app(settings, status, Monitor(ORDERS))) as client:
         response = await client.get("/livez", Origin=ORIGIN)
     assert response.code == 200
     assert "Access-Control-Allow-Origin" not in response.headers

@@ -644,7 +644,6 @@ async def test_stream_that_is_asked_for_during_a_drain_is_sent_away() -> None:
         raise AssertionError("called")
 
     async with serving(streaming(script)) as client:
-        client.server.is_draining = True
         client.app.connections.draining.set()
         async with client.events("/") as events:
             assert events.headers["Connection"] == "close"

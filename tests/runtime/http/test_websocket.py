@@ -77,7 +77,7 @@ async def test_same_origin_handshake_is_accepted(client: Client) -> None:
 async def test_handshake_is_rejected_while_draining(client: Client) -> None:
     async with RawConnection(client.port) as connection:
         await connection.get("/")
-        client.server.is_draining = True
+        client.app.connections.draining.set()
         response = await connection.get("/socket", **HANDSHAKE)
     assert (response.status, response.headers["Connection"]) == (503, "close")
     assert response.json()["detail"] == "The service is shutting down."

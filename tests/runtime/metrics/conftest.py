@@ -11,7 +11,7 @@ from runtime.monitor.monitor import Monitor
 from runtime.settings import Settings
 from runtime.testing import Client, serving
 
-from ..support.fakes import FakeStatus
+from ..support.fakes import ORDERS, FakeStatus
 from ..support.sample_app import make_app
 
 
@@ -42,5 +42,5 @@ async def client(metrics: Metrics) -> AsyncIterator[Client]:
 @pytest.fixture
 async def admin(status: FakeStatus, metrics: Metrics) -> AsyncIterator[Client]:
     """A client of the admin port of a single-process service with metrics."""
-    async with serving(make_admin_app(Settings(), status, Monitor(), [metrics])) as client:
+    async with serving(make_admin_app(Settings(), status, Monitor(ORDERS), [metrics])) as client:
         yield client

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from runtime import Application, Extension, ServiceInfo, Settings, StartupError
-from runtime.process.definition import REVISION, ServiceDefinition
+from runtime.process.definition import REVISION, ServiceDefinition, log_start
 from runtime.testing import Record
 
 from ..apps.orders.settings import Settings as OrdersSettings
@@ -87,7 +87,7 @@ def test_start_is_logged_with_versions(
 ) -> None:
     (package / REVISION).write_text(revision)
     service = ServiceInfo("orders", "1.7")
-    ServiceDefinition(package.name, service, EXTENSIONS, "", "").log_start("0.4.0")
+    log_start(ServiceDefinition(package.name, service, EXTENSIONS, "", "").read_info(), "0.4.0")
     [record] = log_records
     assert record["message"] == f"starting orders 1.7{revision and f', revision {revision}'}"
     fields = {

@@ -1,7 +1,10 @@
 """Stand-ins for parts of a service."""
 
+from runtime import ServiceInfo
 from runtime.monitor.statistics import RequestStatistics
 from runtime.status import ResourceStatus, WorkerStatus
+
+ORDERS = ServiceInfo("orders", "1.0")
 
 
 class FakeStatus:

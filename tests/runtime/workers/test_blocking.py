@@ -94,6 +94,17 @@ class InStream(EventStream):
         self.observer.look()
 
 
+class InTaskOfAStream(EventStream):
+    def initialize(self, observer: Observer) -> None:
+        self.observer = observer
+
+    async def stream(self) -> None:
+        await asyncio.gather(self._look())
+
+    async def _look(self) -> None:
+        self.observer.look()
+
+
 class InMessage(WebSocket):
     def initialize(self, observer: Observer) -> None:
         self.observer = observer
@@ -121,6 +132,7 @@ async def client(observer: Observer) -> AsyncIterator[Client]:
         "/callback": InCallback,
         "/held": Held,
         "/stream": InStream,
+        "/stream-task": InTaskOfAStream,
         "/socket": InMessage,
     }
     routes = [Route(path, handler, observer=observer) for path, handler in handlers.items()]
@@ -144,6 +156,7 @@ def work_of_request(work: str, route: str) -> dict[str, str]:
         ("/child", {"request_id": ID}),
         ("/callback", {}),
         ("/stream", work_of_request("GET /stream", "/stream")),
+        ("/stream-task", work_of_request("GET /stream-task", "/stream-task")),
     ],
 )
 async def test_work_of_a_request(

@@ -39,7 +39,7 @@ RELOADING = "reload command: reloading"
 STOPPING = "stop command: stopping"
 IS_STOPPING = "the service is stopping"
 RELOAD_STOPPED = f"reload failed: {IS_STOPPING}"
-EXITED = "renewed: the supervisor exited before `reload` was over"
+EXITED = "renewed: the service exited before `reload` was over"
 
 
 async def start(start_service: ServiceStarter, folder: Path, **settings: object) -> ServiceProcess:

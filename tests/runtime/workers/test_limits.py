@@ -264,7 +264,7 @@ async def test_leaking_workers_are_renewed_under_load_and_no_request_fails(
     reason = rf"\d+\.\d MiB of memory, more than APP_MAX_MEMORY \({limit}\.0 MiB\)"
     for record in records:
         assert re.fullmatch(rf"worker [01], pid \d+{RENEWING}: {reason}", record["message"])
-        assert (record["level"], record["event.name"]) == ("info", "worker.renewed")
+        assert (record["level"], record["event.name"]) == ("info", "worker.renewing")
     assert [worker["restarts"] for worker in await worker_statuses(admin_port)] == [0, 0]
     await stop(process)
     assert errors(process) == []

@@ -9,8 +9,9 @@ from markupsafe import escape
 from tornado.web import RequestHandler
 
 from ..errors import StartupError
-from ..extensions import Extension, ServiceInfo
+from ..extensions import Extension
 from ..settings import Settings
+from ..version import ServiceInfo
 
 VARIABLE = "SLOWEST_COUNT"
 DEFAULT_COUNT = 3

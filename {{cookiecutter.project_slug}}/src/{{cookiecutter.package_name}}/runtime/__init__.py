@@ -10,7 +10,7 @@ if is_about_to_serve(__name__.rpartition(".")[0]):
     prepare_process()  # first of all: the imports take a while
 
 from .errors import SettingsError, StartupError
-from .extensions import Extension, ServiceInfo
+from .extensions import Extension
 from .http.application import Application
 from .http.body import Body
 from .http.event_stream import EventStream
@@ -24,6 +24,7 @@ from .http.websocket import WebSocket
 from .logs.context import request_id
 from .service import Service
 from .settings import Settings
+from .version import ServiceInfo
 
 __all__ = [
     "UNMATCHED_ROUTE",

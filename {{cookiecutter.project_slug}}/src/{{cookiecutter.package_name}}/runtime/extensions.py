@@ -2,27 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 
 from .http.hooks import RequestHooks
 from .http.routing import Route
 from .settings import Settings
 from .status import ProcessRow, StatusSource
-
-
-@dataclass(frozen=True)
-class ServiceInfo:
-    """What a service is called, and which code of it a process runs."""
-
-    name: str
-    """The command, such as ``my-orders``."""
-    version: str
-    revision: str = ""
-    """The revision of the code, such as ``v1.2.0-3-g1234567``; empty if it is unknown."""
-
-    def __str__(self) -> str:
-        revision = f", revision {self.revision}" if self.revision else ""
-        return f"{self.name} {self.version}{revision}"
+from .version import ServiceInfo
 
 
 class Extension(RequestHooks):

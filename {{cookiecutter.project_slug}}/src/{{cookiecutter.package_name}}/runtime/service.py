@@ -9,11 +9,11 @@ from typing import Protocol
 from . import healthcheck
 from .control import client
 from .errors import SettingsError, ShutdownError, StartupError
-from .extensions import Extension, ServiceInfo
+from .extensions import Extension
 from .process.definition import ServiceDefinition
 from .settings import PREFIX, Settings
 from .starting import prepare_process
-from .version import template_version
+from .version import ServiceInfo, template_version
 
 EXIT_FAILURE = 1
 EXIT_BAD_SETTINGS = 78

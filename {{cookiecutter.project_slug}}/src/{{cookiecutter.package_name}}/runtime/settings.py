@@ -38,6 +38,7 @@ from .errors import SettingsError
 PREFIX = "APP_"
 ENV_FILE = ".env"
 MAX_PORT = 65535
+MAX_WORKERS = 256
 
 _ORIGIN = re.compile(
     r"(https?)://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?"
@@ -122,7 +123,7 @@ Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_origins)]
 LogFormat = Annotated[Literal["json", "text"], BeforeValidator(_lowercase)]
 """``json`` or ``text``, in any case."""
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)]
-WorkerCount = Annotated[int, Field(ge=1, le=256), BeforeValidator(_parse_worker_count)]
+WorkerCount = Annotated[int, Field(ge=1, le=MAX_WORKERS), BeforeValidator(_parse_worker_count)]
 """A number of processes; ``auto`` is one for each CPU that this process may use."""
 MemorySize = Annotated[ByteSize, Field(ge=0), AfterValidator(_zero_or_at_least_one_mebibyte)]
 """Bytes, with a unit such as ``512MiB`` or ``2GB``: 0, or at least ``1MiB``."""

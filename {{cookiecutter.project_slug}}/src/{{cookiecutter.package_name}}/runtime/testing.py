@@ -36,12 +36,13 @@ from tornado.httputil import HTTPHeaders
 from tornado.netutil import bind_sockets
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from .extensions import Extension, ServiceInfo
+from .extensions import Extension
 from .http.application import Application
 from .http.resources import Resource
 from .http1.server import HTTPServer
 from .logs.formatters import JsonFormatter, RedactionFilter
 from .settings import PREFIX
+from .version import ServiceInfo
 
 __all__ = [
     "Client",

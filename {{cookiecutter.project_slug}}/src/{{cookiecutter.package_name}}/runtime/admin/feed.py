@@ -93,7 +93,7 @@ class Feed:
         after = self._seconds[-1].number if self._seconds else 0
         self._seconds += history.seconds(after, self._last)
         self._state = {
-            "service": self._monitor.service,
+            "service": self._monitor.info.name,
             "now": self._last,
             "requests": responses(cells),
             "errors": errors(cells),

@@ -68,7 +68,7 @@ class VersionHandler(Handler):
         ]
         self.reply(
             {
-                "name": self._monitor.service,
+                "name": self._monitor.info.name,
                 "version": _common(worker["version"] for worker in workers),
                 "revision": _common(worker["revision"] for worker in workers),
                 "template": self._monitor.template,

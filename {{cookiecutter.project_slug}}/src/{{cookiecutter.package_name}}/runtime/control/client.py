@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..settings import Settings
+from ..settings import MAX_WORKERS, Settings
 from .protocol import (
-    MAX_WORKERS,
     RELOAD,
     STATUS,
     STOP,
@@ -202,7 +201,7 @@ def _receive(sock: socket.socket, command: str) -> Message:
                 print(message["progress"], file=sys.stderr)
             elif "warning" in message:
                 print(f"Warning: {message['warning']}", file=sys.stderr)
-    raise ControlError(f"the supervisor exited before `{command}` was over")
+    raise ControlError(f"the service exited before `{command}` was over")
 
 
 def _wait_for_end(sock: socket.socket) -> None:

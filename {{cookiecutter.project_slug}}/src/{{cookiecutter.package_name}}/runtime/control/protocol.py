@@ -31,8 +31,6 @@ WORKERS = "workers"
 
 KEEP_ALIVE_INTERVAL = 1.0
 """Seconds between two lines ``alive``."""
-MAX_WORKERS = 256
-"""The largest ``count`` of workers."""
 MAX_PATH_LENGTH = 103
 """Bytes of a path that every system accepts for a socket."""
 PRIVATE = 0o700

@@ -1,14 +1,14 @@
 """Does what clients ask for. This is what a single process can do; the supervisor adds to it."""
 
 import dataclasses
-import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
 from ..status import StatusSource
+from ..version import ServiceInfo
 from .protocol import RELOAD, STATUS, STOP, WORKERS, Message
 from .server import ControlClient, ControlServer
 
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 class Steering:
     """Answers the requests of the clients of `server`, which may be None: then there are none.
 
-    `service` is what the status says of the service: its name and version.
+    `info` is what the status says of the service: its name, version and revision.
     """
 
-    def __init__(self, server: ControlServer | None, service: Mapping[str, str]) -> None:
+    def __init__(self, server: ControlServer | None, info: ServiceInfo) -> None:
         self._server = server
-        self._service = service
+        self._info = info
         self._started = time.monotonic()
         self._stopping: list[ControlClient] = []
         """Clients that wait for the end."""
@@ -70,24 +70,21 @@ class Steering:
         for client in self._waiting():
             client.send({"progress": progress})
 
-    def report_event(self, name: str, event: bytes) -> None:
-        """Warn the clients that wait of an event, if it has this name."""
+    def warn(self, warning: str) -> None:
+        """Tell the clients that wait what they ought to know."""
         for client in self._waiting():
-            values = json.loads(event)
-            if values["name"] == name:
-                worker = values["worker"]
-                process = "" if worker is None else f"worker {worker}: "
-                client.send({"warning": process + values["message"]})
+            client.send({"warning": warning})
 
     def stopped(self, success: bool, message: str) -> None:
         """Tell the clients that wait for the end how it was. They stay connected until it comes."""
         for client in self._stopping:
             client.send({"success": success, "message": message})
 
-    def aborted(self, exit_code: int) -> None:
-        """Tell them that this process exits at once. Called in any thread."""
+    def aborted(self, message: str, exit_code: int) -> None:
+        """Tell them that this process exits at once, and what that ends. Called in any thread."""
         success = exit_code == 0
         with suppress(Exception):  # another thread may be in the middle of something
+            self.warn(message)
             self.stopped(success, "stopped" if success else "stopping was aborted")
         self.close()
 
@@ -118,7 +115,7 @@ class Steering:
     def _send_status(self, client: ControlClient, request: Message) -> None:
         reasons = self._status.not_ready_reasons()
         status = {
-            **self._service,
+            **dataclasses.asdict(self._info),
             "pid": os.getpid(),
             "age": time.monotonic() - self._started,
             "ready": not reasons,

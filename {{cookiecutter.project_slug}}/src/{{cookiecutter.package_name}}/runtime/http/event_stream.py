@@ -13,7 +13,6 @@ from typing import Any, ClassVar, cast
 import orjson
 from tornado.iostream import StreamClosedError
 
-from ..http1.connections import Connections
 from .handler import Handler
 
 BEGIN_DELAY = 0.2
@@ -148,8 +147,7 @@ class EventStream(Handler):
     async def _run_stream(self, *args: str, **kwargs: str) -> None:
         # In the task of the request: an open stream has no other.
         self._stream_task = task = cast(Task[Any], asyncio.current_task())
-        application: Any = self.application
-        connections: Connections = application.connections
+        connections = self._connections
         connections.event_streams[self] = connections.tasks.get(task)
         loop = asyncio.get_running_loop()
         self._stream_timer = loop.call_later(

@@ -6,7 +6,7 @@ from asyncio import Future, Task
 from collections.abc import Coroutine, Sequence
 from http import HTTPStatus
 from http.client import responses
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import orjson
 from tornado import web
@@ -15,6 +15,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError
 
+from ..http1.connections import Connections
 from ..settings import Settings
 from .hooks import RequestHooks, call_each, overriding, report_error
 from .problem import Problem
@@ -136,16 +137,20 @@ class Handler(RequestHandler):
     @property
     def is_draining(self) -> bool:
         """Whether the service is stopping, or this worker is being replaced."""
-        application: Any = self.application
-        return bool(application.connections.draining.is_set())
+        return self._connections.draining.is_set()
 
     async def drain_started(self) -> None:
         """Wait until the service stops, or this worker is replaced.
 
         For a response that takes long: it can end early, before APP_DRAIN_TIMEOUT aborts it.
         """
+        await self._connections.draining.wait()
+
+    @property
+    def _connections(self) -> Connections:
+        """The record of the server."""
         application: Any = self.application
-        await application.connections.draining.wait()
+        return cast(Connections, application.connections)
 
     def check_trusted_origin(self, origin: str) -> bool:
         if super().check_trusted_origin(origin):

@@ -10,7 +10,6 @@ from typing import Any
 from tornado.iostream import IOStream
 from tornado.websocket import WebSocketHandler
 
-from ..http1.connections import Connections
 from .access_log import log_access
 from .handler import Handler
 from .problem import Problem
@@ -33,16 +32,12 @@ class WebSocket(Handler, WebSocketHandler):
     ``prepare``. If ``open`` raises, the WebSocket is closed without ``on_close``, as in Tornado.
     """
 
-    def __init__(self, application: Any, request: Any, **arguments: Any) -> None:
-        self._connections: Connections = application.connections
-        super().__init__(application, request, **arguments)
-
     def __str__(self) -> str:
         return f"WebSocket {self.request.route}"
 
     def prepare(self) -> Awaitable[None] | None:
         # Tornado rejects bad handshakes in plain text, and accepts some invalid ones.
-        if self.request.exchange.is_draining:
+        if self.is_draining:
             raise Problem(503, "The service is shutting down.")
         headers = self.request.headers
         self._check_upgrade()

@@ -102,8 +102,8 @@ class Parameters:
         self.body_timeout = body_timeout
         self.max_body_size = max_body_size
         self.max_piece_size = MAX_PIECE_SIZE
-        self.draining = False
-        """Whether each response closes its connection."""
+        self.is_draining = connections.draining.is_set
+        """Whether each response closes its connection. Bound once: each response asks."""
         self.loop = asyncio.get_running_loop()
         self.context = copy_context()
         """Where the context of each request begins."""
@@ -257,13 +257,13 @@ class Connection(asyncio.Protocol):
     def closes_after_response(self) -> bool:
         return (
             self._closes_after_response
-            or self._parameters.draining
+            or self._parameters.is_draining()
             or not self._body.is_complete  # an early response: the rest will not be read
         )
 
     @property
     def is_draining(self) -> bool:
-        return self._parameters.draining
+        return self._parameters.is_draining()
 
     def send(self, head: bytes, body: bytes = b"") -> "Future[None]":
         if self.is_closed:

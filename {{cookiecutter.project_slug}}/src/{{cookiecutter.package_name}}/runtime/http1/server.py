@@ -65,15 +65,6 @@ class HTTPServer:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing_time = closing_time(settings)
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether each response closes its connection."""
-        return self._parameters.draining
-
-    @is_draining.setter
-    def is_draining(self, value: bool) -> None:
-        self._parameters.draining = value
-
     def add_sockets(self, sockets: Sequence[socket.socket]) -> None:
         """Accept connections from listening sockets."""
         self._listeners += sockets
@@ -118,7 +109,6 @@ class HTTPServer:
         `CLOSING_TIME` at most. This takes as long as the requests do.
         """
         connections = self._connections
-        self.is_draining = True
         connections.draining.set()
         for listener in listeners:
             with suppress(OSError):  # the queue is empty

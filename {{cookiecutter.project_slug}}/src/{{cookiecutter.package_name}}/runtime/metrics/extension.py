@@ -9,11 +9,12 @@ from typing import cast
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from tornado.web import RequestHandler
 
-from ..extensions import Extension, ServiceInfo
+from ..extensions import Extension
 from ..http.request import Request
 from ..http.routing import Route
 from ..settings import Settings
 from ..status import ProcessRow, StatusSource
+from ..version import ServiceInfo
 from .handler import LocalMetrics, MetricsHandler, make_registry
 from .shared import SharedMetrics
 

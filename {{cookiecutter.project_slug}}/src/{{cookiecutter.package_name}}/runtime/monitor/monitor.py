@@ -3,19 +3,21 @@
 import secrets
 import time
 
-from ..version import template_version
+from ..version import ServiceInfo, template_version
 from .events import EventLog
 from .history import History
 
 
 class Monitor:
-    """The shared memory of the live page. Created before the first fork.
+    """What the service is, and the shared memory of its events and history.
 
-    `service` is the name of the service, `slots` the number of workers that there may be at most.
+    Created once, before the first fork. `info` says what was started, `slots` how many workers
+    there may be at most.
     """
 
-    def __init__(self, service: str = "", slots: int = 1) -> None:
-        self.service = service
+    def __init__(self, info: ServiceInfo, slots: int = 1) -> None:
+        self.info = info
+        """What was started: a reload may have brought newer code to the workers since then."""
         self.template = template_version()
         """That of the runtime which runs: a reload does not renew it."""
         self.started = time.time()

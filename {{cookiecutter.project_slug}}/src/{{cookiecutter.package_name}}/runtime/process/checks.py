@@ -82,11 +82,11 @@ class ResourceChecks:
             asyncio._unregister_task(task)
             _abandoned.append(task)
         for check in self._checks:
-            if check.is_running:
+            if check.running:
                 logger.warning("the check of resource %s does not end", check.name)
 
     def _unfinished(self) -> Sequence[asyncio.Task[None]]:
-        running = [check.task for check in self._checks if check.task]
+        running = [check.running for check in self._checks if check.running]
         return [task for task in (*self._tasks, *running) if not task.done()]
 
 
@@ -100,10 +100,10 @@ class PeriodicCheck:
         changed: Callable[[], None],
     ) -> None:
         self.name = resource.name
-        self.task: asyncio.Task[None] | None = None
-        """The check that runs, or that has run last."""
         self._resource = resource
         self._call = check
+        self._task: asyncio.Task[None] | None = None
+        """The check that runs, or that has run last."""
         self._changed = changed
         self._error = ""
         self._since = time.monotonic()
@@ -114,8 +114,9 @@ class PeriodicCheck:
         self._next_report = 0.0
 
     @property
-    def is_running(self) -> bool:
-        return bool(self.task and not self.task.done())
+    def running(self) -> asyncio.Task[None] | None:
+        """The check that runs."""
+        return self._task if self._task and not self._task.done() else None
 
     @property
     def result(self) -> ResourceCheck:
@@ -141,16 +142,16 @@ class PeriodicCheck:
 
     async def _check(self) -> BaseException | None:
         """Return why the resource does not work; None if it does."""
-        if self.task and not self.task.done():
+        if self.running:
             # It has ignored its cancellation. Another check would pile up on it.
-            self.task.cancel()
+            self.running.cancel()
             return TimeoutError("the last check does not end")
-        self.task = asyncio.get_running_loop().create_task(_wait_for(self._call))
-        self.task.add_done_callback(_failure)
-        await asyncio.wait([self.task], timeout=self._resource.timeout)
-        if self.task.done():
-            return _failure(self.task)
-        self.task.cancel()
+        self._task = task = asyncio.get_running_loop().create_task(_wait_for(self._call))
+        task.add_done_callback(_failure)
+        await asyncio.wait([task], timeout=self._resource.timeout)
+        if task.done():
+            return _failure(task)
+        task.cancel()
         return TimeoutError(f"no result within {self._resource.timeout:g} s")
 
     def _record(self, error: BaseException | None) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import cast
 
 from ..errors import StartupError
-from ..extensions import Extension, ServiceInfo
+from ..extensions import Extension
 from ..http.application import Application
 from ..settings import Settings
+from ..version import ServiceInfo
 
 AppFactory = Callable[[Settings], Application]
 
@@ -51,17 +52,6 @@ class ServiceDefinition:
         version = getattr(package, "__version__", self.info.version)
         return ServiceInfo(self.info.name, str(version), _read_revision(self.package))
 
-    def log_start(self, template: str) -> None:
-        """Log what is about to run: the first record of a service."""
-        info = self.read_info()
-        fields = {
-            "service.name": info.name,
-            **version_fields(info.version, info.revision),
-            "template.version": template,
-            "process.runtime.version": platform.python_version(),
-        }
-        logger.info("starting %s", info, extra=fields)
-
     def load_settings(self) -> Settings:
         """Read the settings with the settings class of the service. Raises `SettingsError`."""
         return self.import_settings().load()
@@ -78,6 +68,17 @@ class ServiceDefinition:
         application = cast(AppFactory, pkgutil.resolve_name(self.app))(settings)
         application.hooks = self.extensions
         return application
+
+
+def log_start(info: ServiceInfo, template: str) -> None:
+    """Log what is about to run: the first record of a service."""
+    fields = {
+        "service.name": info.name,
+        **version_fields(info.version, info.revision),
+        "template.version": template,
+        "process.runtime.version": platform.python_version(),
+    }
+    logger.info("starting %s", info, extra=fields)
 
 
 def version_fields(version: str, revision: str) -> dict[str, str]:

@@ -28,7 +28,7 @@ from types import FrameType, TracebackType
 from typing import TypeVar
 
 from ..errors import ShutdownError, StartupError
-from ..extensions import Extension, ServiceInfo
+from ..extensions import Extension
 from ..http.application import Application
 from ..monitor.events import EVENT, REQUESTS_ABORTED
 from ..monitor.statistics import responses
@@ -45,6 +45,7 @@ from ..status import (
     resource_reasons,
     resource_statuses,
 )
+from ..version import ServiceInfo
 from .checks import ResourceChecks
 from .exiting import exit_now
 from .lag import Lag
@@ -111,8 +112,9 @@ class Lifecycle:
         self._checks: ResourceChecks | None = None
         self._started = time.monotonic()
         self.server = application.create_server()
-        self.on_abort: Callable[[int], object] = lambda exit_code: None
-        """Called, in any thread, before the process is ended with an exit code."""
+        self.on_abort: Callable[[str, int], object] = lambda message, exit_code: None
+        """Called, in any thread, before the process is ended: with what that ends, in words, and
+        with the exit code."""
 
     async def run(self, reporter: StateReporter) -> None:
         """Serve until `drain` is called, then drain. `reporter` gets the states and heartbeats.
@@ -280,9 +282,9 @@ class Lifecycle:
 
     def _abort(self, reason: str, exit_code: int) -> None:
         try:
-            event = {EVENT: REQUESTS_ABORTED}
-            logger.warning("%s: %s", reason, self._describe_work(), extra=event)
-            self.on_abort(exit_code)
+            message = f"{reason}: {self._describe_work()}"
+            logger.warning(message, extra={EVENT: REQUESTS_ABORTED})
+            self.on_abort(message, exit_code)
             logging.shutdown()
         finally:
             exit_now(exit_code)

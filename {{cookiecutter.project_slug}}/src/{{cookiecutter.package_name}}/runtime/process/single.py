@@ -6,8 +6,6 @@ import signal
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict
-from functools import partial
 
 from ..admin.handlers import make_admin_app
 from ..control.protocol import KEEP_ALIVE_INTERVAL
@@ -17,17 +15,12 @@ from ..errors import ShutdownError, StartupError
 from ..http.application import Application
 from ..logs import formatters
 from ..logs.writer import ThreadedHandler
-from ..monitor.events import (
-    EVENT,
-    REQUESTS_ABORTED,
-    SERVICE_STARTED,
-    forward_events,
-)
+from ..monitor.events import EVENT, SERVICE_STARTED, forward_events
 from ..monitor.monitor import Monitor
 from ..settings import Settings
 from ..starting import STOP_SIGNALS, handle_hangup
 from ..status import ProcessDetails, State, Vitals
-from .definition import ServiceDefinition
+from .definition import ServiceDefinition, log_start
 from .forks import isolate_forks
 from .lifecycle import Lifecycle, run_event_loop
 from .sockets import listening_url, open_sockets
@@ -47,13 +40,12 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         formatters.configure(settings, ThreadedHandler(settings.log_file))
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
-    monitor = Monitor(service.info.name)
-    service.log_start(monitor.template)
+    monitor = Monitor(service.read_info())
+    log_start(monitor.info, monitor.template)
     port = admin[0].getsockname()[1]
-    steering = Steering(
-        open_control(settings.control_socket, service.info.name, port), asdict(service.read_info())
-    )
-    forward_events(partial(_handle_event, monitor, steering))
+    control = open_control(settings.control_socket, service.info.name, port)
+    steering = Steering(control, monitor.info)
+    forward_events(monitor.events.append)
     for description in settings.unknown_variables():
         logger.warning(description)
     for name in settings.worker_limits:
@@ -74,11 +66,6 @@ def serve(service: ServiceDefinition, settings: Settings) -> None:
         steering.close()
 
 
-def _handle_event(monitor: Monitor, steering: Steering, event: bytes) -> None:
-    monitor.events.append(event)
-    steering.report_event(REQUESTS_ABORTED, event)
-
-
 async def _serve(
     service: ServiceDefinition,
     application: Application,
@@ -91,7 +78,7 @@ async def _serve(
     lifecycle = Lifecycle(
         application,
         public,
-        service.read_info(),
+        monitor.info,
         service.extensions,
         drain_delay=settings.drain_delay,
     )

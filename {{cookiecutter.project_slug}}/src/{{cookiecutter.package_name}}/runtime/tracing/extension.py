@@ -30,10 +30,11 @@ from opentelemetry.trace import (
 from tornado.web import RequestHandler
 
 from ..errors import StartupError
-from ..extensions import Extension, ServiceInfo
+from ..extensions import Extension
 from ..http.request import UNMATCHED_ROUTE, Request
 from ..logs.context import field_source, request_id
 from ..settings import ENV_FILE, Settings
+from ..version import ServiceInfo
 from .client import instrumented_client, set_error, traceparent
 from .exporter import BoundedSpanProcessor
 

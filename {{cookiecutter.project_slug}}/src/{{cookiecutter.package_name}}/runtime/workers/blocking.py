@@ -101,7 +101,6 @@ def _find(identifier: str | None, connections: Connections) -> object:
     # Copied at once: the event loop may go on meanwhile.
     for work in (
         *tuple(connections.websockets),
-        *tuple(connections.event_streams),
         *tuple(connections.in_flight.values()),
         *tuple(connections.tasks.values()),
     ):

@@ -133,7 +133,8 @@ class ChildProcess:
         if stack and answer is None:
             with suppress(OSError):
                 self.channel.send(QUESTION, socket.MSG_DONTWAIT)
-            _, answer = split_answer(self._read_report(ANSWER_TIMEOUT))
+            more, answer = split_answer(self._read_report(ANSWER_TIMEOUT))
+            stack += more
         fields = answer or {}
         self.kill_reason = reason + self._describe_work(stack, answer is not None, fields)
         self._kill_fields = {"code.stacktrace": stack, **fields} if stack else fields

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import ByteSize
 
-from ..monitor.events import EVENT, WORKER_NOT_RENEWED, WORKER_RENEWED
+from ..monitor.events import EVENT, WORKER_NOT_RENEWED, WORKER_RENEWING
 from ..process.memory import resident_memory
 from ..settings import PREFIX, Settings
 from ..status import ADMIN_SLOT
@@ -131,7 +131,7 @@ class Renewal(Replacement):
         super().__init__(children, [process.slot], settings)
         self._limits = limits
         self._process = process
-        logger.info("%s: renewing it: %s", process, reason, extra={EVENT: WORKER_RENEWED})
+        logger.info("%s: renewing it: %s", process, reason, extra={EVENT: WORKER_RENEWING})
 
     def complete(self) -> Outcome:
         self._limits.succeeded(self._process.slot)

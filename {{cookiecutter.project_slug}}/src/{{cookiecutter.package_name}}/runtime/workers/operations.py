@@ -24,10 +24,10 @@ class Operation:
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
         """None while it is going on."""
-        self.successor: Operation | None = None
+        self.superseded_by: Operation | None = None
         """What has taken its place before it was over: its outcome counts."""
 
     @property
     def final_outcome(self) -> Outcome | None:
         """The outcome of this operation, or of what has taken its place."""
-        return self.successor.final_outcome if self.successor else self.outcome
+        return self.superseded_by.final_outcome if self.superseded_by else self.outcome

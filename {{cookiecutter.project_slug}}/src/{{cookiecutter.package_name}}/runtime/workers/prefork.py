@@ -15,8 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -29,7 +28,7 @@ from ..logs import formatters
 from ..logs.shared import NonBlockingHandler, ProcessLock
 from ..monitor.events import EventChannel, forward_events
 from ..monitor.monitor import Monitor
-from ..process.definition import ServiceDefinition
+from ..process.definition import ServiceDefinition, log_start
 from ..process.sockets import listening_url, open_sockets
 from ..settings import Settings
 from ..status import ADMIN_SLOT
@@ -38,7 +37,6 @@ from .limits import limit_warnings
 from .reading import read_settings
 from .resize import capacity
 from .scoreboard import Row, Scoreboard
-from .steering import SupervisorSteering
 from .supervisor import Supervisor
 
 RUNTIME_PACKAGE = __name__.rpartition(".workers.")[0]
@@ -62,8 +60,8 @@ def serve(
     except OSError as error:
         raise StartupError(f"cannot open the log file: {error}") from error
     formatters.configure(settings, log, worker=None)
-    monitor, events = Monitor(service.info.name, slots=len(ports)), EventChannel()
-    service.log_start(monitor.template)
+    monitor, events = Monitor(service.read_info(), slots=len(ports)), EventChannel()
+    log_start(monitor.info, monitor.template)
     preload(service.package, import_after_fork)
     gc.collect()
     gc.freeze()  # otherwise garbage collection in each worker would copy shared pages
@@ -94,28 +92,26 @@ def serve(
     listening_message = f"listening on {urls}, admin on {listening_url(admin)}"
     port = admin[0].getsockname()[1]
     control = open_control(settings.control_socket, service.info.name, port)
-    steering = SupervisorSteering(control, asdict(service.read_info()))
-    supervisor = Supervisor(
-        settings,
-        sockets,
-        scoreboard,
-        monitor,
-        events,
-        log,
-        target,
-        read_settings=partial(read_settings, service),
-        listening_message=listening_message,
-        steering=steering,
-    )
-    try:
-        return supervisor.run()
-    except StartupError:
-        raise
-    except Exception:
-        logger.critical("the supervisor failed", exc_info=True)
-        raise
-    finally:
-        steering.close()
+    with closing(control) if control else nullcontext():
+        try:
+            supervisor = Supervisor(
+                settings,
+                sockets,
+                scoreboard,
+                monitor,
+                events,
+                log,
+                target,
+                control,
+                read_settings=partial(read_settings, service),
+                listening_message=listening_message,
+            )
+            return supervisor.run()
+        except StartupError:
+            raise
+        except Exception:
+            logger.critical("the supervisor failed", exc_info=True)
+            raise
 
 
 def preload(package: str, import_after_fork: Collection[str] = ()) -> None:

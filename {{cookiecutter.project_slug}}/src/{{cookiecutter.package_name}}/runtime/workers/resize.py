@@ -5,14 +5,13 @@ import time
 
 from ..cpus import usable_cpus
 from ..monitor.events import EVENT, WORKERS_CHANGED, WORKERS_NOT_CHANGED
-from ..settings import PREFIX, Settings
+from ..settings import MAX_WORKERS, PREFIX, Settings
 from ..status import HEARTBEAT_INTERVAL
 from .children import Children
 from .operations import Outcome, RefusedError
 from .reload import Replacement
 from .scoreboard import Scoreboard
 
-MAX_WORKERS = 256
 MAX_PER_CPUS = 64
 """Workers for which many CPUs alone are a reason: each costs a descriptor, and addresses of memory,
 in every process.

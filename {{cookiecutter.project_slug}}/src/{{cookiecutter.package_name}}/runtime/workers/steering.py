@@ -1,11 +1,15 @@
 """Lets clients of the control socket reload and resize, and tells them how that has ended."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable
 from typing import Protocol
 
-from ..control.protocol import MAX_WORKERS, Message
+from ..control.protocol import Message
 from ..control.server import ControlClient, ControlServer
 from ..control.steering import Steering
+from ..monitor.events import REQUESTS_ABORTED
+from ..status import StatusSource
+from ..version import ServiceInfo
 from .operations import Operation, RefusedError
 
 
@@ -20,18 +24,36 @@ class Steerable(Protocol):
         """Begin to run another number of workers. Raises `RefusedError`."""
         ...
 
+    def stop(self, reason: str) -> None:
+        """Begin to stop; nothing if the service is stopping."""
+        ...
+
 
 class SupervisorSteering(Steering):
-    """Steers the supervisor."""
+    """Steers `supervisor`. `status` is that of the workers."""
 
-    def __init__(self, server: ControlServer | None, service: Mapping[str, str]) -> None:
-        super().__init__(server, service)
+    def __init__(
+        self,
+        server: ControlServer | None,
+        info: ServiceInfo,
+        supervisor: Steerable,
+        status: StatusSource,
+        *,
+        is_under_systemd: bool,
+    ) -> None:
+        super().__init__(server, info)
+        self.attach(status, supervisor.stop, is_under_systemd=is_under_systemd)
+        self._supervisor = supervisor
         self._operations: list[tuple[ControlClient, Operation]] = []
         """Who waits for what."""
 
-    def attach_supervisor(self, supervisor: Steerable) -> None:
-        """Say what is to be steered."""
-        self._supervisor = supervisor
+    def report_event(self, event: bytes) -> None:
+        """Warn the clients that wait, if a process has aborted requests."""
+        values = json.loads(event)
+        if values["name"] == REQUESTS_ABORTED:
+            worker = values["worker"]
+            process = "admin process" if worker is None else f"worker {worker}"
+            self.warn(f"{process}: {values['message']}")
 
     def _waiting(self) -> list[ControlClient]:
         return [*super()._waiting(), *(client for client, _ in self._operations)]
@@ -41,8 +63,8 @@ class SupervisorSteering(Steering):
 
     def _begin_resize(self, client: ControlClient, request: Message) -> None:
         count = request.get("count")
-        if type(count) is not int or not 1 <= count <= MAX_WORKERS:
-            client.finish(False, f"the number of workers must be 1 to {MAX_WORKERS}")
+        if type(count) is not int:
+            client.finish(False, "the number of workers must be a whole number")
             return
         self._begin(client, lambda: self._supervisor.resize(count))
 

@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable
 
 from ..checksums import checksums, differences
+from ..control.server import ControlServer
 from ..errors import StartupError
 from ..logs.shared import NonBlockingHandler
 from ..monitor.events import (
     EVENT,
     RELOAD_STARTED,
-    REQUESTS_ABORTED,
     SERVICE_STARTED,
     SERVICE_STOPPING,
     WORKER_BLOCKED,
@@ -68,10 +68,10 @@ class Supervisor:
         events: EventChannel,
         log: NonBlockingHandler,
         target: Target,
+        control: ControlServer | None,
         *,
         read_settings: Callable[[], Settings | None],
         listening_message: str,
-        steering: SupervisorSteering,
     ) -> None:
         self._settings = self._started_with = settings
         self._read_settings = read_settings
@@ -97,10 +97,9 @@ class Supervisor:
         self._exit_code = 0
         self._failure = ""
         """Why the exit code is not 0."""
-        self._steering = steering
-        is_under_systemd = self._systemd.is_present
-        steering.attach(scoreboard, self.stop, is_under_systemd=is_under_systemd)
-        steering.attach_supervisor(self)
+        self._steering = SupervisorSteering(
+            control, monitor.info, self, scoreboard, is_under_systemd=self._systemd.is_present
+        )
         self._now = self._resumed_at = time.monotonic()
 
     def run(self) -> int:
@@ -114,7 +113,7 @@ class Supervisor:
                 self._handle_exit(exit_)
             for event in self._events.receive():
                 self._monitor.events.append(event)
-                self._steering.report_event(REQUESTS_ABORTED, event)
+                self._steering.report_event(event)
             for process in self._children:
                 self._check(process)
             self._steering.handle()
@@ -140,8 +139,8 @@ class Supervisor:
             self._resumed_at = self._now
 
     def _handle_signals(self, signals: list[signal.Signals]) -> None:
-        if self._signals.terminal_was_closed and not self._is_stopping:
-            self._stop("terminal closed", self._settings.drain_delay)
+        if self._signals.terminal_was_closed:
+            self.stop("terminal closed")
         for signum in signals:
             self._handle_signal(signum)
 
@@ -172,7 +171,7 @@ class Supervisor:
         self._cancel_operation("a reload has begun")  # its replacement may have loaded old code
         reload = self._operation = Reload(self._children, self._settings, self._finish_reload)
         if isinstance(before, Reload):
-            before.successor = reload
+            before.superseded_by = reload
         return reload
 
     def resize(self, count: int) -> Operation:
@@ -199,7 +198,7 @@ class Supervisor:
 
     def _handle_stop(self, signum: signal.Signals) -> None:
         if not self._is_stopping:
-            self._stop(signum.name, self._settings.drain_delay)
+            self.stop(signum.name)
         elif not self._is_aborting:
             self._failure = f"second signal, {signum.name}: stopping immediately"
             logger.warning(self._failure)
@@ -242,14 +241,15 @@ class Supervisor:
         process = exit_.process
         is_failure = process.has_failed(exit_.code) or not process.exiting
         self._steering.report(str(exit_) if is_failure else f"{process}: stopped")
-        was_replacement = bool(self._operation and self._operation.handle_exit(process))
+        operation = self._operation
+        was_replacement = bool(operation and operation.handle_exit(process))
         if process.exiting:
             if is_failure:
                 self._log_death(exit_)
                 if self._is_stopping and exit_.code > 0:
                     self._exit_code, self._failure = 1, str(exit_)
-        elif was_replacement:
-            self._fail_operation(str(exit_), exit_.fields)
+        elif operation and was_replacement:
+            self._end_operation(operation, operation.fail(str(exit_), exit_.fields))
         elif process.ready_since:
             self._log_death(exit_)
             self._scoreboard.count_restart(process.slot)
@@ -337,19 +337,16 @@ class Supervisor:
             self._operation = Renewal(self._children, self._settings, self._limits, process, reason)
 
     def _advance_operation(self) -> None:
-        if not self._operation:
+        operation = self._operation
+        if not operation:
             return
         try:
-            is_complete = self._operation.advance()
+            is_complete = operation.advance()
         except OSError as error:
-            self._fail_operation(f"cannot fork: {error.strerror}", {})
+            self._end_operation(operation, operation.fail(f"cannot fork: {error.strerror}", {}))
             return
         if is_complete:
-            self._end_operation(self._operation, self._operation.complete())
-
-    def _fail_operation(self, reason: str, fields: dict[str, str]) -> None:
-        if self._operation:
-            self._end_operation(self._operation, self._operation.fail(reason, fields))
+            self._end_operation(operation, operation.complete())
 
     def _cancel_operation(self, reason: str) -> None:
         if self._operation:
