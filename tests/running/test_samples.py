@@ -16,10 +16,11 @@ FILES = {
     "Handlers": ["src/tornado_service/orders/handlers.py"],
     "Request bodies": ["src/tornado_service/orders/model.py"],
     "Resources": ["src/tornado_service/orders/store.py"],
-    "Streams of events": [
+    "Server-sent events (SSE)": [
         "src/tornado_service/orders/events.py",
-        "src/tornado_service/orders/wait.py",
+        "src/tornado_service/orders/journal.py",
     ],
+    "Long polling": ["src/tornado_service/orders/wait.py"],
     "Metrics of your own": ["src/tornado_service/orders/metrics.py"],
     "Spans of your own": ["src/tornado_service/orders/spans.py"],
     "Pages": ["src/tornado_service/pages.py", "src/tornado_service/names/handlers.py"],
@@ -27,7 +28,7 @@ FILES = {
         "src/tornado_service/uploads/attach.py",
         "src/tornado_service/uploads/stream.py",
     ],
-    "What observes every request": ["src/tornado_service/tracker.py"],
+    "Error tracker (Sentry) and other extensions": ["src/tornado_service/tracker.py"],
     "Tests": ["tests/test_greeting.py", "tests/test_unknown_order.py", "tests/test_events.py"],
 }
 """The samples of each section that are whole files. The others are added to files that exist."""
