@@ -30,4 +30,7 @@ class Operation:
     @property
     def final_outcome(self) -> Outcome | None:
         """The outcome of this operation, or of what has taken its place."""
-        return self.successor.final_outcome if self.successor else self.outcome
+        operation = self
+        while operation.successor:  # there may be more than Python can recurse into
+            operation = operation.successor
+        return operation.outcome
