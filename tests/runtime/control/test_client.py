@@ -165,7 +165,7 @@ def test_service_that_does_not_run_is_one_line(
     printed = json.loads(capsys.readouterr().out)
     assert printed == {"ready": False, "reasons": [reason], "workers": []}
     monkeypatch.delenv("APP_CONTROL_SOCKET")
-    monkeypatch.setattr("tempfile.tempdir", os.fspath(tmp_path))
+    monkeypatch.setenv("TMPDIR", os.fspath(tmp_path))
     assert service.main(["stop"]) == 1
     folder = private_folder("orders")
     assert capsys.readouterr().err == (
@@ -178,7 +178,7 @@ def test_default_socket_is_found(
 ) -> None:
     monkeypatch.delenv("APP_CONTROL_SOCKET")
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
-    monkeypatch.setattr("tempfile.tempdir", ".")
+    monkeypatch.setenv("TMPDIR", ".")
     monkeypatch.setenv("APP_ADMIN_PORT", "9100")
     steering = Steering(open_control(None, "orders", 9100), ORDERS)
     steering.attach(status, print, is_under_systemd=False)
@@ -197,7 +197,7 @@ def test_socket_of_systemd_is_found(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("APP_CONTROL_SOCKET")
-    monkeypatch.setattr("tempfile.tempdir", ".")
+    monkeypatch.setenv("TMPDIR", ".")
     monkeypatch.setattr(client, "systemd_path", lambda name: Path("control.sock"))
     assert service.main(["status"]) == 0
 

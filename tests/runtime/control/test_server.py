@@ -36,7 +36,7 @@ as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become anot
 @pytest.fixture(autouse=True)
 def _temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let each test have a temporary folder of its own, with a short name."""
-    monkeypatch.setattr("tempfile.tempdir", "tmp")
+    monkeypatch.setenv("TMPDIR", "tmp")
     Path("tmp").mkdir()
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
 
@@ -410,6 +410,18 @@ def test_default_that_cannot_be_used_is_a_warning(squat: object, log_records: li
     assert record["message"].startswith(f"cannot open the control socket {path}: ")
     assert record["message"].endswith("; the commands status, reload, stop and workers do not work")
     assert list(Path("elsewhere").iterdir()) == []
+
+
+def test_default_needs_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)  # as at the start
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        server = open_control(None, "orders", 9000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert server
+    server.close()
 
 
 def test_without_unix_sockets_there_is_no_control(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,35 @@ def test_who_waits_for_what_was_replaced_gets_the_outcome_that_counts(
     assert [answer.result() for answer in answers] == [expected] * 3
 
 
+def test_thousands_of_reloads_while_one_client_waits(
+    host: Host, supervisor: FakeSupervisor, pool: ThreadPoolExecutor
+) -> None:
+    answer = ask(pool, command="reload")
+    wait_for(lambda: supervisor.operations)
+    last = supervisor.operations[0]
+    for _ in range(5000):
+        last.successor = Operation()
+        last = last.successor
+    assert ask(pool, command="status").result()["success"]
+    last.outcome = Outcome(True, "reloaded")
+    assert answer.result() == {"success": True, "message": "reloaded"}
+
+
+def test_failure_for_one_client_is_none_for_the_next(
+    host: Host, supervisor: FakeSupervisor, pool: ThreadPoolExecutor
+) -> None:
+    answers = []
+    for number in range(1, 3):
+        answers.append(ask(pool, command="reload"))
+        wait_for(lambda number=number: len(supervisor.operations) == number)
+    first, second = supervisor.operations
+    second.outcome = Outcome(True, "reloaded")
+    first.outcome = Outcome(True, "reloaded", None)  # type: ignore[arg-type]
+    failed, succeeded = (answer.result() for answer in answers)
+    assert failed["message"].startswith("the command failed: TypeError(")
+    assert succeeded == {"success": True, "message": "reloaded"}
+
+
 def test_client_that_has_left_is_forgotten(
     host: Host, supervisor: FakeSupervisor, pool: ThreadPoolExecutor
 ) -> None:

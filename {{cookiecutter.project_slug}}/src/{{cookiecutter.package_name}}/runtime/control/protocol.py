@@ -17,7 +17,6 @@ import json
 import os
 import socket
 import stat
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,13 @@ def default_path(service: str, admin_port: int) -> Path:
 
 def private_folder(service: str) -> Path:
     """Return the folder for the sockets of a service that this user runs."""
-    return Path(tempfile.gettempdir(), f"{service}-{os.getuid()}")
+    return temporary_folder() / f"{service}-{os.getuid()}"
+
+
+def temporary_folder() -> Path:
+    """Return the folder where everybody may write."""
+    # `tempfile.gettempdir` writes a file there: it fails if the disk is full or read-only.
+    return Path(os.environ.get("TMPDIR") or "/tmp")
 
 
 def systemd_path(service: str) -> Path:

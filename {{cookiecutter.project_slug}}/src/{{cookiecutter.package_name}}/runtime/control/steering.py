@@ -4,8 +4,8 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from ..status import StatusSource
 from ..version import ServiceInfo
@@ -103,11 +103,17 @@ class Steering:
         if not command:
             client.finish(False, "unknown command")
             return
-        try:
+        with self._failure_told(client):
             command(client, request)
+
+    @contextmanager
+    def _failure_told(self, client: ControlClient) -> Iterator[None]:
+        """Let an exception end the command of this client, and no other."""
+        try:
+            yield
         except Exception as error:
             client.finish(False, f"the command failed: {error!r}")
-            raise
+            logger.exception("a command failed")
 
     def _finish_operations(self) -> None:
         """Answer those whose operation is over."""

@@ -30,4 +30,7 @@ class Operation:
     @property
     def final_outcome(self) -> Outcome | None:
         """The outcome of this operation, or of what has taken its place."""
-        return self.superseded_by.final_outcome if self.superseded_by else self.outcome
+        operation = self
+        while operation.superseded_by:  # there may be more than Python can recurse into
+            operation = operation.superseded_by
+        return operation.outcome

@@ -75,13 +75,14 @@ class SupervisorSteering(Steering):
             client.finish(False, str(error))
 
     def _finish_operations(self) -> None:
-        for client, operation in self._operations:
-            if outcome := operation.final_outcome:
-                for warning in outcome.warnings:
-                    client.send({"warning": warning})
-                client.finish(outcome.success, outcome.message)
         self._operations = [
             (client, operation)
             for client, operation in self._operations
             if not (client.is_closed or client.is_finished)
         ]
+        for client, operation in self._operations:
+            with self._failure_told(client):
+                if outcome := operation.final_outcome:
+                    for warning in outcome.warnings:
+                        client.send({"warning": warning})
+                    client.finish(outcome.success, outcome.message)
