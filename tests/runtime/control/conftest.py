@@ -23,7 +23,7 @@ def server() -> Iterator[ControlServer]:
 @pytest.fixture
 def host(status: FakeStatus) -> Iterator[Host]:
     """A single process with this status."""
-    steering = Steering(ControlServer(PATH), {"name": "orders", "version": "1.0"})
+    steering = Steering(ControlServer(PATH), {"name": "orders", "version": "1.0", "revision": ""})
     host = Host(steering)
     steering.attach(status, host.stops.append, is_under_systemd=False)
     with host:

@@ -55,7 +55,7 @@ def host(
 ) -> Iterator[Host]:
     monkeypatch.setenv("APP_CONTROL_SOCKET", "control.sock")
     steering = SupervisorSteering(
-        ControlServer(Path("control.sock")), {"name": "orders", "version": "1.0"}
+        ControlServer(Path("control.sock")), {"name": "orders", "version": "1.0", "revision": ""}
     )
     host = Host(steering)
     steering.attach(status, host.stops.append, is_under_systemd=True)

@@ -5,10 +5,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from ..status import StatusSource
+from ..status import StatusSource, WorkerStatus, common_value
 from .protocol import RELOAD, STATUS, STOP, WORKERS, Message
 from .server import ControlClient, ControlServer
 
@@ -117,13 +117,15 @@ class Steering:
 
     def _send_status(self, client: ControlClient, request: Message) -> None:
         reasons = self._status.not_ready_reasons()
+        workers = self._status.worker_statuses()
         status = {
             **self._service,
+            **_loaded_code(workers),
             "pid": os.getpid(),
             "age": time.monotonic() - self._started,
             "ready": not reasons,
             "reasons": reasons,
-            "workers": [dataclasses.asdict(worker) for worker in self._status.worker_statuses()],
+            "workers": [dataclasses.asdict(worker) for worker in workers],
         }
         client.finish(not reasons, "", status=status)
 
@@ -138,3 +140,14 @@ class Steering:
 
     def _begin_resize(self, client: ControlClient, request: Message) -> None:
         client.finish(False, NOT_RESIZED)
+
+
+def _loaded_code(workers: Sequence[WorkerStatus]) -> dict[str, object]:
+    """Return which code the workers run, None for what differs; nothing before one has said it."""
+    details = [worker.details for worker in workers if worker.details.version]
+    if not details:
+        return {}
+    return {
+        "version": common_value(detail.version for detail in details),
+        "revision": common_value(detail.revision for detail in details),
+    }
