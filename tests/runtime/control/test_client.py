@@ -3,8 +3,8 @@
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from runtime import Service, Settings
@@ -12,8 +12,8 @@ from runtime.control import client
 from runtime.control.protocol import private_folder
 from runtime.control.server import open_control
 from runtime.control.steering import NOT_RELOADED, NOT_RESIZED, Steering
-from runtime.control.table import format_age, format_status
-from runtime.status import ProcessDetails, WorkerStatus
+from runtime.control.table import format_age
+from runtime.status import ProcessDetails, ResourceCheck, WorkerStatus
 from runtime.workers import Prefork
 
 from tests.runtime.support.control import Host
@@ -68,7 +68,9 @@ def test_json_of_status_has_what_the_documents_say(
     assert service.main(["status", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     [worker] = printed["workers"]
-    assert {"name", "version", "pid", "age", "ready", "reasons", "workers"} <= printed.keys()
+    assert {
+        "name", "version", "revision", "pid", "age", "ready", "reasons", "workers",
+    } <= printed.keys()  # fmt: skip
     assert {
         "worker", "pid", "state", "ready", "age", "requests", "requests_in_flight", "memory",
         "event_loop_lag", "websockets", "event_streams", "restarts", "details",
@@ -80,21 +82,69 @@ def test_json_of_status_has_what_the_documents_say(
     )
 
 
-def test_versions_are_a_column_if_they_differ() -> None:
-    old = as_json(FIRST)
-    new = {**as_json(SECOND), "pid": 7, "details": {"version": "1.1", "revision": "abc"}}
-    status = {"name": "orders", "version": "1.0", "pid": 1, "age": 5, "ready": True, "reasons": []}
-    text = format_status({**status, "workers": [old, new]})
-    assert text.startswith("orders 1.0, pid 1, up 5 s: ready\n")
-    assert [line.split()[-1] for line in text.splitlines()[2:]] == ["version", "1.0", "abc"]
-    same = format_status({**status, "workers": [new]})
-    assert same.startswith("orders 1.1 abc, pid 1,")
-    assert "version" not in same
+def test_versions_are_a_column_if_they_differ(
+    host: Host, status: FakeStatus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def table(workers: list[WorkerStatus]) -> str:
+        status.workers[:] = workers
+        assert service.main(["status"]) == 0
+        return capsys.readouterr().out
+
+    text = table([FIRST, replace(SECOND, pid=7, details=ProcessDetails("1.1", "abc"))])
+    assert text.startswith("orders, pid ")
+    assert [line.split("  ")[-1].strip() for line in text.splitlines()[2:]] == [
+        "version",
+        "1.0",
+        "1.1 (abc)",
+    ]
+    # Only the revision differs; a worker that starts has none yet.
+    text = table([FIRST, replace(FIRST, details=ProcessDetails("1.0", "abc")), SECOND])
+    assert [line.split()[-1] for line in text.splitlines()[3:]] == ["1.0", "(abc)", "-"]
 
 
-def as_json(worker: WorkerStatus) -> dict[str, Any]:
-    values = vars(worker).copy()
-    return {**values, "details": vars(worker.details)}
+def test_version_is_that_of_the_workers(
+    host: Host, status: FakeStatus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shown() -> tuple[object, object]:
+        assert service.main(["status", "--json"]) == 0
+        values = json.loads(capsys.readouterr().out)
+        return values["version"], values["revision"]
+
+    assert shown() == ("1.0", "")  # of this process, before any other has said it
+    new = replace(FIRST, details=ProcessDetails("1.1", "abc"))
+    status.workers += [new, SECOND]
+    assert shown() == ("1.1", "abc")
+    assert service.main(["status"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("orders 1.1 (abc), pid ")
+    assert "version" not in text
+    status.workers += [replace(FIRST, details=ProcessDetails("1.1", "def"))]
+    assert shown() == ("1.1", None)
+    status.workers += [FIRST]
+    assert shown() == (None, None)
+
+
+def test_failing_resources_are_a_column_if_there_are_any(
+    host: Host, status: FakeStatus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database, orders = ResourceCheck("database", False, "gone"), ResourceCheck("orders", False)
+    passing = ResourceCheck("prices", True)
+    status.workers += [with_checks(passing), with_checks(passing)]
+    assert service.main(["status"]) == 0
+    assert "failing" not in capsys.readouterr().out
+    status.workers.append(with_checks(database, passing, orders))
+    assert service.main(["status"]) == 0
+    table = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split("  ")[-1].strip() for line in table] == [
+        "failing",
+        "-",
+        "-",
+        "database, orders",
+    ]
+
+
+def with_checks(*checks: ResourceCheck) -> WorkerStatus:
+    return replace(FIRST, details=ProcessDetails("1.0", checks=checks))
 
 
 @pytest.mark.parametrize(

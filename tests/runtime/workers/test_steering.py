@@ -143,8 +143,8 @@ def test_thousands_of_reloads_while_one_client_waits(
     wait_for(lambda: supervisor.operations)
     last = supervisor.operations[0]
     for _ in range(5000):
-        last.successor = Operation()
-        last = last.successor
+        last.superseded_by = Operation()
+        last = last.superseded_by
     assert ask(pool, command="status").result()["success"]
     last.outcome = Outcome(True, "reloaded")
     assert answer.result() == {"success": True, "message": "reloaded"}

@@ -9,6 +9,7 @@ from runtime.process.definition import REVISION
 from runtime.testing import Record, ServiceProcess, ServiceStarter
 
 from tests.runtime.support.brewery import copy_brewery
+from tests.runtime.support.commands import status
 from tests.runtime.support.connections import RawConnection
 from tests.runtime.support.processes import worker_statuses
 from tests.runtime.support.prometheus import samples, scrape
@@ -67,13 +68,15 @@ async def test_version_is_that_of_the_code_that_each_worker_has_loaded(
         "workers": [{"worker": slot, "version": "1.1", "revision": NEW} for slot in (0, 1)],
     }
     assert await build_info(admin_port) == {(NEW, "1.1")}
-    details = [status["details"] for status in await worker_statuses(admin_port)]
+    told = await status(process)
+    assert (told["name"], told["version"], told["revision"]) == ("brewery", "1.1", NEW)
+    details = [worker["details"] for worker in await worker_statuses(admin_port)]
     assert details == [{"version": "1.1", "revision": NEW, "checks": []}] * 2
     fields = [(r["service.version"], r["vcs.ref.head.revision"]) for r in ready_records(process)]
     assert fields == [("1.0", OLD)] * 3 + [("1.1", NEW)] * 3
     # A worker that crashes before a reload is replaced by one with other code.
     release(package, "1.1", "")
-    [_, pid] = [status["pid"] for status in await worker_statuses(admin_port)]
+    [_, pid] = [worker["pid"] for worker in await worker_statuses(admin_port)]
     os.kill(pid, signal.SIGKILL)
     await until_worker_ready(admin_port, await pid_of_other_worker(admin_port, pid))
     mixed = await shown(admin_port)

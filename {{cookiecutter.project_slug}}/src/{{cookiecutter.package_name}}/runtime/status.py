@@ -1,6 +1,6 @@
 """States and status of processes, and the interfaces that use them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
@@ -88,6 +88,12 @@ class WorkerStatus:
     event_streams: int = 0
     """Open streams of server-sent events."""
     details: ProcessDetails = ProcessDetails()
+
+
+def common_value(values: Iterable[object]) -> object:
+    """Return the value that all have; None if they differ, or if there is none."""
+    different = set(values)
+    return different.pop() if len(different) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import logging
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..extensions import Extension
 from ..http.application import Application
@@ -12,7 +12,7 @@ from ..http.routing import Route
 from ..logs.formatters import timestamp
 from ..monitor.monitor import Monitor
 from ..settings import Settings
-from ..status import StatusSource
+from ..status import StatusSource, common_value
 from .feed import Feed
 from .live import live_routes
 
@@ -69,20 +69,14 @@ class VersionHandler(Handler):
         self.reply(
             {
                 "name": self._monitor.info.name,
-                "version": _common(worker["version"] for worker in workers),
-                "revision": _common(worker["revision"] for worker in workers),
+                "version": common_value(worker["version"] for worker in workers),
+                "revision": common_value(worker["revision"] for worker in workers),
                 "template": self._monitor.template,
                 "python": platform.python_version(),
                 "started": timestamp(self._monitor.started),
                 "workers": workers,
             }
         )
-
-
-def _common(values: Iterable[object]) -> object:
-    """Return the value that all have; None if they differ, or if there is none."""
-    different = set(values)
-    return different.pop() if len(different) == 1 else None
 
 
 def make_admin_app(

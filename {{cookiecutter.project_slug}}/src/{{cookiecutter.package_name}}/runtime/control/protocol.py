@@ -60,7 +60,7 @@ def private_folder(service: str) -> Path:
 def temporary_folder() -> Path:
     """Return the folder where everybody may write."""
     # `tempfile.gettempdir` writes a file there: it fails if the disk is full or read-only.
-    return Path(os.environ.get("TMPDIR") or "/tmp")
+    return Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - only folders of this user alone
 
 
 def systemd_path(service: str) -> Path:

@@ -4,10 +4,10 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from ..status import StatusSource
+from ..status import StatusSource, WorkerStatus, common_value
 from ..version import ServiceInfo
 from .protocol import RELOAD, STATUS, STOP, WORKERS, Message
 from .server import ControlClient, ControlServer
@@ -120,13 +120,15 @@ class Steering:
 
     def _send_status(self, client: ControlClient, request: Message) -> None:
         reasons = self._status.not_ready_reasons()
+        workers = self._status.worker_statuses()
         status = {
             **dataclasses.asdict(self._info),
+            **_loaded_code(workers),
             "pid": os.getpid(),
             "age": time.monotonic() - self._started,
             "ready": not reasons,
             "reasons": reasons,
-            "workers": [dataclasses.asdict(worker) for worker in self._status.worker_statuses()],
+            "workers": [dataclasses.asdict(worker) for worker in workers],
         }
         client.finish(not reasons, "", status=status)
 
@@ -141,3 +143,14 @@ class Steering:
 
     def _begin_resize(self, client: ControlClient, request: Message) -> None:
         client.finish(False, NOT_RESIZED)
+
+
+def _loaded_code(workers: Sequence[WorkerStatus]) -> dict[str, object]:
+    """Return which code the workers run, None for what differs; nothing before one has said it."""
+    details = [worker.details for worker in workers if worker.details.version]
+    if not details:
+        return {}
+    return {
+        "version": common_value(detail.version for detail in details),
+        "revision": common_value(detail.revision for detail in details),
+    }

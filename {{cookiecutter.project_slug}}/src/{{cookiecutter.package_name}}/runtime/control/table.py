@@ -14,10 +14,13 @@ SEPARATOR = "  "
 def format_status(status: Status) -> str:
     """Return the state of the service, and a line for each worker."""
     workers = status["workers"]
-    codes = {_code(worker) for worker in workers} - {UNKNOWN}
-    code = codes.pop() if len(codes) == 1 else status["version"]
+    has_one_code = status["version"] is not None and status["revision"] is not None
     state = "ready" if status["ready"] else f"not ready: {', '.join(status['reasons'])}"
-    columns = COLUMNS | ({"version": _code} if codes else {})
+    columns = dict(COLUMNS)
+    if not has_one_code:
+        columns["version"] = lambda worker: _code(worker["details"])
+    if any(_failing(worker) != UNKNOWN for worker in workers):
+        columns["failing"] = _failing
     rows = [list(columns)]
     rows += [[str(cell(worker)) for cell in columns.values()] for worker in workers]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -25,7 +28,8 @@ def format_status(status: Status) -> str:
         SEPARATOR.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
-    title = f"{status['name']} {code}, pid {status['pid']}, up {format_age(status['age'])}: {state}"
+    name = f"{status['name']} {_code(status)}" if has_one_code else status["name"]
+    title = f"{name}, pid {status['pid']}, up {format_age(status['age'])}: {state}"
     return "\n".join([title, "", *lines])
 
 
@@ -39,9 +43,15 @@ def format_age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def _code(worker: Status) -> str:
-    details = worker["details"]
-    return " ".join(filter(None, (details["version"], details["revision"]))) or UNKNOWN
+def _code(values: Status) -> str:
+    revision = f" ({values['revision']})" if values["revision"] else ""
+    return f"{values['version']}{revision}" if values["version"] else UNKNOWN
+
+
+def _failing(worker: Status) -> str:
+    """Return the resources whose checks fail."""
+    checks = worker["details"]["checks"]
+    return ", ".join(check["resource"] for check in checks if not check["passing"]) or UNKNOWN
 
 
 def _if_running(cell: Callable[[Status], object]) -> Callable[[Status], object]:
