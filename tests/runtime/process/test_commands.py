@@ -9,7 +9,7 @@ from runtime.control.steering import NOT_RELOADED
 from runtime.testing import ServiceProcess, ServiceStarter
 
 from ..support import SAMPLE_APP
-from ..support.commands import Command, run, status, until_status
+from ..support.commands import Command, ask, status, until_status
 from ..support.connections import RawConnection
 from ..support.messages import STOPPED
 from ..support.processes import begin_slow_request, release
@@ -25,8 +25,8 @@ async def test_single_process_tells_its_status_and_stops(start_service: ServiceS
     ready = await status(process)
     [worker] = ready["workers"]
     assert (ready["pid"], worker["pid"], worker["state"]) == (process.pid, process.pid, "ready")
-    refused = await run(process, "reload")
-    assert (refused.code, refused.out, refused.err) == (1, "", f"{NOT_RELOADED}\n")
+    refused = await ask(process, command="reload")
+    assert (refused["success"], refused["message"]) == (False, NOT_RELOADED)
     async with RawConnection(port) as connection:
         await begin_slow_request(process, connection)
         stopping = Command(process, "stop")

@@ -37,11 +37,9 @@ async def readiness(admin_port: int) -> dict[str, Any]:
     return body
 
 
-async def until_ready(admin_port: int, ready: bool = True) -> dict[str, Any]:
-    """Wait until ``/readyz`` says that the service is ready, or is not; return its body."""
+async def until_ready(admin_port: int) -> dict[str, Any]:
+    """Wait until ``/readyz`` says that the service is ready; return its body."""
     async with asyncio.timeout(WAIT_TIMEOUT):
-        while True:
-            body = await readiness(admin_port)
-            if body["ready"] is ready:
-                return body
+        while not (body := await readiness(admin_port))["ready"]:  # noqa: ASYNC110
             await asyncio.sleep(POLL_INTERVAL)
+    return body

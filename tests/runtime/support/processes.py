@@ -1,6 +1,7 @@
 """Helpers for services that run as real processes."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 from runtime.testing import ServiceProcess, wait_until
@@ -23,6 +24,11 @@ async def begin_slow_request(
 def release(process: ServiceProcess) -> None:
     """Let the slow requests of a process finish."""
     release_slow_requests(process.folder)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and not yet waited for."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def accepts(port: int) -> bool:

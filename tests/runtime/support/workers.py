@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from runtime.control.protocol import WORKERS, Message
-from runtime.testing import WAIT_TIMEOUT, Record, ServiceProcess, wait_until
+from runtime.testing import WAIT_TIMEOUT, Record, ServiceProcess, ServiceStarter, wait_until
 
 from .commands import ask
 from .connections import RawConnection
@@ -70,6 +70,17 @@ async def all_ready(process: ServiceProcess, times: int = 1) -> list[int]:
     """Wait until each of `PROCESSES` has become ready `times` times; return the last pids."""
     await wait_until(partial(have_been_ready, process, [times] * len(PROCESSES)))
     return [ready(process, name)[-1] for name in PROCESSES]
+
+
+async def start_reloadable(
+    start_service: ServiceStarter, folder: Path, **settings: object
+) -> ServiceProcess:
+    """Start the first version of a service, and wait until all its processes are ready."""
+    deploy(folder, "first")
+    process = start_service(RELOADABLE, workers=2, **settings)
+    await process.ports()
+    await all_ready(process)
+    return process
 
 
 def errors(process: ServiceProcess) -> list[Record]:

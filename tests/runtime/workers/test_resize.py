@@ -18,7 +18,7 @@ from runtime.workers.resize import MAX_WORKERS, capacity, check_count
 
 from tests.ports import free_ports
 from tests.runtime.support.commands import run
-from tests.runtime.support.processes import release, worker_statuses
+from tests.runtime.support.processes import children, release, worker_statuses
 from tests.runtime.support.workers import (
     ACCEPTING,
     KEEPING_OLD,
@@ -33,6 +33,7 @@ from tests.runtime.support.workers import (
     order_workers,
     ready,
     requests,
+    start_reloadable,
     stop,
     versions,
 )
@@ -53,11 +54,8 @@ def not_changed(reason: str) -> Message:
 
 async def start(start_service: ServiceStarter, folder: Path) -> tuple[ServiceProcess, int, int]:
     """Start a service with two workers; return its ports as well."""
-    deploy(folder, "first")
-    process = start_service(RELOADABLE, workers=2)
-    port, admin_port = await process.ports()
-    await all_ready(process)
-    return process, port, admin_port
+    process = await start_reloadable(start_service, folder)
+    return process, *await process.ports()
 
 
 async def workers(admin_port: int) -> list[int]:
@@ -143,7 +141,7 @@ async def test_workers_that_cannot_start_are_dropped_with_the_reason(
         outcome = await order_workers(process, 4)
         assert outcome == not_changed(errors(process)[-1]["message"])
         assert outcome["message"].startswith("workers: still 2: worker 3")
-        await wait_until(lambda: process.messages().count("stopped") == 1)
+        await wait_until(lambda: len(children(process.pid)) == 3)
         count = len(statuses)
         await wait_until(lambda: len(statuses) > count + 50)
     assert set(statuses) == {200}
@@ -187,7 +185,7 @@ async def test_reload_takes_the_place_of_a_change_that_is_under_way(
     process, port, admin_port = await start(start_service, tmp_path)
     deploy(tmp_path, "blocked")
     change = asyncio.create_task(order_workers(process, 3))
-    await wait_until(lambda: _has_starting_worker(process))
+    await wait_until(lambda: len(children(process.pid)) == 4)
     deploy(tmp_path, "second")
     process.send_signal(signal.SIGHUP)
     assert await change == not_changed("workers: still 2: a reload has begun")
@@ -211,16 +209,11 @@ async def test_reload_takes_the_place_of_a_change_that_is_under_way(
     assert errors(process) == []
 
 
-def _has_starting_worker(process: ServiceProcess) -> bool:
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return len(children) == 4
-
-
 async def test_stop_ends_a_change(start_service: ServiceStarter, tmp_path: Path) -> None:
     process, _, _ = await start(start_service, tmp_path)
     deploy(tmp_path, "blocked")
     change = asyncio.create_task(order_workers(process, 4))
-    await wait_until(lambda: _has_starting_worker(process))
+    await wait_until(lambda: len(children(process.pid)) == 4)
     await stop(process)
     reason = "workers: still 2: the service is stopping"
     assert await change == not_changed(reason)
