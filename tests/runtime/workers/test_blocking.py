@@ -196,7 +196,7 @@ async def test_loop_that_waits_runs_nothing() -> None:
         ("", "", None),
         ("Stack\n  File\n", "Stack\n  File\n", None),
         ('Stack\n  \x1e{"work": "GET /"}\nFile\n', "Stack\n  File\n", {"work": "GET /"}),
-        ('Stack\n\x1e{}\n\x1e{"work": "GET /"}\n', "Stack\n", {}),
+        ('Stack\n\x1e{}\n\x1e{"work": "GET /"}\n', "Stack\n", {"work": "GET /"}),
         ('\x1e{"work": "GET /", "url.path": "/x", "level": 7}\n', "", {"work": "GET /"}),
         ('\x1e{"work": ["GET"], "request_id": null}\n', "", {"work": "['GET']"}),
         ('\x1e{"work"\n', "", {}),

@@ -312,7 +312,12 @@ def test_long_exception_is_truncated_and_blocks_nothing(forks: ForkHelper, text:
 
 
 @pytest.mark.parametrize(
-    "data", [b"{", b'{"reason', b"[]", b"7", b"\xff", b"[" * 100_000, b'{"x": 1}']
+    "data",
+    [
+        b"\x1d%s\n" % text
+        for text in (b"{", b'{"reason', b"[]", b"7", b"\xff", b"[" * 100_000, b'{"x": 1}')
+    ]
+    + [b"", b'{"reason": "no mark"}'],
 )
 def test_garbage_in_exit_report_is_ignored(forks: ForkHelper, data: bytes) -> None:
     def target(slot: int, row: Row, channel: socket.socket) -> None:
@@ -342,6 +347,54 @@ def test_reading_a_report_is_limited_in_time_and_size(
     reason, fields = process.exit_report(-signal.SIGKILL)
     assert reason == "floods"
     assert 0 < len(fields["code.stacktrace"]) <= 2 * MAX_REPORT_SIZE
+
+
+STRAY = b'Stack (most recent call first):\n  in before\n\x1e{"work": "task before"}\n'
+"""What a process writes after a SIGUSR1 that is not the supervisor's."""
+
+
+def test_exit_report_is_found_among_stacks(
+    forks: ForkHelper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def target(slot: int, row: Row, channel: socket.socket) -> None:
+        monkeypatch.setattr(module, "run_exit_hooks", lambda: channel.sendall(STRAY))
+        channel.sendall(STRAY)
+        row.set_state(State.READY)
+        channel.recv(1)
+        channel.sendall(STRAY)
+        raise StartupError("no database")
+
+    process = forks(target)
+    wait_for(lambda: process.row.ready)
+    process.receive()
+    process.channel.sendall(b"?")
+    assert forks.exit_report(process)[0] == "no database"
+
+
+def test_process_that_writes_unasked_does_not_wait_for_ever(forks: ForkHelper) -> None:
+    def target(slot: int, row: Row, channel: socket.socket) -> None:
+        for _ in range(10_000):
+            channel.sendall(STRAY)
+        row.set_state(State.READY)
+        raise StartupError("no database")
+
+    process = forks(target)
+    wait_for(lambda: process.receive() or process.row.ready)
+    assert forks.exit_report(process)[0] == "no database"
+
+
+def test_kill_reports_nothing_of_before(forks: ForkHelper) -> None:
+    def target(slot: int, row: Row, channel: socket.socket) -> None:
+        channel.sendall(STRAY)
+        run_task(run_python)(slot, row, channel)
+
+    process = forks(target)
+    wait_for(lambda: process.row.ready)
+    process.kill("hung")
+    reason, fields = forks.exit_report(process)
+    assert reason == "hung; it was running task send_receipt"
+    assert "in before" not in fields["code.stacktrace"]
+    assert "in run_python" in fields["code.stacktrace"]
 
 
 def test_drain_is_requested_once(forks: ForkHelper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,6 +368,19 @@ async def test_no_worker_is_killed_after_system_suspend(start_service: ServiceSt
     assert errors(process) == []
 
 
+async def test_workers_serve_on_after_many_stray_signals(start_service: ServiceStarter) -> None:
+    process = start_service(SAMPLE_APP, workers=2)
+    port, _ = await process.ports()
+    pids = await all_ready(process)
+    for _ in range(300):
+        for pid in pids:
+            os.kill(pid, signal.SIGUSR1)
+        await asyncio.sleep(0.001)
+    await succeed(port, 10)
+    await stop(process)
+    assert errors(process) == []
+
+
 async def test_crashes_are_counted_and_requested_exits_are_not(
     start_service: ServiceStarter,
 ) -> None:

@@ -118,10 +118,10 @@ def _context(task: Task[Any]) -> Context:
 
 
 def split_answer(report: str) -> tuple[str, dict[str, str] | None]:
-    """Split what a process has written into its stack and its answer; None if there is none."""
+    """Split what a process has written into its stack and its last answer; None without one."""
     answers = ANSWER.findall(report)
     stack = ANSWER.sub("", report)
-    return stack, _decode(answers[0]) if answers else None
+    return stack, _decode(answers[-1]) if answers else None
 
 
 def _decode(answer: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ example. The whole group ends with it. What a terminal sends goes to the supervi
 import json
 import math
 import os
+import re
 import select
 import signal
 import socket
@@ -53,6 +54,8 @@ READ_TIMEOUT = 0.1
 # character becomes up to twelve bytes.
 MAX_REPORT_SIZE = 128 * 1024
 """Bytes."""
+REPORT = re.compile("\x1d(.*)\n")
+"""An exit report among what a process has written, beside stacks and answers."""
 MAX_MESSAGE_LENGTH = 1000
 """Characters of a reason or message."""
 MAX_STACK_LENGTH = 8000
@@ -89,6 +92,8 @@ class ChildProcess:
     """Whether that was because its event loop was blocked."""
     _kill_fields: dict[str, str] = field(default_factory=dict)
     """What it did then: its stack, and the request."""
+    _unasked: bytes = b""
+    """The last of what it has written unasked: an exit report, or a stack after a stray SIGUSR1."""
 
     def __str__(self) -> str:
         name = "admin process" if self.slot == ADMIN_SLOT else f"worker {self.slot}"
@@ -126,8 +131,15 @@ class ChildProcess:
         self.exiting = True
         self.deadline = time.monotonic() + timeout + EXIT_GRACE
 
+    def receive(self) -> None:
+        """Take what it has written unasked, now and then: it would wait if the channel were full."""
+        with suppress(OSError):
+            data = self.channel.recv(MAX_REPORT_SIZE, socket.MSG_DONTWAIT)
+            self._unasked = (self._unasked + data)[-MAX_REPORT_SIZE:]
+
     def kill(self, reason: str) -> None:
         """Ask it for its stack and for what it is running, for the log, then kill it."""
+        self.receive()  # so that a stack of before is not read as that of now
         self.send(signal.SIGUSR1)
         stack, answer = split_answer(self._read_report(STACK_TIMEOUT))
         if stack and answer is None:
@@ -162,7 +174,8 @@ class ChildProcess:
         fields = self._kill_fields
         reason = self.kill_reason
         if not reason:
-            fields = _decode_report(self._read_report())
+            unasked = self._unasked.decode(errors="replace")
+            fields = _decode_report(unasked + self._read_report())
             reason = fields.pop("reason", "") or _format_exit_code(code)
         if self.ready_since:
             reason += f", requests in flight: {self.row.in_flight}"
@@ -287,13 +300,13 @@ def _encode_error(error: BaseException) -> bytes:
             "exception.message": str(cause)[:MAX_MESSAGE_LENGTH],
             "exception.stacktrace": "".join(traceback.format_exception(cause))[-MAX_STACK_LENGTH:],
         }
-    return json.dumps(report).encode()
+    return f"\x1d{json.dumps(report)}\n".encode()
 
 
-def _decode_report(report: str) -> dict[str, str]:
+def _decode_report(text: str) -> dict[str, str]:
     # A crashing worker may write garbage; that must not crash the supervisor.
-    with suppress(ValueError, RecursionError, AttributeError):
-        fields = json.loads(report).items()
+    with suppress(IndexError, ValueError, RecursionError, AttributeError):
+        fields = json.loads(REPORT.findall(text)[-1]).items()
         return {name: str(value) for name, value in fields if name in REPORT_FIELDS}
     return {}
 

@@ -279,6 +279,7 @@ class Supervisor:
 
     def _check(self, process: ChildProcess) -> None:
         row = process.row
+        process.receive()
         self._limits.observe(process)
         if self._now > process.deadline:
             expected = "exit" if process.exiting else "become ready"
