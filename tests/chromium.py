@@ -63,6 +63,10 @@ class Page:
         async with asyncio.timeout(START_TIMEOUT):
             return await result
 
+    async def run_first(self, script: str) -> None:
+        """Run a script in each page that is opened from now on, before its own."""
+        await self.call("Page.addScriptToEvaluateOnNewDocument", source=script)
+
     async def open(self, url: str) -> None:
         """Go to a URL."""
         result = await self.call("Page.navigate", url=url)

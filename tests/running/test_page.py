@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from runtime.admin.live import FOLDER, PAGE
+from runtime.monitor.events import MAX_EVENTS
 
 from ..chromium import Page, browsing
 from ..tools import needs
@@ -94,7 +95,56 @@ TABLE = """(() => {
 })()"""
 
 
+NO_UPDATES = "globalThis.EventSource = class extends EventTarget { close() {} };"
+FAKE_UPDATES = """globalThis.EventSource = class extends EventTarget {
+  constructor() {
+    super();
+    globalThis.updates = this;
+  }
+
+  close() {}
+};"""
+"""A stream whose messages a test makes."""
+
+TELL = """globalThis.tell = (first, last, changes = {}) => {
+  const number = [];
+  for (let next = first; next <= last; next += 1) number.push(next);
+  const all = (value) => number.map(() => value);
+  const seconds = {
+    number, time: number, elapsed: all(1), requests: number, errors: all(0), p50: all(null),
+    p99: all(null), requests_in_flight: all(0), last_event: all(0),
+  };
+  const message = {
+    service: "orders", now: last, requests: 0, errors: 0, reasons: [], reset: false, seconds,
+    workers: [], events: [], ...changes,
+  };
+  const data = JSON.stringify(message);
+  updates.dispatchEvent(new MessageEvent("message", { data, lastEventId: String(last) }));
+}"""
+"""Sends a message with these seconds. In each there were as many requests as its number."""
+
+RATE = """document.querySelector('#requests [data-value="rate"]').textContent"""
+CURSOR = """document.querySelector("#requests .cursor").style.left"""
+POINT_AT_OLDEST = """(() => {
+  const plot = document.querySelector("#requests .plot");
+  const { left } = plot.getBoundingClientRect();
+  plot.dispatchEvent(new PointerEvent("pointermove", { clientX: left }));
+})()"""
+FLOOD = f"""(() => {{
+  for (let number = 1; number <= {MAX_EVENTS + 7}; number += 1) {{
+    const event = {{ time: 0, level: "info", name: "test", message: `event ${{number}}` }};
+    tell(5000 + number, 5000 + number, {{ events: [{{ number, event }}] }});
+  }}
+}})()"""
+TEXTS = """[...document.querySelectorAll("#events p")].map((item) => item.textContent)"""
+
+
 class Files(SimpleHTTPRequestHandler):
+    """Has the files of the page under ``/live/``, too, where it links them."""
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.replace("/live/", "/"))
+
     def log_message(self, *message: object) -> None:
         """Stay silent."""
 
@@ -111,7 +161,7 @@ def origin() -> Iterator[str]:
 async def test_modules_of_the_page(origin: str, tmp_path: Path) -> None:
     needs("chromium")
     async with browsing(tmp_path / "profile") as page:
-        # Its own script is not where the page links it, so that it does not run.
+        await page.run_first(NO_UPDATES)
         await page.open(f"{origin}/{PAGE}")
         await page.wait_for("document.readyState === 'complete'")
         await page.evaluate(IMPORTS)
@@ -121,6 +171,32 @@ async def test_modules_of_the_page(origin: str, tmp_path: Path) -> None:
     assert table["numbers"] == ["0", "2"]
     assert table["kept"]
     assert table["labels"] == table["headings"] != []
+
+
+async def test_page_keeps_fifteen_minutes(origin: str, tmp_path: Path) -> None:
+    needs("chromium")
+    async with browsing(tmp_path / "profile") as page:
+        await page.run_first(FAKE_UPDATES)
+        await page.open(f"{origin}/{PAGE}")
+        await page.wait_for("globalThis.updates !== undefined")
+        await page.evaluate(TELL)
+        await page.evaluate("tell(2101, 3000)")
+        assert await page.evaluate(RATE) == "2,998"  # the mean of five seconds
+        await page.evaluate(POINT_AT_OLDEST)
+        assert await page.evaluate(RATE) == "2,101"
+        oldest = await page.evaluate(CURSOR)
+        # A cursor at rest stays within the chart, as time passes.
+        await page.evaluate("tell(3001, 3100)")
+        assert await page.evaluate(RATE) == "2,201"
+        assert await page.evaluate(CURSOR) == oldest
+        await page.evaluate(FLOOD)
+        texts = await page.evaluate(TEXTS)
+        assert texts == [f"event {number}" for number in range(MAX_EVENTS + 7, 7, -1)]
+        # Another run of the service has another history.
+        await page.evaluate("tell(10, 20, { reset: true })")
+        assert await page.evaluate(TEXTS) == []
+        assert await page.evaluate(RATE) == "18"
+        assert page.problems == []
 
 
 async def values(page: Page, expressions: list[str]) -> dict[str, object]:

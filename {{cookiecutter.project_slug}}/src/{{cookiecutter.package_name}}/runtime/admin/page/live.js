@@ -35,6 +35,7 @@ function forgetAll() {
   history = {};
   points = new Map();
   events = [];
+  cursor = null;
   eventList.clear();
 }
 
