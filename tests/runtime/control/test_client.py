@@ -223,6 +223,23 @@ def test_service_that_does_not_respond_is_given_up(
         assert "orders: no sign of life for 0.2 s" in capsys.readouterr().err
 
 
+def test_service_whose_process_stays_has_not_stopped(
+    host: Host,
+    status: FakeStatus,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "SILENCE_TIMEOUT", 0.2)
+
+    def stop(reason: str) -> None:
+        host.steering.stopped(True, "stopped")  # but a thread does not end
+
+    host.steering.attach(status, stop, is_under_systemd=False)
+    assert service.main(["stop"]) == 1
+    reason = "orders: stopped, but after 0.2 s the process has not exited\n"
+    assert capsys.readouterr() == ("", reason)
+
+
 def test_bad_settings_are_78_and_own_settings_are_not_needed(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

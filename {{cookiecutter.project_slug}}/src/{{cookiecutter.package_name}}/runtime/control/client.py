@@ -196,7 +196,7 @@ def _receive(sock: socket.socket, command: str) -> Message:
             message = decode(line)
             if "success" in message:
                 if command == STOP:
-                    _wait_for_end(sock)
+                    _wait_for_end(sock, message["message"])
                 return message
             if "progress" in message:
                 print(message["progress"], file=sys.stderr)
@@ -205,8 +205,13 @@ def _receive(sock: socket.socket, command: str) -> Message:
     raise ControlError(f"the supervisor exited before `{command}` was over")
 
 
-def _wait_for_end(sock: socket.socket) -> None:
+def _wait_for_end(sock: socket.socket, outcome: str) -> None:
     """Wait until the process has exited, which closes the connection."""
-    with contextlib.suppress(OSError):
-        while sock.recv(4096):
-            pass
+    try:
+        with contextlib.suppress(ConnectionError):
+            while sock.recv(4096):
+                pass
+    except TimeoutError as error:
+        raise ControlError(
+            f"{outcome}, but after {SILENCE_TIMEOUT:g} s the process has not exited"
+        ) from error

@@ -62,7 +62,7 @@ def private_folder(service: str) -> Path:
 def temporary_folder() -> Path:
     """Return the folder where everybody may write."""
     # `tempfile.gettempdir` writes a file there: it fails if the disk is full or read-only.
-    return Path(os.environ.get("TMPDIR") or "/tmp")
+    return Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
 
 
 def systemd_path(service: str) -> Path:
