@@ -39,6 +39,14 @@ def format_age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes for what a terminal might obey, such as ``\\x1b``."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def _code(worker: Status) -> str:
     details = worker["details"]
     return " ".join(filter(None, (details["version"], details["revision"]))) or UNKNOWN
