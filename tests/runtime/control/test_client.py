@@ -236,7 +236,8 @@ def test_default_socket_is_found(
         assert service.main(["status"]) == 0
         private_folder("orders").chmod(0o755)  # somebody else could have put it there
         assert service.main(["status"]) == 1
-        assert "is not a directory of this user alone" in capsys.readouterr().err
+        printed = capsys.readouterr().err
+        assert "is not a directory of this user alone, with mode 0700\n" in printed
         # It keeps nobody from the service that systemd has started.
         Path("systemd.sock").symlink_to(private_folder("orders") / "9100.sock")
         monkeypatch.setattr(client, "systemd_path", lambda _: Path("systemd.sock"))
@@ -250,6 +251,92 @@ def test_socket_of_systemd_is_found(
     monkeypatch.setenv("TMPDIR", ".")
     monkeypatch.setattr(client, "systemd_path", lambda name: Path("control.sock"))
     assert service.main(["status"]) == 0
+
+
+@pytest.mark.parametrize("port", ["9100", "9200"])
+def test_service_in_the_same_unit_of_systemd_is_not_stopped(
+    port: str,
+    status: FakeStatus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("APP_CONTROL_SOCKET")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", ".")
+    monkeypatch.setenv("APP_ADMIN_PORT", port)
+    name = "orders" if port == "9200" else "prices"
+    steering = Steering(open_control(None, name, 9100), {"name": name, "version": "1.0"})
+    host = Host(steering)
+    steering.attach(status, host.stops.append, is_under_systemd=False)
+    reason = f"another service listens on control.sock: {name}, with admin port 9100"
+    with host:
+        assert service.main(["stop"]) == 1
+        assert capsys.readouterr() == ("", f"{reason}\n")
+        assert service.main(["status", "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)["reasons"] == [reason]
+    assert host.stops == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_root_finds_the_service_of_another_user(
+    status: FakeStatus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("APP_CONTROL_SOCKET")
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    monkeypatch.setenv("TMPDIR", "tmp")
+    Path("tmp").mkdir()
+    Path("tmp").chmod(0o1777)
+    for folder in [Path.cwd(), *Path.cwd().parents]:
+        folder.chmod(folder.stat().st_mode | 0o755)
+    Path("tmp/orders-api-12345").mkdir()  # of another service
+    with run_as(12345, status) as first:
+        assert service.main(["status"]) == 0
+        # A user cannot make it that of a third, nor can it be anything else.
+        Path("tmp/orders-0").symlink_to("orders-12345")
+        Path("tmp/orders-7").mkdir(0o700)
+        os.chown("tmp/orders-7", 7, 7)
+        Path("tmp/orders-7/9000.sock").symlink_to("../orders-12345/9000.sock")
+        assert service.main(["status"]) == 0
+        capsys.readouterr()
+        with run_as(12346, status) as second:
+            assert service.main(["stop"]) == 1
+            reason = "several run: tmp/orders-12345/9000.sock and tmp/orders-12346/9000.sock; "
+            assert reason in capsys.readouterr().err
+        assert service.main(["status"]) == 0
+    assert [first.stops, second.stops] == [[], []]
+
+
+def run_as(user: int, status: FakeStatus) -> Host:
+    """Return a service that another user runs."""
+    os.setresuid(user, user, 0)
+    try:
+        steering = Steering(
+            open_control(None, "orders", 9000), {"name": "orders", "version": "1.0"}
+        )
+    finally:
+        os.setresuid(0, 0, 0)
+    host = Host(steering)
+    steering.attach(status, host.stops.append, is_under_systemd=False)
+    return host
+
+
+def test_text_of_a_service_does_nothing_to_the_terminal(
+    host: Host, status: FakeStatus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]0;title\x07 \x9b31m \u202e \ud800 é"
+    harmless = r"\x1b]0;title\x07 \x9b31m \u202e \ud800 é"
+    status.reasons.append(evil)
+    assert service.main(["status"]) == 1
+    assert f": not ready: {harmless}\n" in capsys.readouterr().out
+
+    def stop(reason: str) -> None:
+        host.steering.report(evil)
+        for waiting in host.steering._stopping:
+            waiting.finish(False, evil)
+
+    host.steering.attach(status, stop, is_under_systemd=False)
+    assert service.main(["stop"]) == 1
+    assert capsys.readouterr() == ("", f"{harmless}\n" * 2)
 
 
 def test_system_without_unix_sockets_says_so(
@@ -271,6 +358,23 @@ def test_service_that_does_not_respond_is_given_up(
         assert "orders: no sign of life for 0.2 s" in capsys.readouterr().err
         assert service.main(["status"]) == 1  # its queue is full
         assert "orders: no sign of life for 0.2 s" in capsys.readouterr().err
+
+
+def test_service_whose_process_stays_has_not_stopped(
+    host: Host,
+    status: FakeStatus,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "SILENCE_TIMEOUT", 0.2)
+
+    def stop(reason: str) -> None:
+        host.steering.stopped(True, "stopped")  # but a thread does not end
+
+    host.steering.attach(status, stop, is_under_systemd=False)
+    assert service.main(["stop"]) == 1
+    reason = "orders: stopped, but after 0.2 s the process has not exited\n"
+    assert capsys.readouterr() == ("", reason)
 
 
 def test_bad_settings_are_78_and_own_settings_are_not_needed(

@@ -117,6 +117,28 @@ def test_garbage_is_refused(server: ControlServer, client: socket.socket, data: 
     assert server.receive() == []
 
 
+@pytest.mark.parametrize(
+    ("identity", "is_meant"),
+    [
+        ({}, True),
+        ({"service": "orders", "admin_port": 9000}, True),
+        ({"service": "prices"}, False),
+        ({"service": "orders", "admin_port": 9001}, False),
+    ],
+)
+def test_request_for_another_service_is_refused(identity: Message, is_meant: bool) -> None:
+    server = open_control(PATH, "orders", 9000)
+    assert server
+    with connect() as client:
+        client.sendall(encode({"command": "stop", **identity}))
+        assert bool(server.receive() or server.receive()) is is_meant
+        if not is_meant:
+            reason = "another service listens on control.sock: orders, with admin port 9000"
+            assert response(client) == {"success": False, "message": reason}
+    server.receive()
+    server.close()
+
+
 def test_client_that_says_more_is_disconnected(
     server: ControlServer, client: socket.socket
 ) -> None:
@@ -410,6 +432,15 @@ def test_default_that_cannot_be_used_is_a_warning(squat: object, log_records: li
     assert record["message"].startswith(f"cannot open the control socket {path}: ")
     assert record["message"].endswith("; the commands status, reload, stop and workers do not work")
     assert list(Path("elsewhere").iterdir()) == []
+
+
+def test_group_of_the_temporary_folder_is_inherited(log_records: list[Record]) -> None:
+    Path("tmp").chmod(0o3777)  # as in a volume with fsGroup
+    server = open_control(None, "orders", 9000)
+    assert server
+    assert private_folder("orders").stat().st_mode & 0o2777 == 0o2700
+    server.close()
+    assert log_records == []
 
 
 def test_default_needs_no_room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

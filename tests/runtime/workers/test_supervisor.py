@@ -16,6 +16,7 @@ from runtime.testing import ServiceStarter, wait_until
 
 from tests.ports import free_port
 from tests.runtime.support import SAMPLE_APP
+from tests.runtime.support.commands import run
 from tests.runtime.support.connections import RawConnection
 from tests.runtime.support.processes import begin_slow_request, is_refused, release
 from tests.runtime.support.systemd import FakeSystemd
@@ -608,11 +609,14 @@ async def test_worker_is_killed_after_drain_timeout(
     process = start_service(RELOADABLE, workers=2, drain_timeout=0.4)
     _, _, second = await all_ready(process)
     os.kill(second, signal.SIGSTOP)
-    await stop(process)
+    stopped = await run(process, "stop")
     # The others have half a second to exit, which a busy machine may exceed.
     [message] = [r["message"] for r in errors(process) if f"pid {second}:" in r["message"]]
     reason = "killed: did not exit in time; no stack: it was not running"
     assert message == f"worker 1, pid {second}: {reason}, requests in flight: 0"
+    assert (stopped.code, stopped.out) == (1, "")
+    assert "killed: did not exit in time" in stopped.last_error
+    assert await process.exit_code() == 1
 
 
 async def test_drain_timeout_applies_to_worker_signalled_directly(
@@ -646,7 +650,8 @@ async def test_hang_timeout_applies_to_worker_that_is_blocked_when_it_is_to_drai
     async with RawConnection(port) as connection:
         await begin_slow_request(process, connection, "/stuck")
         blocked = (await process.logged("event loop blocked"))["worker"]
-        await stop(process)
+        process.send_signal(signal.SIGTERM)
+        assert await process.exit_code() == 1
         assert await connection.read_to_end() == b""
     [record] = errors(process)
     reason = "killed: its event loop was blocked for"

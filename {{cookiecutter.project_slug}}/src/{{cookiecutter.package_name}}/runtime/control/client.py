@@ -22,10 +22,13 @@ from .protocol import (
     default_path,
     encode,
     is_supported,
+    peer_user,
     private_folder,
+    private_folders,
+    runtime_directory,
     systemd_path,
 )
-from .table import format_status
+from .table import format_status, printable
 
 SILENCE_TIMEOUT = 12.0
 """Seconds without a sign of life after which a command gives up.
@@ -83,21 +86,26 @@ def add_worker_commands(
 
 def run(service: str, settings: Settings, arguments: argparse.Namespace) -> int:
     """Run a command and return the exit code: 0 if it has succeeded, or 1."""
-    request = {"command": arguments.control}
+    request = {"command": arguments.control, "service": service}
+    if not settings.control_socket and runtime_directory() and settings.admin_port:
+        request["admin_port"] = settings.admin_port
     if arguments.control == WORKERS:
         request["count"] = arguments.count
     is_json = arguments.control == STATUS and arguments.json
     try:
         response = _ask(_connect(service, settings), request)
+        reason = response["message"]
     except ControlError as error:
-        response = {"success": False, "message": f"{service}: {error}"}
-        if is_json:
-            response["status"] = {"ready": False, "reasons": [str(error)], "workers": []}
+        reason = str(error)
+        response = {"success": False, "message": f"{service}: {reason}"}
+    if is_json and "status" not in response:
+        response["status"] = {"ready": False, "reasons": [reason], "workers": []}
     if "status" in response:
         status = response["status"]
-        print(json.dumps(status, indent=2) if is_json else format_status(status))
+        print(json.dumps(status, indent=2) if is_json else printable(format_status(status)))
     else:
-        print(response["message"], file=sys.stdout if response["success"] else sys.stderr)
+        text = printable(response["message"])
+        print(text, file=sys.stdout if response["success"] else sys.stderr)
     return 0 if response["success"] else 1
 
 
@@ -131,13 +139,38 @@ def _connect(service: str, settings: Settings) -> socket.socket:
             continue
         except PermissionError as error:
             # Anybody may put something in the way in the temporary folder.
-            hint = "run this command as root or as the user of the service"
-            reason = f"{_describe(error, path)}; {hint}"
+            reason = _describe(error, path)
         except TimeoutError as error:
             raise ControlError(_silence()) from error
         except OSError as error:
             raise ControlError(_describe(error, path)) from error
-    raise ControlError(reason)
+    return _connect_as_root(service, settings, reason)
+
+
+def _connect_as_root(service: str, settings: Settings, reason: str) -> socket.socket:
+    """Connect to the service that another user runs, if root asks.
+
+    Raises `ControlError`, with `reason` if there is none.
+    """
+    found: dict[Path, socket.socket] = {}
+    is_possible = os.geteuid() == 0 and not settings.control_socket
+    for user, folder in private_folders(service) if is_possible else ():
+        path = folder / f"{settings.admin_port}.sock"
+        with contextlib.suppress(OSError):
+            check_private(folder, user)
+            sock = _connect_to(path)
+            if peer_user(sock) == user:
+                found[path] = sock
+            else:  # the user has put a link to the socket of another one there
+                sock.close()
+    if len(found) > 1:
+        for sock in found.values():
+            sock.close()
+        names = " and ".join(map(str, found))
+        raise ControlError(f"several run: {names}; run this command as the user of the one to ask")
+    if not found:
+        raise ControlError(reason)
+    return found.popitem()[1]
 
 
 def _paths(service: str, settings: Settings) -> Iterator[Path]:
@@ -166,7 +199,11 @@ def _connect_to(path: Path) -> socket.socket:
 
 
 def _describe(error: OSError, path: Path) -> str:
-    return f"cannot connect to {path}: {error.strerror}" if error.strerror else str(error)
+    if not error.strerror:
+        return str(error)
+    is_other_user = isinstance(error, PermissionError)
+    hint = "; run this command as root or as the user of the service" if is_other_user else ""
+    return f"cannot connect to {path}: {error.strerror}{hint}"
 
 
 def _silence() -> str:
@@ -195,17 +232,22 @@ def _receive(sock: socket.socket, command: str) -> Message:
             message = decode(line)
             if "success" in message:
                 if command == STOP:
-                    _wait_for_end(sock)
+                    _wait_for_end(sock, message["message"])
                 return message
             if "progress" in message:
-                print(message["progress"], file=sys.stderr)
+                print(printable(message["progress"]), file=sys.stderr)
             elif "warning" in message:
-                print(f"Warning: {message['warning']}", file=sys.stderr)
+                print(f"Warning: {printable(message['warning'])}", file=sys.stderr)
     raise ControlError(f"the service exited before `{command}` was over")
 
 
-def _wait_for_end(sock: socket.socket) -> None:
+def _wait_for_end(sock: socket.socket, outcome: str) -> None:
     """Wait until the process has exited, which closes the connection."""
-    with contextlib.suppress(OSError):
-        while sock.recv(4096):
-            pass
+    try:
+        with contextlib.suppress(ConnectionError):
+            while sock.recv(4096):
+                pass
+    except TimeoutError as error:
+        raise ControlError(
+            f"{outcome}, but after {SILENCE_TIMEOUT:g} s the process has not exited"
+        ) from error

@@ -10,7 +10,6 @@ import logging
 import os
 import selectors
 import socket
-import struct
 import time
 import weakref
 from contextlib import suppress
@@ -27,6 +26,7 @@ from .protocol import (
     default_path,
     encode,
     is_supported,
+    peer_user,
     private_folder,
 )
 
@@ -44,8 +44,6 @@ READ_TIMEOUT = 10.0
 """Seconds within which a client must read something of what waits for it."""
 ACCEPT_PAUSE = 1.0
 """Seconds until a server without free descriptors accepts again."""
-CREDENTIALS = struct.Struct("3i")
-"""Process id, user id and group id of a client: ``struct ucred`` of Linux."""
 
 USELESS = "the commands status, reload, stop and workers do not work"
 
@@ -130,11 +128,13 @@ class ControlClient:
 class ControlServer:
     """Listens on the control socket, and reads the requests of the clients.
 
-    Raises `OSError` with a reason for a person if `path` cannot be used.
+    Requests for another service than the one of `identity`, see `protocol`, are refused. Raises
+    `OSError` with a reason for a person if `path` cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, identity: Message | None = None) -> None:
         self._path = path
+        self._identity = identity or {}
         self._listener = _listen(path)
         status = path.stat()
         self._file = status.st_dev, status.st_ino
@@ -210,10 +210,19 @@ class ControlServer:
 
     def _read(self, client: ControlClient) -> Message | None:
         try:
-            return client.read()
+            request = client.read()
         except ValueError as error:
             client.finish(False, f"not a request: {error}")
             return None
+        for key, own in self._identity.items():
+            if request and request.get(key, own) != own:
+                service, port = self._identity["service"], self._identity["admin_port"]
+                client.finish(
+                    False,
+                    f"another service listens on {self._path}: {service}, with admin port {port}",
+                )
+                return None
+        return request
 
     def _drop(self, client: ControlClient) -> None:
         self._clients.discard(client)
@@ -244,7 +253,7 @@ def open_control(path: Path | None, service: str, admin_port: int) -> ControlSer
             with suppress(FileExistsError):
                 chosen.parent.mkdir(PRIVATE)
             check_private(chosen.parent)
-        return ControlServer(chosen)
+        return ControlServer(chosen, {"service": service, "admin_port": admin_port})
     except OSError as error:
         message = f"cannot open the control socket {chosen}: {error.strerror or error}"
         if path:
@@ -283,11 +292,8 @@ def _remove_leftover(path: Path) -> None:
 
 def _is_permitted(sock: socket.socket) -> bool:
     """Return whether a client is run by root or by the user of this process."""
-    if not hasattr(socket, "SO_PEERCRED"):  # the mode of the file has to do
-        return True
-    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    _, user, _ = CREDENTIALS.unpack(data)
-    return user in (0, os.geteuid())
+    # If the system does not tell, the mode of the file has to do.
+    return peer_user(sock) in (None, 0, os.geteuid())
 
 
 def _close_in_child(reference: "weakref.ref[ControlServer]") -> None:

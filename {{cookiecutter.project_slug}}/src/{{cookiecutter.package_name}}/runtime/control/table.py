@@ -43,6 +43,14 @@ def format_age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes for what a terminal might obey, such as ``\\x1b``."""
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def _code(values: Status) -> str:
     revision = f" ({values['revision']})" if values["revision"] else ""
     return f"{values['version']}{revision}" if values["version"] else UNKNOWN
