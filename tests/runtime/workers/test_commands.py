@@ -98,6 +98,7 @@ async def test_reload_onto_code_that_does_not_import_says_why(
     assert error["message"].startswith(f"{KEEPING_OLD}: worker 1, pid ")
     assert "ValueError('broken')" in error["message"]
     assert (result.code, result.out, result.last_error) == (1, "", error["message"])
+    assert result.err.count("ValueError('broken')") == 1
     (tmp_path / "renewed" / "app.py").write_text("import no_such_module\n")
     result = await run(process, "reload")
     assert "No module named 'no_such_module'" in result.last_error
@@ -188,7 +189,7 @@ async def test_reload_ends_at_once_when_the_supervisor_is_killed(
         assert (await connection.response()).status == 200
     late = await run(process, "reload")
     assert (late.code, late.out) == (1, "")
-    assert late.err.startswith("renewed: not running: nothing listens on ")
+    assert late.err.startswith("renewed: no running service found: nothing listens on ")
     await wait_until(lambda: all(map(has_exited, orphans)))
 
 
@@ -401,7 +402,7 @@ async def test_socket_of_a_killed_supervisor_is_replaced_that_of_a_living_one_is
     await wait_until(lambda: all(map(has_exited, orphans)))
     assert path.is_socket()
     dead = await run(killed, "status")
-    assert dead.err == "sample-app: not running: nothing listens on control.sock\n"
+    assert dead.err == "sample-app: no running service found: nothing listens on control.sock\n"
     process = start_service(SAMPLE_APP, workers=2, control_socket="control.sock")
     await process.logged(LISTENING)
     other = start_service(SAMPLE_APP, workers=2, control_socket="control.sock")

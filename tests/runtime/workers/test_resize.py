@@ -36,7 +36,7 @@ from tests.runtime.support.workers import (
     versions,
 )
 
-ANOTHER = "('until the next restart: APP_WORKERS is 2',)"
+ANOTHER = "('after a restart there are 2 workers again; to keep {0}, set APP_WORKERS={0}',)"
 
 
 async def start(start_service: ServiceStarter, folder: Path) -> tuple[ServiceProcess, int, int]:
@@ -64,7 +64,10 @@ async def test_number_of_workers_changes_under_load_and_no_request_fails(
         for before, count in (2, 4), (4, 1), (1, 3), (3, 2):
             outcome = await order_workers(process, count)
             change = f"workers: {before} -> {count}"
-            assert outcome == f"outcome: True, {change} {'()' if count == 2 else ANOTHER}"
+            assert (
+                outcome
+                == f"outcome: True, {change} {'()' if count == 2 else ANOTHER.format(count)}"
+            )
             assert change in process.messages()
             assert await workers(admin_port) == [*range(count)]
             assert await not_ready_reasons(admin_port) == []
@@ -126,7 +129,7 @@ async def test_workers_that_cannot_start_are_dropped_with_the_reason(
     assert await workers(admin_port) == [0, 1]
     assert await versions(port) == {"first"}
     deploy(tmp_path, "second")
-    assert await order_workers(process, 3) == f"outcome: True, workers: 2 -> 3 {ANOTHER}"
+    assert await order_workers(process, 3) == f"outcome: True, workers: 2 -> 3 {ANOTHER.format(3)}"
     # The new one has the code of this moment.
     assert await versions(port) == {"first", "second"}
     await stop(process)
@@ -176,7 +179,7 @@ async def test_reload_takes_the_place_of_a_change_that_is_under_way(
         await process.logged("workers: 2 -> 1")
         deploy(tmp_path, "third")
         process.send_signal(signal.SIGHUP)
-        await process.logged(f"outcome: True, workers: 2 -> 1 {ANOTHER}")
+        await process.logged(f"outcome: True, workers: 2 -> 1 {ANOTHER.format(1)}")
         assert process.messages().count(RELOADED) == 1
         release(process)
         assert {(await connection.response()).status for connection in connections} == {200}
@@ -232,8 +235,11 @@ async def test_number_is_refused_with_a_port_per_worker(
     process = start_service(RESIZABLE, workers=2, port=free_ports(2)[0], port_per_worker=True)
     await all_ready(process)
     outcome = await order_workers(process, 1)
-    assert outcome.startswith("refused: each worker has a port of its own")
-    assert outcome.endswith("set APP_WORKERS and restart the service")
+    assert outcome == (
+        "refused: cannot change the number of workers while APP_PORT_PER_WORKER=true, because the"
+        " load balancer knows the port of each: change APP_WORKERS and the load balancer,"
+        " then restart"
+    )
     await stop(process)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..settings import Settings
+from ..settings import ControlSettings
 from .protocol import (
     MAX_WORKERS,
     RELOAD,
@@ -43,6 +43,9 @@ GOES_ON = {
 }
 """What a user learns that does not wait for the end."""
 
+OTHER_PATHS = "If it runs: is it another user, APP_ADMIN_PORT, TMPDIR or APP_CONTROL_SOCKET?"
+"""Why the service may listen elsewhere."""
+
 
 class ControlError(Exception):
     """A command cannot be carried out; the message says why."""
@@ -72,17 +75,17 @@ def add_worker_commands(
         "Replace the workers one by one, with the code and the settings on disk, and wait until "
         "that is over. Exit with 0, or with 1 if the old workers were kept: the message says why."
     )
-    workers = _add(commands, WORKERS, "run another number of workers until the next start")
+    workers = _add(commands, WORKERS, "run another number of workers until the next restart")
     workers.description = (
-        "Run another number of workers until the next start of the service, and wait until that "
-        "is so. APP_WORKERS sets the number for good."
+        "Run another number of workers until the next restart, and wait until it is so. "
+        "APP_WORKERS sets the number for good."
     )
     workers.add_argument(
         "count", type=_worker_count, metavar="N", help=f"number of workers, 1 to {MAX_WORKERS}"
     )
 
 
-def run(service: str, settings: Settings, arguments: argparse.Namespace) -> int:
+def run(service: str, settings: ControlSettings, arguments: argparse.Namespace) -> int:
     """Run a command and return the exit code: 0 if it has succeeded, or 1."""
     request = {"command": arguments.control}
     if arguments.control == WORKERS:
@@ -118,11 +121,12 @@ def _worker_count(text: str) -> int:
     return int(text)
 
 
-def _connect(service: str, settings: Settings) -> socket.socket:
+def _connect(service: str, settings: ControlSettings) -> socket.socket:
     if not is_supported():
         raise ControlError("this command needs Unix sockets, which this system does not have")
     paths = list(dict.fromkeys(_paths(service, settings)))
-    reason = f"not running: nothing listens on {' or '.join(map(str, paths))}"
+    hint = "" if settings.control_socket else f". {OTHER_PATHS}"
+    reason = f"no running service found: nothing listens on {' or '.join(map(str, paths))}{hint}"
     for path in paths:
         try:
             if path.parent == private_folder(service):
@@ -141,7 +145,7 @@ def _connect(service: str, settings: Settings) -> socket.socket:
     raise ControlError(reason)
 
 
-def _paths(service: str, settings: Settings) -> Iterator[Path]:
+def _paths(service: str, settings: ControlSettings) -> Iterator[Path]:
     if settings.control_socket:
         yield settings.control_socket
         return

@@ -280,12 +280,24 @@ class Lifecycle:
 
     def _abort(self, reason: str, exit_code: int) -> None:
         try:
-            event = {EVENT: REQUESTS_ABORTED}
+            event = {EVENT: REQUESTS_ABORTED} if self._has_work() else {}
             logger.warning("%s: %s", reason, self._describe_work(), extra=event)
             self.on_abort(exit_code)
             logging.shutdown()
         finally:
             exit_now(exit_code)
+
+    def _has_work(self) -> bool:
+        """Return whether an abort ends anything."""
+        connections = self._connections
+        return self._is_closing or any(
+            (
+                connections.requests,
+                connections.event_streams,
+                connections.websockets,
+                connections.background,
+            )
+        )
 
     def _describe_work(self) -> str:
         """Return what an abort ends, in words."""

@@ -164,7 +164,7 @@ class ChildProcess:
             fields = _decode_report(self._read_report())
             reason = fields.pop("reason", "") or _format_exit_code(code)
         if self.ready_since:
-            reason += f", requests in flight: {self.row.in_flight}"
+            reason += f", requests in flight at its last heartbeat: {self.row.in_flight}"
         self.channel.close()
         return reason, fields
 
