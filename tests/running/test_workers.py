@@ -247,7 +247,9 @@ def test_a_killed_worker_costs_its_own_requests_and_is_replaced(run: Starter) ->
     print("seconds to replace, all:", [round(one, 2) for one in seconds])
     assert hit > 10
     assert sorted(seconds)[10] <= 1
-    pattern = r"worker \d, pid \d+: killed by SIGKILL, requests in flight: (\d+)"
+    pattern = (
+        r"worker \d, pid \d+: killed by SIGKILL, requests in flight at its last heartbeat: (\d+)"
+    )
     assert len(numbers(service, pattern)) == len(errors(service)) == 20
 
 

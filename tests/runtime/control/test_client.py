@@ -187,7 +187,7 @@ def test_number_of_workers_is_validated(count: str, capsys: pytest.CaptureFixtur
 
 
 def test_unknown_command_is_refused(host: Host) -> None:
-    sock = client._connect("orders", Settings())
+    sock = client._connect("orders", Settings.load_control())
     answer = client._ask(sock, {"command": "dance"})
     assert answer == {"success": False, "message": "unknown command"}
 
@@ -196,9 +196,9 @@ def test_failure_of_a_command_is_told_and_not_the_end(
     host: Host, status: FakeStatus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(status, "worker_statuses", lambda: 1 / 0)
-    answer = client._ask(client._connect("orders", Settings()), {"command": "status"})
+    answer = client._ask(client._connect("orders", Settings.load_control()), {"command": "status"})
     assert answer["message"] == "the command failed: ZeroDivisionError('division by zero')"
-    answer = client._ask(client._connect("orders", Settings()), {"command": "dance"})
+    answer = client._ask(client._connect("orders", Settings.load_control()), {"command": "dance"})
     assert answer["message"] == "unknown command"
 
 
@@ -209,7 +209,7 @@ def test_service_that_does_not_run_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert service.main(["reload"]) == 1
-    reason = "not running: nothing listens on control.sock"
+    reason = "no running service found: nothing listens on control.sock"
     assert capsys.readouterr() == ("", f"orders: {reason}\n")
     assert service.main(["status", "--json"]) == 1
     printed = json.loads(capsys.readouterr().out)
@@ -219,7 +219,8 @@ def test_service_that_does_not_run_is_one_line(
     assert service.main(["stop"]) == 1
     folder = private_folder("orders")
     assert capsys.readouterr().err == (
-        f"orders: not running: nothing listens on {folder}/9000.sock or /run/orders/control.sock\n"
+        f"orders: no running service found: nothing listens on {folder}/9000.sock"
+        f" or /run/orders/control.sock. {client.OTHER_PATHS}\n"
     )
 
 
@@ -377,7 +378,7 @@ def test_service_whose_process_stays_has_not_stopped(
     assert capsys.readouterr() == ("", reason)
 
 
-def test_bad_settings_are_78_and_own_settings_are_not_needed(
+def test_only_settings_that_find_the_service_are_needed(
     host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     orders = Service(
@@ -387,12 +388,18 @@ def test_bad_settings_are_78_and_own_settings_are_not_needed(
     assert orders.main(["status"]) == 0
     broken = Service("orders", "1.0", settings="tests.runtime.apps.importing.failing:Settings")
     assert broken.main(["status"]) == 0
+    # What is wrong with the others, a reload says.
+    monkeypatch.setenv("APP_THREADS", "many")
+    monkeypatch.setenv("APP_PORT", "9000")  # that of the admin port
+    Path(".env").write_text("APP_LOG_LEVEL=loud\nnot a setting\n")
+    assert orders.main(["status"]) == 0
     capsys.readouterr()
     monkeypatch.setenv("APP_ADMIN_PORT", "nine")
     assert orders.main(["status"]) == 78
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("Bad settings:\n  APP_ADMIN_PORT: ")
+    assert printed.err.count("\n") == 2
 
 
 def test_defaults_of_the_service_count() -> None:
@@ -400,9 +407,7 @@ def test_defaults_of_the_service_count() -> None:
         admin_port: int = 9200
         api_key: str
 
-    settings = Own.load_inherited()
-    assert settings.admin_port == 9200
-    assert not hasattr(settings, "api_key")
+    assert Own.load_control() == (9200, Path("control.sock"))
 
 
 def test_help_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,6 +69,27 @@ async def test_stop_tells_what_was_aborted(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+async def test_stop_says_nothing_of_what_was_not_aborted(
+    start_service: ServiceStarter, workers: int
+) -> None:
+    process = start_service(SAMPLE_APP, workers=workers, drain_delay=60)
+    await process.ports()
+    stopping = Command(process, "stop")
+    while (await status(process))["ready"]:
+        pass
+    process.send_signal(signal.SIGTERM)
+    # With a supervisor, the workers may drain meanwhile.
+    result = await stopping.result()
+    assert result.code == 1
+    assert "Warning" not in result.err
+    assert await process.exit_code() == 1
+    aborted = [record for record in process.records() if "aborted 0" in record["message"]]
+    assert all(record.get("event.name") is None for record in aborted)
+    assert aborted or workers == 2
+    assert process.messages()[-1] == STOPPED
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_socket_that_cannot_be_opened_is_one_line(
     start_service: ServiceStarter, workers: int
 ) -> None:

@@ -264,10 +264,11 @@ async def test_drain_timeout_aborts_and_counts_the_rest(start_service: ServiceSt
         assert await first.read_to_end() == b""
         assert await second.read_to_end() == b""
     assert await process.exit_code() == 0
-    last = process.records()[-1]
-    assert last["level"] == "warning"
+    aborted, last = process.records()[-2:]
+    assert last["message"] == STOPPED
+    assert (aborted["level"], aborted["event.name"]) == ("warning", "requests.aborted")
     expected = ABORTED.format(reason="0.2 s after SIGTERM", requests=2, websockets=1, tasks=1)
-    assert last["message"] == f"{expected}: GET /slow (2), WebSocket /socket, finish_later"
+    assert aborted["message"] == f"{expected}: GET /slow (2), WebSocket /socket, finish_later"
 
 
 async def test_second_signal_aborts(start_service: ServiceStarter) -> None:
@@ -281,7 +282,7 @@ async def test_second_signal_aborts(start_service: ServiceStarter) -> None:
         assert await connection.read_to_end() == b""
     assert await process.exit_code() == 1
     expected = ABORTED.format(reason="second signal, SIGINT", requests=1, websockets=0, tasks=0)
-    assert process.messages()[-1] == f"{expected}: GET /slow"
+    assert process.messages()[-2:] == [f"{expected}: GET /slow", STOPPED]
 
 
 async def test_drain_timeout_applies_to_a_blocked_event_loop(
@@ -294,7 +295,7 @@ async def test_drain_timeout_applies_to_a_blocked_event_loop(
         process.send_signal(signal.SIGTERM)
         assert await process.exit_code() == 0
     expected = ABORTED.format(reason="0.2 s after SIGTERM", requests=1, websockets=0, tasks=0)
-    assert process.messages()[-1] == f"{expected}: GET /stuck"
+    assert process.messages()[-2:] == [f"{expected}: GET /stuck", STOPPED]
 
 
 class FakeTimer:
@@ -425,7 +426,9 @@ async def test_resource_that_does_not_close_is_told(
     await process.ports()
     process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 0
-    assert process.messages()[-1].startswith(f"0.5 s after SIGTERM: {DOES_NOT_END} (MainThread")
+    aborted, last = process.messages()[-2:]
+    assert aborted.startswith(f"0.5 s after SIGTERM: {DOES_NOT_END} (MainThread")
+    assert last == STOPPED
 
 
 async def test_failed_start_is_told_even_if_an_open_resource_does_not_close(
@@ -436,7 +439,7 @@ async def test_failed_start_is_told_even_if_an_open_resource_does_not_close(
     process = start_service(STARTUP_APP, drain_timeout=0.5)
     assert await process.exit_code() == 1
     failure = "cannot open database: OSError('no database')"
-    assert process.messages()[-1].startswith(f"0.5 s after: {failure}: {DOES_NOT_END}")
+    assert process.messages()[-2].startswith(f"0.5 s after: {failure}: {DOES_NOT_END}")
 
 
 async def test_signal_while_starting_stops_before_serving(

@@ -215,7 +215,7 @@ def test_report_of_a_ready_process_has_the_requests_in_flight(forks: ForkHelper)
     process.ready_since = time.monotonic()
     process.row.heartbeat(Vitals(3))
     process.send(signal.SIGTERM)
-    expected = "killed by SIGTERM, requests in flight: 3"
+    expected = "killed by SIGTERM, requests in flight at its last heartbeat: 3"
     assert forks.exit_report(process) == (expected, {})
 
 

@@ -93,6 +93,7 @@ async def test_reload_onto_code_that_does_not_import_says_why(
     assert error["message"].startswith(f"{KEEPING_OLD}: worker 1, pid ")
     assert "ValueError('broken')" in error["message"]
     assert (result.code, result.out, result.last_error) == (1, "", error["message"])
+    assert result.err.count("ValueError('broken')") == 1
     (tmp_path / "renewed" / "app.py").write_text("import no_such_module\n")
     again = await ask(process, command="reload")
     assert "No module named 'no_such_module'" in again["message"]
@@ -179,7 +180,7 @@ async def test_reload_ends_at_once_when_the_supervisor_is_killed(
         assert (await connection.response()).status == 200
     late = await run(process, "reload")
     assert (late.code, late.out) == (1, "")
-    assert late.err.startswith("renewed: not running: nothing listens on ")
+    assert late.err.startswith("renewed: no running service found: nothing listens on ")
     await wait_until(lambda: all(map(has_exited, orphans)))
 
 

@@ -38,12 +38,12 @@ from tests.runtime.support.workers import (
     versions,
 )
 
-ANOTHER = "until the next restart: APP_WORKERS is 2"
+ANOTHER = "after a restart there are 2 workers again; to keep {0}, set APP_WORKERS={0}"
 
 
 def changed(before: int, count: int) -> Message:
     """Return what comes of a change that succeeds."""
-    warnings = [] if count == 2 else [ANOTHER]
+    warnings = [] if count == 2 else [ANOTHER.format(count)]
     return {"success": True, "message": f"workers: {before} -> {count}", "warnings": warnings}
 
 
@@ -76,7 +76,7 @@ async def test_number_of_workers_changes_under_load_and_no_request_fails(
             if before == 2:  # once as a user does it
                 result = await run(process, "workers", str(count))
                 assert (result.code, result.out) == (0, f"{change}\n")
-                assert result.last_error == f"Warning: {ANOTHER}"
+                assert result.last_error == f"Warning: {ANOTHER.format(count)}"
                 for name in "worker 2", "worker 3":
                     assert f"{name}, pid {ready(process, name)[-1]}: ready\n" in result.err
             else:
@@ -252,8 +252,11 @@ async def test_number_is_refused_with_a_port_per_worker(
     await all_ready(process)
     outcome = await order_workers(process, 1)
     assert not outcome["success"]
-    assert outcome["message"].startswith("each worker has a port of its own")
-    assert outcome["message"].endswith("set APP_WORKERS and restart the service")
+    assert outcome["message"] == (
+        "cannot change the number of workers while APP_PORT_PER_WORKER=true, because the"
+        " load balancer knows the port of each: change APP_WORKERS and the load balancer,"
+        " then restart"
+    )
     await stop(process)
 
 

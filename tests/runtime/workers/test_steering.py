@@ -72,7 +72,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def ask(pool: ThreadPoolExecutor, **request: object) -> "Future[dict[str, Any]]":
     """Send a request, and let a thread wait for the last message."""
-    sock = client._connect("orders", Settings.load())
+    sock = client._connect("orders", Settings.load_control())
     return pool.submit(client._ask, sock, request)
 
 
@@ -169,7 +169,7 @@ def test_client_that_has_left_is_forgotten(
     host: Host, supervisor: FakeSupervisor, pool: ThreadPoolExecutor
 ) -> None:
     assert isinstance(host.steering, SupervisorSteering)
-    sock = client._connect("orders", Settings.load())
+    sock = client._connect("orders", Settings.load_control())
     sock.sendall(b'{"command": "reload"}\n')
     wait_for(lambda: supervisor.operations)
     sock.close()

@@ -210,7 +210,7 @@ async def test_killed_process_is_replaced_while_the_others_stay(
         assert await not_ready_reasons(admin_port) == []
     await stop(process)
     for record, (name, pid) in zip(errors(process), killed, strict=True):
-        reason = r"killed by SIGKILL, requests in flight: \d"
+        reason = r"killed by SIGKILL, requests in flight at its last heartbeat: \d"
         assert re.fullmatch(rf"{name}, pid {pid}: {reason}", record["message"])
         assert record["worker"] is None
 
@@ -234,7 +234,9 @@ async def test_worker_that_dies_before_the_supervisor_saw_it_ready_has_crashed(
         await wait_until(lambda: has_exited(pid))
     finally:
         process.send_signal(signal.SIGCONT)
-    await process.logged(f"worker 1, pid {pid}: killed by SIGKILL, requests in flight")
+    await process.logged(
+        f"worker 1, pid {pid}: killed by SIGKILL, requests in flight at its last heartbeat"
+    )
     await stop(process)
 
 
@@ -247,7 +249,9 @@ async def test_worker_that_exits_by_itself_has_crashed(
     pids = await all_ready(process)
     release(process)
     for name, pid in zip(PROCESSES[1:], pids[1:], strict=True):
-        await process.logged(f"{name}, pid {pid}: exit code 0, requests in flight")
+        await process.logged(
+            f"{name}, pid {pid}: exit code 0, requests in flight at its last heartbeat"
+        )
     (tmp_path / "released").unlink()
     assert {record["worker"] for record in errors(process)} == {None}
     assert min(await restarts(admin_port)) >= 1
@@ -268,7 +272,7 @@ async def test_blocked_worker_is_replaced_and_its_stack_logged(
         assert await connection.read_to_end() == b""
     assert record["level"] == "error"
     cause = r"its event loop was blocked for (\d\.\d) s by GET /stuck"
-    reason = rf"killed: {cause}, requests in flight: [01]"
+    reason = rf"killed: {cause}, requests in flight at its last heartbeat: [01]"
     match = re.fullmatch(rf"worker {blocked}, pid {pids[1 + blocked]}: {reason}", record["message"])
     assert match
     assert float(match[1]) >= 1
@@ -613,7 +617,9 @@ async def test_worker_is_killed_after_drain_timeout(
     # The others have half a second to exit, which a busy machine may exceed.
     [message] = [r["message"] for r in errors(process) if f"pid {second}:" in r["message"]]
     reason = "killed: did not exit in time; no stack: it was not running"
-    assert message == f"worker 1, pid {second}: {reason}, requests in flight: 0"
+    assert (
+        message == f"worker 1, pid {second}: {reason}, requests in flight at its last heartbeat: 0"
+    )
     assert (stopped.code, stopped.out) == (1, "")
     assert "killed: did not exit in time" in stopped.last_error
     assert await process.exit_code() == 1

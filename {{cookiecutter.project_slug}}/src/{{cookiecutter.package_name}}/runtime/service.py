@@ -11,7 +11,7 @@ from .control import client
 from .errors import SettingsError, ShutdownError, StartupError
 from .extensions import Extension
 from .process.definition import ServiceDefinition
-from .settings import PREFIX, Settings
+from .settings import PREFIX, ControlSettings, Settings
 from .starting import prepare_process
 from .version import ServiceInfo, template_version
 
@@ -170,10 +170,10 @@ class Service:
         return healthcheck.check(str(settings.admin_address), settings.admin_port)
 
     def _control(self, arguments: argparse.Namespace) -> int:
-        return client.run(self._definition.info.name, self._load_inherited_settings(), arguments)
+        return client.run(self._definition.info.name, self._load_control_settings(), arguments)
 
-    def _load_inherited_settings(self) -> Settings:
-        """Read what the runtime needs to know, also if the code on disk is broken.
+    def _load_control_settings(self) -> ControlSettings:
+        """Read what finds the service, also if the code and other settings are broken.
 
         The service's own settings may be secrets that only the service gets.
         """
@@ -181,7 +181,7 @@ class Service:
             settings_class = self._definition.import_settings()
         except Exception:
             settings_class = Settings
-        return settings_class.load_inherited()
+        return settings_class.load_control()
 
 
 def _describe(info: ServiceInfo) -> str:

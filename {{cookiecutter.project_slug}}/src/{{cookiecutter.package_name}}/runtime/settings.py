@@ -7,9 +7,10 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -131,7 +132,64 @@ HangTimeout = Annotated[Seconds, AfterValidator(_zero_or_at_least_one_second)]
 """Seconds: 0, or at least 1."""
 
 
-class Settings(BaseSettings):
+class ControlSettings(NamedTuple):
+    """What a command needs to know to find the running service."""
+
+    admin_port: int
+    control_socket: Path | None
+
+
+class EnvironmentSettings(BaseSettings):
+    """Reads variables, and says what is wrong with them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # The validators of this base class are never needed, only those of the service's own.
+        defer_build=True,
+    )
+
+    @classmethod
+    def _read(cls, find_malformed: Callable[[], list[str]] = list) -> Self:
+        """Read the settings, and call `find_malformed` for other errors. Raises `SettingsError`."""
+        lines = []
+        try:
+            lines += find_malformed()
+            settings = cls()
+            if not lines:
+                return settings
+        except ValidationError as error:
+            lines += [cls._format_error(detail) for detail in error.errors(include_url=False)]
+        except DecodingError as error:
+            lines += [_format_decoding_error(error)]
+        except (OSError, UnicodeDecodeError) as error:
+            lines += [f"{ENV_FILE} cannot be read: {error}"]
+        raise SettingsError("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
+
+    @classmethod
+    def _format_error(cls, detail: ErrorDetails) -> str:
+        message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        if message[1:2].islower():  # not URL, nor APP_
+            message = message[0].lower() + message[1:]
+        if not detail["loc"]:
+            # From a validator of the whole model. Its input is all values: never show that.
+            return message
+        name, *path = map(str, detail["loc"])
+        field = cls.model_fields.get(name)
+        # A field with an alias is reported under that, which is the name of the variable.
+        variable = ", ".join([PREFIX + name.upper() if field else name, *path])
+        if detail["type"] == "missing" and not path:
+            return f"{variable}: is required and has no default"
+        # A text, a URL or a structure may contain secrets.
+        if path or not isinstance(detail["input"], str) or (field and _is_text(field.annotation)):
+            return f"{variable}: {message}"
+        return f"{variable}: {message}, got {_redact(detail['input'])}"
+
+
+class Settings(EnvironmentSettings):
     """Base class of the settings: what the runtime needs. A service adds its own fields.
 
     The field ``price_list`` is the variable APP_PRICE_LIST. A secret has the type
@@ -145,16 +203,6 @@ class Settings(BaseSettings):
     Raises `pydantic.ValidationError` when it is constructed with invalid values; `load` turns
     that into a `SettingsError` that a person can read.
     """
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_file=ENV_FILE,
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        # The validators of this base class are never needed, only those of the service's own.
-        defer_build=True,
-    )
 
     address: IPvAnyAddress = IPv4Address("127.0.0.1")
     port: Port = 8000
@@ -183,29 +231,20 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls) -> Self:
         """Read the settings. Raises `SettingsError` with every invalid key in one message."""
-        lines = []
-        try:
-            lines += _malformed_lines()
-            settings = cls()
-            if not lines:
-                return settings
-        except ValidationError as error:
-            lines += [cls._format_error(detail) for detail in error.errors(include_url=False)]
-        except DecodingError as error:
-            lines += [_format_decoding_error(error)]
-        except (OSError, UnicodeDecodeError) as error:
-            lines += [f"{ENV_FILE} cannot be read: {error}"]
-        raise SettingsError("\n".join(["Bad settings:", *(f"  {line}" for line in lines)]))
+        return cls._read(_malformed_lines)
 
     @classmethod
-    def load_inherited(cls) -> "Settings":
-        """Read the settings that the runtime has, without those of the service's own.
+    def load_control(cls) -> ControlSettings:
+        """Read what finds the control socket, and nothing else: the rest may be invalid.
 
         The defaults are those of this class. Raises `SettingsError`.
         """
         own = cls.model_fields
-        fields: Any = {name: (own[name].annotation, own[name]) for name in Settings.model_fields}
-        return create_model(cls.__name__, __base__=Settings, **fields).load()
+        fields: Any = {name: (own[name].annotation, own[name]) for name in ControlSettings._fields}
+        model: type[EnvironmentSettings] = create_model(
+            cls.__name__, __base__=EnvironmentSettings, **fields
+        )
+        return ControlSettings(**model._read().model_dump())
 
     @classmethod
     def unknown_variables(cls) -> list[str]:
@@ -264,25 +303,6 @@ class Settings(BaseSettings):
         if port and port in _public_ports(info.data):
             raise ValueError(f"must differ from {PREFIX}PORT and from the ports of the workers")
         return port
-
-    @classmethod
-    def _format_error(cls, detail: ErrorDetails) -> str:
-        message = detail["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        if message[1:2].islower():  # not URL, nor APP_
-            message = message[0].lower() + message[1:]
-        if not detail["loc"]:
-            # From a validator of the whole model. Its input is all values: never show that.
-            return message
-        name, *path = map(str, detail["loc"])
-        field = cls.model_fields.get(name)
-        # A field with an alias is reported under that, which is the name of the variable.
-        variable = ", ".join([PREFIX + name.upper() if field else name, *path])
-        if detail["type"] == "missing" and not path:
-            return f"{variable}: is required and has no default"
-        # A text, a URL or a structure may contain secrets.
-        if path or not isinstance(detail["input"], str) or (field and _is_text(field.annotation)):
-            return f"{variable}: {message}"
-        return f"{variable}: {message}, got {_redact(detail['input'])}"
 
 
 def _is_text(annotation: Any) -> bool:

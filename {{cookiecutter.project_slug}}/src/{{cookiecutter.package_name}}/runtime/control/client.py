@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..settings import MAX_WORKERS, Settings
+from ..settings import MAX_WORKERS, ControlSettings
 from .protocol import (
     RELOAD,
     STATUS,
@@ -45,6 +45,9 @@ GOES_ON = {
 }
 """What a user learns that does not wait for the end."""
 
+OTHER_PATHS = "If it runs: is it another user, APP_ADMIN_PORT, TMPDIR or APP_CONTROL_SOCKET?"
+"""Why the service may listen elsewhere."""
+
 
 class ControlError(Exception):
     """A command cannot be carried out; the message says why."""
@@ -74,17 +77,17 @@ def add_worker_commands(
         "Replace the workers one by one, with the code and the settings on disk, and wait until "
         "that is over. Exit with 0, or with 1 if the old workers were kept: the message says why."
     )
-    workers = _add(commands, WORKERS, "run another number of workers until the next start")
+    workers = _add(commands, WORKERS, "run another number of workers until the next restart")
     workers.description = (
-        "Run another number of workers until the next start of the service, and wait until that "
-        "is so. APP_WORKERS sets the number for good."
+        "Run another number of workers until the next restart, and wait until it is so. "
+        "APP_WORKERS sets the number for good."
     )
     workers.add_argument(
         "count", type=_worker_count, metavar="N", help=f"number of workers, 1 to {MAX_WORKERS}"
     )
 
 
-def run(service: str, settings: Settings, arguments: argparse.Namespace) -> int:
+def run(service: str, settings: ControlSettings, arguments: argparse.Namespace) -> int:
     """Run a command and return the exit code: 0 if it has succeeded, or 1."""
     request = {"command": arguments.control, "service": service}
     if not settings.control_socket and runtime_directory() and settings.admin_port:
@@ -125,11 +128,12 @@ def _worker_count(text: str) -> int:
     return int(text)
 
 
-def _connect(service: str, settings: Settings) -> socket.socket:
+def _connect(service: str, settings: ControlSettings) -> socket.socket:
     if not is_supported():
         raise ControlError("this command needs Unix sockets, which this system does not have")
     paths = list(dict.fromkeys(_paths(service, settings)))
-    reason = f"not running: nothing listens on {' or '.join(map(str, paths))}"
+    hint = "" if settings.control_socket else f". {OTHER_PATHS}"
+    reason = f"no running service found: nothing listens on {' or '.join(map(str, paths))}{hint}"
     for path in paths:
         try:
             if path.parent == private_folder(service):
@@ -147,7 +151,7 @@ def _connect(service: str, settings: Settings) -> socket.socket:
     return _connect_as_root(service, settings, reason)
 
 
-def _connect_as_root(service: str, settings: Settings, reason: str) -> socket.socket:
+def _connect_as_root(service: str, settings: ControlSettings, reason: str) -> socket.socket:
     """Connect to the service that another user runs, if root asks.
 
     Raises `ControlError`, with `reason` if there is none.
@@ -173,7 +177,7 @@ def _connect_as_root(service: str, settings: Settings, reason: str) -> socket.so
     return found.popitem()[1]
 
 
-def _paths(service: str, settings: Settings) -> Iterator[Path]:
+def _paths(service: str, settings: ControlSettings) -> Iterator[Path]:
     if settings.control_socket:
         yield settings.control_socket
         return

@@ -81,10 +81,14 @@ class Steering:
             client.send({"success": success, "message": message})
 
     def aborted(self, message: str, exit_code: int) -> None:
-        """Tell them that this process exits at once, and what that ends. Called in any thread."""
+        """Tell them that this process exits at once, and what that ends, if anything.
+
+        Called in any thread.
+        """
         success = exit_code == 0
         with suppress(Exception):  # another thread may be in the middle of something
-            self.warn(message)
+            if message:
+                self.warn(message)
             self.stopped(success, "stopped" if success else "stopping was aborted")
         self.close()
 

@@ -283,11 +283,24 @@ class Lifecycle:
     def _abort(self, reason: str, exit_code: int) -> None:
         try:
             message = f"{reason}: {self._describe_work()}"
-            logger.warning(message, extra={EVENT: REQUESTS_ABORTED})
-            self.on_abort(message, exit_code)
+            has_work = self._has_work()
+            logger.warning(message, extra={EVENT: REQUESTS_ABORTED} if has_work else {})
+            self.on_abort(message if has_work else "", exit_code)
             logging.shutdown()
         finally:
             exit_now(exit_code)
+
+    def _has_work(self) -> bool:
+        """Return whether an abort ends anything."""
+        connections = self._connections
+        return self._is_closing or any(
+            (
+                connections.requests,
+                connections.event_streams,
+                connections.websockets,
+                connections.background,
+            )
+        )
 
     def _describe_work(self) -> str:
         """Return what an abort ends, in words."""

@@ -108,8 +108,13 @@ def _handle_signals(lifecycle: Lifecycle) -> None:
 
 def _handle_commands(lifecycle: Lifecycle, steering: Steering, *, is_under_systemd: bool) -> None:
     loop = asyncio.get_running_loop()
+
+    def abort(message: str, exit_code: int) -> None:
+        logger.info("stopped")
+        steering.aborted(message, exit_code)
+
     steering.attach(lifecycle, lifecycle.stop, is_under_systemd=is_under_systemd)
-    lifecycle.on_abort = steering.aborted
+    lifecycle.on_abort = abort
     for fileno in steering.filenos:
         loop.add_reader(fileno, steering.handle)
 

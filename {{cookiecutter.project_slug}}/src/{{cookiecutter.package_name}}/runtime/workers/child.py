@@ -132,7 +132,7 @@ class ChildProcess:
         self.deadline = time.monotonic() + timeout + EXIT_GRACE
 
     def receive(self) -> None:
-        """Take what it has written unasked, now and then: it would wait if the channel were full."""
+        """Take what it has written unasked. Otherwise it would wait if the channel were full."""
         with suppress(OSError):
             data = self.channel.recv(MAX_REPORT_SIZE, socket.MSG_DONTWAIT)
             self._unasked = (self._unasked + data)[-MAX_REPORT_SIZE:]
@@ -178,7 +178,7 @@ class ChildProcess:
             fields = _decode_report(unasked + self._read_report())
             reason = fields.pop("reason", "") or _format_exit_code(code)
         if self.ready_since:
-            reason += f", requests in flight: {self.row.in_flight}"
+            reason += f", requests in flight at its last heartbeat: {self.row.in_flight}"
         self.channel.close()
         return reason, fields
 

@@ -93,7 +93,8 @@ class Limits:
         profile, row = self._profiles[process], process.row
         limit = round(settings.max_requests * profile.factor)
         if settings.max_requests and row.requests > limit:
-            return f"{row.requests} responses, more than its share of {REQUESTS} ({limit})"
+            share = f"{REQUESTS}={settings.max_requests}, ±{JITTER * 100:.0f} %"
+            return f"{row.requests} responses, more than its limit of {limit} ({share})"
         initial = profile.initial_memory
         if settings.max_memory and row.memory > settings.max_memory and initial is not None:
             excess = f"more than {MEMORY} ({_readable(settings.max_memory)})"

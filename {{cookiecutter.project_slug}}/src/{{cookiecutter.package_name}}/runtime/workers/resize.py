@@ -40,8 +40,9 @@ def check_count(count: int, settings: Settings, limit: int) -> None:
     variable = f"{PREFIX}WORKERS"
     if settings.port_per_worker:
         raise RefusedError(
-            "each worker has a port of its own, which a load balancer knows:"
-            f" set {variable} and restart the service"
+            f"cannot change the number of workers while {PREFIX}PORT_PER_WORKER=true, because the"
+            f" load balancer knows the port of each: change {variable} and the load balancer,"
+            " then restart"
         )
     if count < 1:
         raise RefusedError("there must be at least 1 worker")
@@ -118,5 +119,8 @@ class Resize(Replacement):
             process.drain(self._drain_timeout)
 
     def _outcome(self) -> Outcome:
-        warning = f"until the next restart: {PREFIX}WORKERS is {self._configured}"
+        warning = (
+            f"after a restart there are {self._configured} workers again;"
+            f" to keep {self._count}, set {PREFIX}WORKERS={self._count}"
+        )
         return Outcome(True, self._change, () if self._count == self._configured else (warning,))

@@ -240,9 +240,10 @@ class Supervisor:
     def _handle_exit(self, exit_: Exit) -> None:
         process = exit_.process
         is_failure = process.has_failed(exit_.code) or not process.exiting
-        self._steering.report(str(exit_) if is_failure else f"{process}: stopped")
         operation = self._operation
         was_replacement = bool(operation and operation.handle_exit(process))
+        if process.exiting or not was_replacement:  # otherwise the outcome says it
+            self._steering.report(str(exit_) if is_failure else f"{process}: stopped")
         if process.exiting:
             if is_failure:
                 self._log_death(exit_)
