@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from runtime.admin.feed import START, Feed, Position
+from runtime.admin.feed import MAX_MESSAGES, START, Feed, Position
 from runtime.admin.live import (
     CONTENT_SECURITY_POLICY,
     FOLDER,
@@ -181,6 +181,13 @@ def test_positions(feed: Feed) -> None:
 def test_all_browsers_get_the_same_message(feed: Feed) -> None:
     feed.record()
     assert feed.message(START)[0] is feed.message(START)[0]
+
+
+def test_messages_of_many_positions_are_not_kept(feed: Feed) -> None:
+    feed.record()
+    for event in range(1000):
+        feed.message(Position(1, event))
+        assert 0 < len(feed._messages) <= MAX_MESSAGES
 
 
 def test_event_comes_with_its_stack(feed: Feed, log_records: list[Record]) -> None:

@@ -8,7 +8,7 @@ import sys
 
 from runtime import Service
 from runtime.control import client
-from runtime.workers import Prefork, child, restarts
+from runtime.workers import Prefork, child, restarts, supervisor
 
 service = Service("renewed", "1.0", processes=Prefork(), settings="runtime.settings:Settings")
 
@@ -20,6 +20,7 @@ def set_constants() -> None:
         (restarts, "CRASH_LOOP_COUNT"),
         (restarts, "INITIAL_DELAY"),
         (restarts, "MAX_DELAY"),
+        (supervisor, "TICK"),
     ):
         if name in os.environ:
             setattr(module, name, float(os.environ[name]))

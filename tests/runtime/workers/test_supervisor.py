@@ -625,6 +625,24 @@ async def test_worker_is_killed_after_drain_timeout(
     assert await process.exit_code() == 1
 
 
+async def test_supervisor_kills_one_process_at_a_time(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(tmp_path, "first")
+    monkeypatch.setenv("EXIT_GRACE", "0.1")
+    monkeypatch.setenv("TICK", "1")  # enough for a killed process to exit before the next kill
+    process = start_service(RELOADABLE, workers=2, drain_timeout=0.4)
+    _, *workers = await all_ready(process)
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    await process.exit_code()
+    ends = [time_of(r) for r in errors(process) if "killed: did not exit" in r["message"]]
+    assert len(ends) == 2
+    # It has waited for the stack of the second one after the end of the first one.
+    assert (ends[1] - ends[0]).total_seconds() > 0.25
+
+
 async def test_drain_timeout_applies_to_worker_signalled_directly(
     start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

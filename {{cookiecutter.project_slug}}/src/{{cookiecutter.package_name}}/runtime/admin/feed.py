@@ -19,6 +19,9 @@ from ..status import StatusSource, WorkerStatus
 LATENESS = 0.005
 """Seconds after the beginning of a second at which it is recorded: a timer may be early."""
 
+MAX_MESSAGES = 16
+"""Messages that are kept for other browsers at the same position."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -68,6 +71,8 @@ class Feed:
     def message(self, position: Position) -> tuple[str, Position]:
         """Return what is new since a position, as JSON, and the position after it."""
         if position not in self._messages:
+            if len(self._messages) == MAX_MESSAGES:
+                self._messages.clear()
             self._messages[position] = self._make_message(position)
         return self._messages[position]
 

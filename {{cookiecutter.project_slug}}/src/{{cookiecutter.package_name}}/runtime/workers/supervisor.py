@@ -90,6 +90,8 @@ class Supervisor:
         self._runtime_files = checksums()
         self._last_failure: dict[str, str] = {}
         self._is_announced = False
+        self._may_kill = True
+        """Whether this iteration has killed no process yet."""
         self._drain_at = math.inf
         """When the drain begins: APP_DRAIN_DELAY after the signal to stop."""
         self._is_aborting = False
@@ -114,6 +116,7 @@ class Supervisor:
             for event in self._events.receive():
                 self._monitor.events.append(event)
                 self._steering.report_event(event)
+            self._may_kill = True
             for process in self._children:
                 self._check(process)
             self._steering.handle()
@@ -285,7 +288,7 @@ class Supervisor:
         self._limits.observe(process)
         if self._now > process.deadline:
             expected = "exit" if process.exiting else "become ready"
-            process.kill(f"killed: did not {expected} in time")
+            self._kill(process, f"killed: did not {expected} in time")
         elif row.draining and not process.exiting:
             process.mark_exiting(self._settings.drain_timeout)
         elif row.ready and not process.ready_since and not process.exiting:
@@ -297,8 +300,16 @@ class Supervisor:
     def _check_heartbeat(self, process: ChildProcess) -> None:
         silence = self._now - max(process.row.last_heartbeat, self._resumed_at)
         if 0 < self._settings.hang_timeout < silence:
-            process.was_blocked = True
-            process.kill(f"killed: its event loop was blocked for {silence:.1f} s")
+            reason = f"killed: its event loop was blocked for {silence:.1f} s"
+            self._kill(process, reason, was_blocked=True)
+
+    def _kill(self, process: ChildProcess, reason: str, *, was_blocked: bool = False) -> None:
+        """Kill a process, or in a later iteration: it takes half a second."""
+        if self._may_kill:
+            self._may_kill = False
+            process.was_blocked = was_blocked
+            process.kill(reason)
+            self._update_clock()  # so that this does not look as if the machine had been suspended
 
     def _mark_ready(self, process: ChildProcess) -> None:
         details = process.row.details
