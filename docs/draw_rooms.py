@@ -14,7 +14,7 @@ SOURCE = TREE / "src/{{cookiecutter.package_name}}"
 README = SOURCE / "runtime/README.md"
 PICTURE = re.compile(r"```mermaid\n.*?```\n", re.DOTALL)
 
-BASE = {"checksums", "cpus", "errors", "settings", "starting", "status", "version"}
+BASE = {"checksums", "cpus", "errors", "readable", "settings", "starting", "status", "version"}
 """Modules that import no room. They are one box in the picture, or it would be a web."""
 OMITTED = {"feature", "testing"}
 """For development only: not parts of a running service."""

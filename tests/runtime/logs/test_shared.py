@@ -1,3 +1,5 @@
+import json
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,6 +18,7 @@ from runtime.logs import shared as shared_module
 from runtime.logs import writer as writer_module
 from runtime.logs.shared import NonBlockingHandler, ProcessLock
 from runtime.logs.writer import PIPE_BUF, ThreadedHandler
+from runtime.monitor.events import RECORDS_DROPPED, EventHandler
 from runtime.testing import WAIT_TIMEOUT
 
 from ..support.logs import lines, log, numbered
@@ -331,15 +334,21 @@ def test_file_is_closed_after_each_flush(path: Path) -> None:
 
 
 def test_lines_above_the_limit_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[bytes] = []
+    monkeypatch.setattr(logging.getLogger("runtime"), "handlers", [EventHandler(events.append)])
     with StdoutPipe() as pipe:
         handler = NonBlockingHandler(None, ProcessLock())
         monkeypatch.setattr(writer_module, "BUFFER_LIMIT", 5 * len("line 0\n"))
         log(handler, *numbered(8))
         assert handler.try_flush()
         assert pipe.lines() == [*numbered(5), "log records dropped: 3"]
+        [event] = map(json.loads, events)
+        assert (event["name"], event["level"]) == (RECORDS_DROPPED, "warning")
+        assert event["message"] == "log records dropped: 3"
         log(handler, "later")
         assert handler.try_flush()
         assert pipe.lines()[-2:] == ["log records dropped: 3", "later"]
+        assert len(events) == 1
 
 
 def test_limit_holds_while_the_reader_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
+from .readable import format_age
+
 HEARTBEAT_INTERVAL = 0.25
 """Seconds between two heartbeats of an event loop."""
 
@@ -154,7 +156,7 @@ def _reason(status: ResourceStatus, workers: set[int]) -> str:
         return f"resource {status.resource} is not checked yet"
     failing = ", ".join(map(str, status.failing_workers))
     where = "" if workers == {*status.failing_workers} else f" in worker {failing}"
-    times = f"for {status.failing_for:.0f} s, checked {status.checked_ago:.1f} s ago"
+    times = f"for {format_age(status.failing_for)}, checked {status.checked_ago:.1f} s ago"
     return f"resource {status.resource} fails{where}: {status.error} ({times})"
 
 

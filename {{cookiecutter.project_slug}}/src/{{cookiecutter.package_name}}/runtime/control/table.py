@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..readable import format_age, format_size
+
 Status = Mapping[str, Any]
 
 UNKNOWN = "-"
-UNITS = ("d", 86400), ("h", 3600), ("min", 60), ("s", 1)
-MEBIBYTE = 1024 * 1024
 SEPARATOR = "  "
 
 
@@ -31,16 +31,6 @@ def format_status(status: Status) -> str:
     name = f"{status['name']} {_code(status)}" if has_one_code else status["name"]
     title = f"{name}, pid {status['pid']}, up {format_age(status['age'])}: {state}"
     return "\n".join([title, "", *lines])
-
-
-def format_age(seconds: float) -> str:
-    """Return a duration in its two largest units, such as ``2 h 3 min``."""
-    rest, parts = int(seconds), list[str]()
-    for unit, size in UNITS:
-        count, rest = divmod(rest, size)
-        if count or parts or unit == "s":
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
 
 
 def printable(text: str) -> str:
@@ -74,8 +64,6 @@ COLUMNS: dict[str, Callable[[Status], object]] = {
     "requests": _if_running(lambda worker: worker["requests"]),
     "in flight": _if_running(lambda worker: worker["requests_in_flight"]),
     "lag": _if_running(lambda worker: f"{worker['event_loop_lag'] * 1000:.0f} ms"),
-    "memory": lambda worker: (
-        f"{worker['memory'] / MEBIBYTE:.0f} MiB" if worker["memory"] else UNKNOWN
-    ),
+    "memory": lambda worker: format_size(worker["memory"]) if worker["memory"] else UNKNOWN,
     "restarts": lambda worker: worker["restarts"],
 }

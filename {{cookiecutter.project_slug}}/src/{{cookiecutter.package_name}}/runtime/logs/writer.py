@@ -17,6 +17,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from ..monitor.events import EVENT, RECORDS_DROPPED, announce
+
 BUFFER_LIMIT = 32 * 1024 * 1024
 """Bytes that may be buffered."""
 PIPE_BUF = getattr(select, "PIPE_BUF", 512)
@@ -104,9 +106,17 @@ class BufferedHandler(logging.Handler):
             lines, self._lines, self._size = self._lines, [], 0
             dropped, self._dropped = self._dropped, 0
         if dropped:
-            message = f"log records dropped: {dropped}"
-            record = {"name": __name__, "levelname": "WARNING", "msg": message}
-            lines.append(self.format(logging.makeLogRecord(record)).encode() + b"\n")
+            # Straight to the lines, which may be full again before `logging` has added it.
+            record = logging.makeLogRecord(
+                {
+                    "name": __name__,
+                    "levelname": "WARNING",
+                    "msg": f"log records dropped: {dropped}",
+                    EVENT: RECORDS_DROPPED,
+                }
+            )
+            lines.append(self.format(record).encode() + b"\n")
+            announce(record)
         return b"".join(lines)
 
 

@@ -47,6 +47,8 @@ MAX_MESSAGE_LENGTH = 1000
 STACKS = ("code.stacktrace", "exception.stacktrace")
 """Fields of a record that an event has, too."""
 
+_RUNTIME = logging.getLogger(__name__.rpartition(".monitor")[0])
+
 Sink = Callable[[bytes], None]
 """Takes an event as JSON. It must not block."""
 
@@ -106,11 +108,15 @@ class EventHandler(logging.Handler):
 
 def forward_events(sink: Sink, worker: int | None = None) -> None:
     """Hand the events of this process to `sink`, instead of where its parent's go."""
-    runtime = logging.getLogger(__name__.rpartition(".monitor")[0])
-    for handler in [*runtime.handlers]:
-        if isinstance(handler, EventHandler):
-            runtime.removeHandler(handler)
-    runtime.addHandler(EventHandler(sink, worker))
+    for handler in _event_handlers():
+        _RUNTIME.removeHandler(handler)
+    _RUNTIME.addHandler(EventHandler(sink, worker))
+
+
+def announce(record: logging.LogRecord) -> None:
+    """Hand over the event of a record that does not pass through `logging`. Thread-safe."""
+    for handler in _event_handlers():
+        handler.handle(record)
 
 
 class EventChannel:
@@ -142,6 +148,10 @@ def _is_event(data: bytes) -> bool:
     with suppress(ValueError, RecursionError):
         return len(data) <= MAX_EVENT_SIZE and isinstance(json.loads(data), dict)
     return False
+
+
+def _event_handlers() -> list[EventHandler]:
+    return [handler for handler in _RUNTIME.handlers if isinstance(handler, EventHandler)]
 
 
 def _encode(name: str, record: logging.LogRecord, worker: int | None) -> bytes:

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from pydantic import ByteSize
-
 from ..monitor.events import EVENT, WORKER_NOT_RENEWED, WORKER_RENEWING
 from ..process.memory import resident_memory
+from ..readable import format_size
 from ..settings import PREFIX, Settings
 from ..status import ADMIN_SLOT
 from .child import ChildProcess
@@ -97,10 +96,10 @@ class Limits:
             return f"{row.requests} responses, more than its limit of {limit} ({share})"
         initial = profile.initial_memory
         if settings.max_memory and row.memory > settings.max_memory and initial is not None:
-            excess = f"more than {MEMORY} ({_readable(settings.max_memory)})"
+            excess = f"more than {MEMORY} ({format_size(settings.max_memory)})"
             if initial <= settings.max_memory:
-                return f"{_readable(row.memory)} of memory, {excess}"
-            self._tell(process, f"{_readable(initial)} of memory, {excess}")
+                return f"{format_size(row.memory)} of memory, {excess}"
+            self._tell(process, f"{format_size(initial)} of memory, {excess}")
         return ""
 
     def _tell(self, process: ChildProcess, excess: str) -> None:
@@ -112,10 +111,6 @@ class Limits:
                 excess,
                 extra={EVENT: WORKER_NOT_RENEWED},
             )
-
-
-def _readable(size: int) -> str:
-    return ByteSize(size).human_readable(separator=" ")
 
 
 class Renewal(Replacement):
