@@ -409,6 +409,8 @@ async def test_reload_succeeds_while_a_resource_fails(
     before = {worker["pid"] for worker in await worker_statuses(admin_port)}
     await process.reload()
     assert not before & {worker["pid"] for worker in await worker_statuses(admin_port)}
+    warning = await process.logged("the service is not ready: resource store ")
+    assert warning["level"] == "warning"
     assert not (await readiness(admin_port))["ready"]
     let_check(tmp_path, "pass")
     await until_ready(admin_port)

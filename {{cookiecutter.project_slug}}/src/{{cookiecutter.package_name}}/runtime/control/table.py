@@ -9,6 +9,12 @@ UNKNOWN = "-"
 UNITS = ("d", 86400), ("h", 3600), ("min", 60), ("s", 1)
 MEBIBYTE = 1024 * 1024
 SEPARATOR = "  "
+OPERATIONS = {
+    "reload": "reloading",
+    "renewal": "renewing a worker",
+    "resize": "changing the number of workers",
+}
+"""What is going on, by the name of the operation."""
 
 
 def format_status(status: Status) -> str:
@@ -30,6 +36,8 @@ def format_status(status: Status) -> str:
     ]
     name = f"{status['name']} {_code(status)}" if has_one_code else status["name"]
     title = f"{name}, pid {status['pid']}, up {format_age(status['age'])}: {state}"
+    if status["operation"]:
+        title += f", {OPERATIONS[status['operation']]} ({status['progress']})"
     return "\n".join([title, "", *lines])
 
 

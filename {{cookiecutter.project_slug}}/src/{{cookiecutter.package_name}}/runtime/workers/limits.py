@@ -121,6 +121,8 @@ def _readable(size: int) -> str:
 class Renewal(Replacement):
     """Replaces one worker that is beyond a limit."""
 
+    name = "renewal"
+
     def __init__(
         self,
         children: Children,
