@@ -68,7 +68,8 @@ def test_json_of_status_has_what_the_documents_say(
     printed = json.loads(capsys.readouterr().out)
     [worker] = printed["workers"]
     assert {
-        "name", "version", "revision", "pid", "age", "ready", "reasons", "workers",
+        "name", "version", "revision", "pid", "age", "ready", "reasons", "operation",
+        "progress", "workers",
     } <= printed.keys()  # fmt: skip
     assert {
         "worker", "pid", "state", "ready", "age", "requests", "requests_in_flight", "memory",

@@ -358,6 +358,8 @@ async def test_check_that_hangs_holds_up_neither_start_nor_reload_nor_drain(
         before = {worker["pid"] for worker in await worker_statuses(admin_port)}
         await process.reload()
         assert not before & {worker["pid"] for worker in await worker_statuses(admin_port)}
+        warning = await process.logged("the service is not ready: resource store ")
+        assert warning["level"] == "warning"
         assert not (await readiness(admin_port))["ready"]
         await fails_in(admin_port, workers, HANGS)
     async with RawConnection(port) as connection:

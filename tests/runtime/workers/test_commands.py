@@ -222,8 +222,14 @@ async def test_interrupted_reload_goes_on(start_service: ServiceStarter, tmp_pat
     result = await reload.result()
     assert (result.code, result.out) == (130, "")
     assert result.last_error == "the reload goes on: `status` shows how far it is"
+    going_on = await status(process)
+    assert (going_on["operation"], going_on["progress"]) == ("reload", "0 of 3 processes replaced")
+    title = (await run(process, "status")).out.splitlines()[0]
+    assert title.endswith(": ready, reloading (0 of 3 processes replaced)")
     release(process)
     await process.logged(RELOADED)
+    over = await status(process)
+    assert (over["operation"], over["progress"]) == (None, None)
 
 
 async def test_reload_warns_of_what_needs_a_restart(

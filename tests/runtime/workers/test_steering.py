@@ -31,6 +31,10 @@ class FakeSupervisor:
         self.operations: list[Operation] = []
         self.refusal = ""
 
+    @property
+    def operation(self) -> Operation | None:
+        return self.operations[-1] if self.operations else None
+
     def reload(self, reason: str) -> Operation:
         return self._begin(reason)
 

@@ -122,13 +122,20 @@ class Steering:
     def _finish_operations(self) -> None:
         """Answer those whose operation is over."""
 
+    def _going_on(self) -> tuple[str, str] | None:
+        """Return the name of what is going on, and how far it is in words."""
+        return None
+
     def _send_status(self, client: ControlClient, request: Message) -> None:
         reasons = self._status.not_ready_reasons()
         workers = self._status.worker_statuses()
+        operation = self._going_on()
         status = {
             **dataclasses.asdict(self._info),
             **_loaded_code(workers),
             "pid": os.getpid(),
+            "operation": operation and operation[0],
+            "progress": operation and operation[1],
             "age": time.monotonic() - self._started,
             "ready": not reasons,
             "reasons": reasons,

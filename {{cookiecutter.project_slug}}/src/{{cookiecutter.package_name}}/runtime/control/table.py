@@ -9,6 +9,12 @@ Status = Mapping[str, Any]
 
 UNKNOWN = "-"
 SEPARATOR = "  "
+OPERATIONS = {
+    "reload": "reloading",
+    "renewal": "renewing a worker",
+    "resize": "changing the number of workers",
+}
+"""What is going on, by the name of the operation."""
 
 
 def format_status(status: Status) -> str:
@@ -30,6 +36,8 @@ def format_status(status: Status) -> str:
     ]
     name = f"{status['name']} {_code(status)}" if has_one_code else status["name"]
     title = f"{name}, pid {status['pid']}, up {format_age(status['age'])}: {state}"
+    if status["operation"]:
+        title += f", {OPERATIONS[status['operation']]} ({status['progress']})"
     return "\n".join([title, "", *lines])
 
 

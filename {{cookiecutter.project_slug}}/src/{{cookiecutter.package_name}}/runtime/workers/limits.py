@@ -116,6 +116,8 @@ class Limits:
 class Renewal(Replacement):
     """Replaces one worker that is beyond a limit."""
 
+    name = "renewal"
+
     def __init__(
         self,
         children: Children,

@@ -21,11 +21,19 @@ class RefusedError(Exception):
 class Operation:
     """What somebody may wait for."""
 
+    name = ""
+    """``reload``, ``renewal`` or ``resize``."""
+
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
         """None while it is going on."""
         self.superseded_by: Operation | None = None
         """What has taken its place before it was over: its outcome counts."""
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in words; empty if there is nothing to count."""
+        return ""
 
     @property
     def final_outcome(self) -> Outcome | None:

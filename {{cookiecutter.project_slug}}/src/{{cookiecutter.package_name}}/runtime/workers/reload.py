@@ -23,6 +23,9 @@ class Replacement(Operation):
     ends with `fail` or `cancel`. What these three return is the outcome.
     """
 
+    unit = "processes replaced"
+    """What `progress` counts."""
+
     def __init__(self, children: Children, slots: Iterable[int], settings: Settings) -> None:
         super().__init__()
         self._children = children
@@ -32,6 +35,11 @@ class Replacement(Operation):
         self._replacement: ChildProcess | None = None
         self.replaced: list[int] = []
         """The slots that have a new process."""
+
+    @property
+    def progress(self) -> str:
+        done = len(self.replaced)
+        return f"{done} of {done + len(self._pending) + bool(self._replacement)} {self.unit}"
 
     def advance(self) -> bool:
         """Do the next step if it is due. Return whether nothing is left to do.
@@ -88,6 +96,8 @@ class Reload(Replacement):
 
     `finish` is called at the end, and returns warnings.
     """
+
+    name = "reload"
 
     def __init__(
         self, children: Children, settings: Settings, finish: Callable[[], list[str]]

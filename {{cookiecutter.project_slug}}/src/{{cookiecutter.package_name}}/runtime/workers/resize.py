@@ -62,6 +62,9 @@ class Resize(Replacement):
     Fewer: the others accept from the sockets of the highest slots, whose workers then drain.
     """
 
+    name = "resize"
+    unit = "workers started"
+
     def __init__(
         self, children: Children, scoreboard: Scoreboard, settings: Settings, count: int
     ) -> None:
@@ -76,6 +79,10 @@ class Resize(Replacement):
         self._drain_at = time.monotonic() + HANDOVER
         if count < before:
             self._set_number()
+
+    @property
+    def progress(self) -> str:
+        return super().progress if self._is_larger else f"{len(self._children.surplus)} drain"
 
     def advance(self) -> bool:
         if self._is_larger:

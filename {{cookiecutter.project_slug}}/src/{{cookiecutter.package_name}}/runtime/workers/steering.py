@@ -20,6 +20,11 @@ class Steerable(Protocol):
         """Begin to replace all processes. Raises `RefusedError`."""
         ...
 
+    @property
+    def operation(self) -> Operation | None:
+        """What is going on."""
+        ...
+
     def resize(self, count: int) -> Operation:
         """Begin to run another number of workers. Raises `RefusedError`."""
         ...
@@ -57,6 +62,10 @@ class SupervisorSteering(Steering):
 
     def _waiting(self) -> list[ControlClient]:
         return [*super()._waiting(), *(client for client, _ in self._operations)]
+
+    def _going_on(self) -> tuple[str, str] | None:
+        operation = self._supervisor.operation
+        return (operation.name, operation.progress) if operation else None
 
     def _begin_reload(self, client: ControlClient, request: Message) -> None:
         self._begin(client, lambda: self._supervisor.reload("reload command"))

@@ -177,6 +177,11 @@ class Supervisor:
             before.superseded_by = reload
         return reload
 
+    @property
+    def operation(self) -> Operation | None:
+        """What is going on."""
+        return self._operation
+
     def resize(self, count: int) -> Operation:
         """Begin to change the number of workers until the next restart. Raises `RefusedError`."""
         check_count(count, self._started_with, self._scoreboard.capacity)
@@ -379,6 +384,8 @@ class Supervisor:
         try:
             warnings += self._reload_settings()
             warnings += self._check_runtime()
+            if reasons := self._scoreboard.not_ready_reasons():
+                warnings.append(f"the service is not ready: {', '.join(reasons)}")
         except Exception:  # nothing of this is worth stopping the new workers, which serve
             logger.exception("cannot compare settings and runtime with those of the start")
         return warnings
