@@ -1,5 +1,6 @@
 """The package says which revision of the code it was built from, however it is built."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -107,6 +110,52 @@ def test_revision_of_a_repository_further_up_counts_if_it_has_the_project(
     commit(tmp_path)
     head = git(tmp_path, "rev-parse", "--short=12", "HEAD")
     assert revision(build(project, "--wheel")) == head
+
+
+@pytest.fixture
+def backend(project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The build backend of the project, which is the current folder, without what builds."""
+    for name in "flit_core", "flit_core.buildapi":
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    monkeypatch.delenv("REVISION", raising=False)
+    monkeypatch.chdir(project)
+    spec = importlib.util.spec_from_file_location("build_backend", "tools/build_backend.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_folder_that_cannot_be_written_to_is_built(
+    backend: ModuleType, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project / "src" / FILE
+    file.mkdir()
+    with backend.revision_file():
+        pass
+    file.rmdir()
+    [line] = capsys.readouterr().err.splitlines()
+    assert re.match(r"The package will not say its revision: \[Errno .*REVISION'$", line)
+
+
+def test_two_builds_in_one_folder(backend: ModuleType, project: Path) -> None:
+    with backend.revision_file(), backend.revision_file():
+        assert re.fullmatch(f"{AFTER_TAG}\n", (project / "src" / FILE).read_text())
+    assert not (project / "src" / FILE).exists()
+
+
+def test_refusal_of_git_is_told(
+    backend: ModuleType,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with backend.revision_file():
+        assert not (project / "src" / FILE).exists()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"dubious ownership in repository at '{project}'")
 
 
 @pytest.mark.parametrize("target", ["image", "up"])

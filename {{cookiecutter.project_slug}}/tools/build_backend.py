@@ -9,6 +9,7 @@ Dockerfile sets the variable REVISION. An sdist contains the file.
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,18 +57,23 @@ def build_sdist(sdist_directory: str, config_settings: dict[str, object] | None 
 
 @contextmanager
 def revision_file() -> Iterator[None]:
-    """Have the file in the package meanwhile, if the revision is known."""
+    """Have the file in the package meanwhile, if the revision is known and can be written."""
     revision = os.environ.get("REVISION") or describe()
     if not revision:
         yield
         return
     flit = tomllib.loads(PYPROJECT.read_text("utf-8"))["tool"]["flit"]
     file = Path("src", flit["module"]["name"], "REVISION")
-    file.write_text(f"{revision}\n", "utf-8")
+    try:
+        file.write_text(f"{revision}\n", "utf-8")
+    except OSError as error:
+        print(f"The package will not say its revision: {error}", file=sys.stderr)
+        yield
+        return
     try:
         yield
     finally:
-        file.unlink()
+        file.unlink(missing_ok=True)  # another build in this folder may have done it
 
 
 def describe() -> str:
@@ -78,9 +84,18 @@ def describe() -> str:
 
 
 def git(*arguments: str) -> str:
-    """Run git and return its output; empty if it fails, or is not there."""
+    """Run git and return its output; empty if it fails, or is not there.
+
+    Says so if git refuses, as it does in the folder of another user.
+    """
     program = shutil.which("git")
     if not program:
         return ""
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(
+        [program, *arguments], capture_output=True, text=True, check=False, env=environment
+    )
+    if "dubious ownership" in done.stderr:
+        reason = done.stderr.splitlines()[0]
+        print(f"The package will not say its revision: {reason}", file=sys.stderr)
     return "" if done.returncode else done.stdout.strip()
