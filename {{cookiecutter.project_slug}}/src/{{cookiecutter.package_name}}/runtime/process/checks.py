@@ -182,8 +182,8 @@ def describe(error: BaseException) -> str:
     if error.__traceback__ is None:  # nobody has raised it: it and its message are of this module
         return f"{name}: {error}"
     # Elsewhere, `errno` may be something else: a number of SSL, for example.
-    is_system_error = isinstance(error, OSError) and type(error).__module__ == "builtins"
-    if is_system_error and error.errno:
+    is_of_python = type(error).__module__ == "builtins"
+    if isinstance(error, OSError) and is_of_python and error.errno:
         return f"{name}: {os.strerror(error.errno)}"
     return name
 
