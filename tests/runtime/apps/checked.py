@@ -4,6 +4,7 @@ The file `check-PID` is for one process, `check` for all of them.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import sys
@@ -54,7 +55,9 @@ async def behave(store: Store) -> None:
     files = Path(f"check-{os.getpid()}"), Path("check")
     [behaviour, *_] = [file.read_text() for file in files if file.exists()] or [""]
     if behaviour == "raise" or (behaviour == "flap" and store.calls % 2):
-        raise ConnectionRefusedError("nothing listens at db://user:pass@example")
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, "nothing listens at db://user:pass@example"
+        )
     if behaviour == "hang":
         await asyncio.Event().wait()
     while behaviour == "ignore":

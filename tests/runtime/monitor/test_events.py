@@ -72,9 +72,11 @@ def test_event_has_a_limited_size(character: str) -> None:
     assert text.startswith(message)
 
 
-def test_lone_surrogate_is_replaced(events: list[dict[str, Any]]) -> None:
-    logger.error("bad \ud800", extra={EVENT: RELOAD_FAILED})
-    assert events[0]["message"] == "bad ?"
+def test_lone_surrogate_is_replaced() -> None:
+    sent: list[bytes] = []
+    record = logging.makeLogRecord({"msg": "bad \ud800", EVENT: RELOADED})
+    EventHandler(sent.append).handle(record)
+    assert json.loads(sent[0])["message"] == "bad ?"
 
 
 def test_other_sink_takes_the_place_of_the_first(events: list[dict[str, Any]]) -> None:

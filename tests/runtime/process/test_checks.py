@@ -1,9 +1,12 @@
 """Checks of resources, each by itself and on real processes."""
 
 import asyncio
+import errno
 import itertools
 import os
 import signal
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +17,7 @@ import pytest
 from runtime import Resource, Resources, Settings
 from runtime.monitor.events import CHECK_FAILED, CHECK_RECOVERED, EVENT
 from runtime.process import checks as module
-from runtime.process.checks import MAX_ERROR_LENGTH, ResourceChecks, describe
+from runtime.process.checks import ResourceChecks
 from runtime.status import ResourceCheck
 from runtime.testing import (
     POLL_INTERVAL,
@@ -42,7 +45,7 @@ from ..support.workers import until_ready as until_worker_ready
 
 Check = Callable[[object], Awaitable[None]]
 
-REFUSED = "ConnectionRefusedError: nothing listens at db://***@example"
+REFUSED = f"ConnectionRefusedError: {os.strerror(errno.ECONNREFUSED)}"
 HANGS = f"TimeoutError: no result within {TIMEOUT:g} s"
 DOES_NOT_END = "TimeoutError: the last check does not end"
 BEHAVIOURS = {"raise": REFUSED, "hang": HANGS, "ignore": DOES_NOT_END}
@@ -112,9 +115,9 @@ async def test_check_gets_the_open_value_and_is_unknown_before_its_first_end() -
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (OSError("no database"), "OSError: no database"),
+        (OSError("no database"), "OSError"),
         (asyncio.CancelledError(), "CancelledError: by the check itself"),
-        (ExceptionGroup("two", [OSError(), OSError()]), "ExceptionGroup: two (2 sub-exceptions)"),
+        (ExceptionGroup("two", [OSError(), OSError()]), "ExceptionGroup"),
     ],
 )
 async def test_failure_and_recovery_are_logged_once(
@@ -137,7 +140,7 @@ async def test_check_that_is_not_async_fails(log_records: list[Record]) -> None:
 
     async with checking(check) as checks:  # type: ignore[arg-type]
         await wait_until(lambda: result(checks).error)
-        assert result(checks).error.startswith("TypeError: ")
+        assert result(checks).error == "TypeError"
 
 
 async def test_resource_that_flaps_is_logged_once_a_minute(
@@ -168,10 +171,10 @@ async def test_failure_within_a_minute_is_logged_at_its_end(
     log_records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "REPORT_INTERVAL", 0.1)
-    async with checking(outcomes(OSError("first"), None, OSError("second"))):
+    async with checking(outcomes(OSError("down"), None, ValueError("bad"))):
         await wait_until(lambda: len(reports(log_records)) == 3)
     messages = [record["message"] for record in reports(log_records)]
-    assert messages[::2] == [f"{FAILS}OSError: first", f"{FAILS}OSError: second"]
+    assert messages[::2] == [f"{FAILS}OSError", f"{FAILS}ValueError"]
 
 
 async def test_checks_do_not_pile_up(log_records: list[Record]) -> None:
@@ -243,31 +246,30 @@ async def test_checks_of_several_workers_get_out_of_step() -> None:
     assert min(pauses) >= 0.05 * (1 - module.JITTER) - 0.001
 
 
-class NamelessError(Exception):
-    def __str__(self) -> str:
-        raise ValueError
-
-
 @pytest.mark.parametrize(
     ("error", "text"),
     [
         (OSError(), "OSError"),
-        (NamelessError(), "NamelessError"),
-        (OSError("two\nlines\tand a tab"), "OSError: two lines and a tab"),
-        (OSError("postgres://me:secret@db/orders"), "OSError: postgres://***@db/orders"),
-        (OSError("host=db password=secret user=me"), "OSError: host=db password=*** user=me"),
-        (OSError("https://db/?api_token=secret&a=1"), "OSError: https://db/?api_token=***&a=1"),
-        (OSError("https://db/a@b"), "OSError: https://db/a@b"),
+        (OSError("postgres://app:p@ss@db"), "OSError"),
+        (ValueError('{"password": "hunter2"}'), "ValueError"),
+        (TimeoutError("Authorization: Bearer abc"), "TimeoutError"),
+        (OSError(errno.ECONNREFUSED, "db://app:secret@db"), REFUSED),
+        (ssl.SSLError(1, "db://app:secret@db"), "SSLError"),
+        (socket.gaierror(-2, "db://app:secret@db"), "gaierror"),
     ],
 )
-def test_error_is_one_line_without_credentials(error: Exception, text: str) -> None:
-    assert describe(error) == text
+async def test_error_is_told_without_its_message(
+    error: Exception, text: str, log_records: list[Record]
+) -> None:
+    async def check(value: object) -> None:
+        raise error
 
-
-def test_long_error_is_cut() -> None:
-    text = describe(OSError("x" * 10_000))
-    assert len(text) == MAX_ERROR_LENGTH
-    assert text.endswith("x…")
+    async with checking(check) as checks:
+        await wait_until(lambda: result(checks).error)
+        assert result(checks).error == text
+    [record] = reports(log_records)
+    assert record["message"] == f"{FAILS}{text}"
+    assert record["exception.message"] == str(error)
 
 
 # On real processes

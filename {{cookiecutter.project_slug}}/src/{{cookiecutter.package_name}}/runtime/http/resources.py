@@ -23,8 +23,9 @@ class Resource(Generic[T]):
       raises, the worker does not start. What one worker keeps in memory is unknown to the others.
     - `check`: an async function that gets the open value, and raises if it does not work. Each
       worker calls it when it has started, then every `interval` seconds, and cancels it after
-      `timeout` seconds. While it fails in every worker, ``/readyz`` responds 503 and says why; the
-      service goes on serving. It must not block the event loop.
+      `timeout` seconds. While it fails in every worker, ``/readyz`` responds 503 and tells the
+      type of the exception; its message, which may have credentials, is in the log only. The
+      service goes on serving. A check must not block the event loop.
 
     Raises `ValueError` if a check cannot have this name, interval or time-out.
 

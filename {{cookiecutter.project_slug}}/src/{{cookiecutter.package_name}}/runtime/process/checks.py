@@ -6,8 +6,8 @@ for a check: neither the start, nor a request, nor a drain. Health checks read t
 
 import asyncio
 import logging
+import os
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -23,12 +23,6 @@ REPORT_INTERVAL = 60.0
 """Seconds between two records that a resource fails, if it works now and then."""
 CANCELLATION_TIMEOUT = 1.0
 """Seconds for a check to end when the process stops."""
-MAX_ERROR_LENGTH = 200
-"""Characters of an error on the admin port. The log has all of it."""
-
-_USER = re.compile(r"://[^/@\s]+@")
-_SECRET = re.compile(r"\b(\w*(?:password|passwd|pwd|secret|token)\w*=)[^\s&;,]+", re.IGNORECASE)
-
 _abandoned: list[asyncio.Task[None]] = []
 """Checks that have not ended when the process did: a task that is collected would say so."""
 
@@ -179,15 +173,19 @@ class PeriodicCheck:
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and the message of an exception, in one line and without credentials."""
-    try:
-        message = " ".join(str(error).split())
-    except Exception:
-        message = ""
-    message = _SECRET.sub(r"\1***", _USER.sub("://***@", message))
-    text = f"{type(error).__qualname__}: {message}" if message else type(error).__qualname__
-    is_long = len(text) > MAX_ERROR_LENGTH
-    return f"{text[: MAX_ERROR_LENGTH - 1]}…" if is_long else text
+    """Return what the admin port and the events tell of an exception. The log has all of it.
+
+    It is the type, and what the operating system says. The message may have credentials, such as
+    the URL of a database.
+    """
+    name = type(error).__qualname__
+    if error.__traceback__ is None:  # nobody has raised it: it and its message are of this module
+        return f"{name}: {error}"
+    # Elsewhere, `errno` may be something else: a number of SSL, for example.
+    is_of_python = type(error).__module__ == "builtins"
+    if isinstance(error, OSError) and is_of_python and error.errno:
+        return f"{name}: {os.strerror(error.errno)}"
+    return name
 
 
 async def _wait_for(check: Callable[[], Awaitable[None]]) -> None:

@@ -132,7 +132,7 @@ class ChildProcess:
         self.deadline = time.monotonic() + timeout + EXIT_GRACE
 
     def receive(self) -> None:
-        """Take what it has written unasked, now and then: it would wait if the channel were full."""
+        """Take what it has written unasked: it would wait for ever if the channel were full."""
         with suppress(OSError):
             data = self.channel.recv(MAX_REPORT_SIZE, socket.MSG_DONTWAIT)
             self._unasked = (self._unasked + data)[-MAX_REPORT_SIZE:]
