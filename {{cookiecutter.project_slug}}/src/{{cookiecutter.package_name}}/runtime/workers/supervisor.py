@@ -110,13 +110,13 @@ class Supervisor:
         while True:
             signals = self._signals.wait(TICK, self._steering.filenos)
             self._update_clock()
+            self._may_kill = True
             self._handle_signals(signals)
             for exit_ in self._children.reap():
                 self._handle_exit(exit_)
             for event in self._events.receive():
                 self._monitor.events.append(event)
                 self._steering.report_event(event)
-            self._may_kill = True
             for process in self._children:
                 self._check(process)
             self._steering.handle()
