@@ -301,9 +301,7 @@ def run_as(user: int, status: FakeStatus) -> Host:
     """Return a service that another user runs."""
     os.setresuid(user, user, 0)
     try:
-        steering = Steering(
-            open_control(None, "orders", 9000), {"name": "orders", "version": "1.0"}
-        )
+        steering = Steering(open_control(None, "orders", 9000), ORDERS)
     finally:
         os.setresuid(0, 0, 0)
     host = Host(steering)

@@ -149,7 +149,9 @@ class ChildProcess:
             stack += more
         fields = answer or {}
         self.kill_reason = reason + self._describe_work(stack, answer is not None, fields)
-        self._kill_fields = {"code.stacktrace": stack, **fields} if stack else fields
+        self._kill_fields = (
+            {"code.stacktrace": stack[:MAX_REPORT_SIZE], **fields} if stack else fields
+        )
         self.deadline = math.inf
         self.send(signal.SIGKILL)
 
