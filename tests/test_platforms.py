@@ -21,7 +21,7 @@ Bake = Callable[..., Path]
 HOOKS = TEMPLATE / "hooks"
 # What the runtime names that Windows does not have. A single process does not come by there.
 GUARDED = {
-    "control/client.py": {"AF_UNIX"},  # is_supported
+    "control/client.py": {"AF_UNIX", "geteuid"},  # is_supported
     "control/protocol.py": {"getuid"},
     "control/server.py": {"AF_UNIX", "fileno", "geteuid", "register_at_fork"},
     "cpus.py": {"sched_getaffinity"},  # hasattr
