@@ -55,6 +55,11 @@ def states(status: dict[str, Any]) -> list[str]:
     return [worker["state"] for worker in status["workers"]]
 
 
+def handled(status: dict[str, Any]) -> int:
+    """Return the number of responses of all workers."""
+    return sum(worker["requests"] for worker in status["workers"])
+
+
 # reload
 
 
@@ -273,13 +278,13 @@ async def test_status_tells_how_each_worker_is(
     admin, first, second = await all_ready(process)
     assert await version(port) == "waiting"
     os.kill(admin, signal.SIGSTOP)  # it is not needed
-    before = await status(process)
+    # A client may have its response before that is counted.
+    before = await until_status(process, lambda status: handled(status) == 1)
     assert before["ready"]
     os.kill(admin, signal.SIGCONT)
     assert before["pid"] == supervisor
     assert [worker["pid"] for worker in before["workers"]] == [first, second]
     assert states(before) == ["ready", "ready"]
-    assert sum(worker["requests"] for worker in before["workers"]) == 1
     # A worker that is gone, and whose code cannot start again.
     deploy(tmp_path, "broken")
     os.kill(second, signal.SIGKILL)

@@ -63,7 +63,8 @@ class Steering:
                 self._respond(client, request)
             self._finish_operations()
         except Exception:  # nothing that a client does is worth the end of the service
-            logger.exception("the control socket failed")
+            if self._server:  # otherwise another thread has closed it, in `aborted`
+                logger.exception("the control socket failed")
 
     def report(self, progress: str) -> None:
         """Tell the clients that wait what has been done."""
@@ -94,9 +95,9 @@ class Steering:
 
     def close(self) -> None:
         """Delete the socket."""
-        if self._server:
-            self._server.close()
-            self._server = None
+        server, self._server = self._server, None
+        if server:
+            server.close()
 
     def _waiting(self) -> list[ControlClient]:
         return self._stopping

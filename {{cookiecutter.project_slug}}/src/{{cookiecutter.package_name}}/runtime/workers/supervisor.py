@@ -119,6 +119,7 @@ class Supervisor:
                 self._steering.report_event(event)
             for process in self._children:
                 self._check(process)
+            self._log.flush()  # a command that is over finds its reason in the log
             self._steering.handle()
             if self._now < self._drain_at:
                 self._renew_worker()
