@@ -346,9 +346,10 @@ async def test_no_child_holds_the_control_socket(
     deploy(tmp_path, "waiting")
     reload = await begin_reload(process)
     await wait_until(lambda: len(children(process.pid)) == 4)  # one is a replacement
-    inodes = sockets(process.environment["APP_CONTROL_SOCKET"])
-    assert len(inodes) == 2  # the listener and the command
-    assert inodes <= descriptors(process.pid)
+    path = process.environment["APP_CONTROL_SOCKET"]
+    # The listener and the command.
+    await wait_until(lambda: len(sockets(path) & descriptors(process.pid)) == 2)
+    inodes = sockets(path) & descriptors(process.pid)
     # A child closes what it has inherited right after the fork.
     await wait_until(lambda: not inodes & set().union(*map(descriptors, children(process.pid))))
     release(process)
