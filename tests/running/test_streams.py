@@ -179,7 +179,7 @@ async def test_stream_that_does_not_end_is_aborted_and_named(run: Starter) -> No
             await anext(events)
     assert await asyncio.to_thread(service.wait) == 0
     aborted = "0.5 s after SIGTERM: aborted 1 requests, 0 WebSockets and 0 tasks"
-    assert service.messages()[-1] == f"{aborted}: event stream /stubborn"
+    assert service.messages()[-2:] == [f"{aborted}: event stream /stubborn", "stopped"]
 
 
 def test_idle_stream_takes_little_memory(run: Starter) -> None:
