@@ -13,7 +13,15 @@ EXAMPLE = ROOT / ".env.example"
 
 # Not in the example of a project with a single process.
 OF_WORKERS = {
-    f"{PREFIX}{name}" for name in ("WORKERS", "PORT_PER_WORKER", "START_TIMEOUT", "HANG_TIMEOUT")
+    f"{PREFIX}{name}"
+    for name in (
+        "WORKERS",
+        "PORT_PER_WORKER",
+        "START_TIMEOUT",
+        "HANG_TIMEOUT",
+        "MAX_MEMORY",
+        "MAX_REQUESTS",
+    )
 }
 
 

@@ -78,7 +78,8 @@ def test_only_several_workers_can_be_reloaded(service: Unit, production: Setting
 
 def test_commands_find_the_service(service: Unit) -> None:
     # Where they look as root: see `systemd_path` of the runtime.
-    assert service["RuntimeDirectory"] == ["{{ cookiecutter.package_name }}".replace("_", "-")]
+    name = "{{ cookiecutter.package_name }}".replace("_", "-")
+    assert service["RuntimeDirectory"] == [name]
     assert service["RuntimeDirectoryMode"] == ["0700"]
 
 

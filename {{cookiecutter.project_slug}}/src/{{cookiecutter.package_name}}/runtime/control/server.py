@@ -144,7 +144,7 @@ class ControlServer:
         self._accept_again_at = 0.0
         """When a server accepts again that had no descriptor left; 0 if it accepts."""
         # A process that has a connection open would hide from its client that this one has exited.
-        reference = weakref.ref(self)
+        reference: weakref.ref[ControlServer] = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _close_in_child(reference))
 
     def fileno(self) -> int:

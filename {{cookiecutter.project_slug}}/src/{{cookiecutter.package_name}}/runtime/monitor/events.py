@@ -157,7 +157,7 @@ def _event_handlers() -> list[EventHandler]:
 def _encode(name: str, record: logging.LogRecord, worker: int | None) -> bytes:
     fields = record.__dict__
     stacks = [str(fields[field])[-MAX_STACK_LENGTH:] for field in STACKS if fields.get(field)]
-    event = {
+    event: dict[str, object] = {
         "time": round(record.created, 3),
         "name": name,
         "level": record.levelname.lower(),

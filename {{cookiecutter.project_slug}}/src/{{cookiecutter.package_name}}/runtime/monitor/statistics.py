@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 
 SMALLEST_BOUND = 0.0001
 """Seconds: the upper bound of the first bucket."""
@@ -60,9 +59,11 @@ def quantile(cells: Cells, share: float) -> float | None:
     if not total:
         return None
     rank = share * total
-    for index, reached in enumerate(accumulate(counts)):
-        if reached >= rank and counts[index]:
-            break
-    upper = BOUNDS[min(index, len(BOUNDS) - 1)]
-    lower = BOUNDS[index - 1] if index else 0.0
-    return lower + (upper - lower) * (1 - (reached - rank) / counts[index])
+    reached = 0
+    for index, count in enumerate(counts):
+        reached += count
+        if count and reached >= rank:
+            upper = BOUNDS[min(index, len(BOUNDS) - 1)]
+            lower = BOUNDS[index - 1] if index else 0.0
+            return lower + (upper - lower) * (1 - (reached - rank) / count)
+    return BOUNDS[-1]

@@ -256,8 +256,8 @@ class Supervisor:
         if process.exiting:
             if is_failure:
                 self._log_death(exit_)
-                # One that was to exit at once has nothing to finish: it may be killed.
-                if self._is_stopping and not process.aborted:
+                was_killed = process.kill_reason and not process.aborted
+                if self._is_stopping and (exit_.code > 0 or was_killed):
                     self._exit_code, self._failure = 1, str(exit_)
         elif operation and was_replacement:
             self._end_operation(operation, operation.fail(str(exit_), exit_.fields))
