@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flit_core import buildapi
-from flit_core.buildapi import (
+from flit_core import buildapi  # pyright: ignore[reportMissingImports]
+from flit_core.buildapi import (  # pyright: ignore[reportMissingImports]
     build_editable,
     get_requires_for_build_editable,
     get_requires_for_build_sdist,
