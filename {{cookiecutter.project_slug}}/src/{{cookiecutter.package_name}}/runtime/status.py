@@ -92,10 +92,24 @@ class WorkerStatus:
     details: ProcessDetails = ProcessDetails()
 
 
-def common_value(values: Iterable[object]) -> object:
-    """Return the value that all have; None if they differ, or if there is none."""
-    different = set(values)
-    return different.pop() if len(different) == 1 else None
+def loaded_code(workers: Iterable[WorkerStatus]) -> dict[str, str | None]:
+    """Return the version and the revision that the workers run, None for what differs.
+
+    Empty before a worker has said it.
+    """
+    details = [worker.details for worker in workers if worker.details.version]
+    if not details:
+        return {}
+    return {
+        "version": _common(detail.version for detail in details),
+        "revision": _common(detail.revision for detail in details),
+    }
+
+
+def _common(values: Iterable[str]) -> str | None:
+    """Return the value that all have; None if they differ."""
+    first, *others = set(values)
+    return None if others else first
 
 
 @dataclass(frozen=True)

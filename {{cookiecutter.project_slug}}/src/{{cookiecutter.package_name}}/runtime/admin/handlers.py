@@ -12,7 +12,7 @@ from ..http.routing import Route
 from ..logs.formatters import timestamp
 from ..monitor.monitor import Monitor
 from ..settings import Settings
-from ..status import StatusSource, common_value
+from ..status import StatusSource, loaded_code
 from .feed import Feed
 from .live import live_routes
 
@@ -61,16 +61,18 @@ class VersionHandler(Handler):
         self._monitor = monitor
 
     def get(self) -> None:
+        statuses = self._status.worker_statuses()
         workers = [
             {"worker": w.worker, "version": w.details.version, "revision": w.details.revision}
-            for w in self._status.worker_statuses()
+            for w in statuses
             if w.details.version
         ]
         self.reply(
             {
                 "name": self._monitor.info.name,
-                "version": common_value(worker["version"] for worker in workers),
-                "revision": common_value(worker["revision"] for worker in workers),
+                "version": None,
+                "revision": None,
+                **loaded_code(statuses),
                 "template": self._monitor.template,
                 "python": platform.python_version(),
                 "started": timestamp(self._monitor.started),

@@ -34,8 +34,8 @@ TOO_MANY_STREAMS = f"{MAX_STREAMS} browsers show the live page already. Close on
 class LocalPage(Handler):
     """Refuses a foreign name for this machine.
 
-    Otherwise a page of another site could read what the admin port says, in the browser of an
-    operator: its name would first resolve to that site, then to 127.0.0.1 (DNS rebinding).
+    Otherwise a page of another site could read the live page, in the browser of an operator: its
+    name would first resolve to that site, then to 127.0.0.1 (DNS rebinding).
     """
 
     def prepare(self) -> None:
@@ -76,8 +76,7 @@ class LiveUpdates(EventStream, LocalPage):
 
     def prepare(self) -> None:
         super().prepare()
-        application: Any = self.application
-        if len(application.connections.event_streams) >= MAX_STREAMS:
+        if len(self._connections.event_streams) >= MAX_STREAMS:
             raise Problem(503, TOO_MANY_STREAMS)
 
     async def stream(self, *args: str, **kwargs: str) -> None:

@@ -142,7 +142,7 @@ def _connect(service: str, settings: ControlSettings) -> socket.socket:
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             continue
         except PermissionError as error:
-            # Anybody may put something in the way in the temporary folder.
+            # Every user may put something in the way in the temporary folder.
             reason = _describe(error, path)
         except TimeoutError as error:
             raise ControlError(_silence()) from error

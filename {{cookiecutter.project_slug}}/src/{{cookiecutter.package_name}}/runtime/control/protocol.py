@@ -13,7 +13,7 @@ The service responds with lines of JSON. Each of them is an object with one of t
   that is the command. This line is the last one.
 
 Only root and the user of the service can open the socket. A folder in the temporary folder, where
-everybody may write, is used only if it belongs to this user alone.
+every user may write, is used only if it belongs to this user alone.
 """
 
 import errno
@@ -84,7 +84,7 @@ def private_folders(service: str) -> Iterator[tuple[int, Path]]:
 
 
 def temporary_folder() -> Path:
-    """Return the folder where everybody may write."""
+    """Return the folder where every user may write."""
     # `tempfile.gettempdir` writes a file there: it fails if the disk is full or read-only.
     return Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - only folders of this user alone
 

@@ -270,7 +270,7 @@ def _listen(path: Path) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.bind(os.fspath(path))
-        path.chmod(0o600)  # nobody can connect before it listens
+        path.chmod(0o600)  # no client can connect before it listens
         sock.listen(BACKLOG)
     except OSError:
         sock.close()

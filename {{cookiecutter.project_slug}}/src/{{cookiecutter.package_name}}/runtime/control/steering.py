@@ -4,10 +4,10 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from ..status import StatusSource, WorkerStatus, common_value
+from ..status import StatusSource, loaded_code
 from ..version import ServiceInfo
 from .protocol import RELOAD, STATUS, STOP, WORKERS, Message
 from .server import ControlClient, ControlServer
@@ -133,7 +133,7 @@ class Steering:
         operation = self._going_on()
         status = {
             **dataclasses.asdict(self._info),
-            **_loaded_code(workers),
+            **loaded_code(workers),
             "pid": os.getpid(),
             "operation": operation and operation[0],
             "progress": operation and operation[1],
@@ -155,14 +155,3 @@ class Steering:
 
     def _begin_resize(self, client: ControlClient, request: Message) -> None:
         client.finish(False, NOT_RESIZED)
-
-
-def _loaded_code(workers: Sequence[WorkerStatus]) -> dict[str, object]:
-    """Return which code the workers run, None for what differs; nothing before one has said it."""
-    details = [worker.details for worker in workers if worker.details.version]
-    if not details:
-        return {}
-    return {
-        "version": common_value(detail.version for detail in details),
-        "revision": common_value(detail.revision for detail in details),
-    }

@@ -146,7 +146,7 @@ class Application(web.Application):
         )
 
     def handle_error_of_loop(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log, and report to the extensions, what nobody awaits. For the event loop."""
+        """Log, and report to the extensions, an error that is not awaited. For the event loop."""
         loop.default_exception_handler(context)
         error = context.get("exception")
         if error and not isinstance(error, CONNECTION_CLOSED):  # a client has left

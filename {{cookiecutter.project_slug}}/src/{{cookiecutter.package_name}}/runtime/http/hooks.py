@@ -50,8 +50,8 @@ class RequestHooks:
         """Called for each unexpected exception: what an error tracker needs.
 
         Once for an error of a request, after `request_failed`. Also if a background task fails,
-        with the request for which a handler has started it; and, with None, if nobody awaits a task
-        or a callback of asyncio that fails.
+        with the request for which a handler has started it; and, with None, if a task or a callback
+        of asyncio fails that is not awaited.
         """
 
 

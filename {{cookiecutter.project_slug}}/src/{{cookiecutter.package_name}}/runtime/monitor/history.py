@@ -1,7 +1,7 @@
 """The last fifteen minutes, second by second, in shared memory.
 
 What is kept are counts since the start of the service. Everything else is computed from differences
-when it is read, so two writers during a reload do no harm, and a second that nobody has recorded is
+when it is read, so two writers during a reload do no harm, and a second that was not recorded is
 missing and changes no other.
 
 Its size is fixed: 0.65 MiB, and 8.5 KiB for each worker, so 1.2 MiB for 64. Memory that is never
@@ -32,7 +32,7 @@ MICROSECOND = 1e-6
 MILLISECOND = 1e-3
 
 CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-"""A clock that nobody sets, and that goes on while the machine is suspended."""
+"""A clock that is never set, and that goes on while the machine is suspended."""
 
 
 class Second(NamedTuple):

@@ -22,7 +22,7 @@ class SharedText:
     """
 
     def __init__(self, memory: memoryview) -> None:
-        # The version is odd while somebody writes.
+        # The version is odd while a process writes.
         self._header = memory[:HEADER_SIZE].cast("q")
         self._text = memory[HEADER_SIZE:]
 

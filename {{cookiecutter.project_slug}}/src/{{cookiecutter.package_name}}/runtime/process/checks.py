@@ -180,7 +180,7 @@ def describe(error: BaseException) -> str:
     the URL of a database.
     """
     name = type(error).__qualname__
-    if error.__traceback__ is None:  # nobody has raised it: it and its message are of this module
+    if error.__traceback__ is None:  # it was never raised: it and its message are of this module
         return f"{name}: {error}"
     # Elsewhere, `errno` may be something else: a number of SSL, for example.
     is_of_python = type(error).__module__ == "builtins"
@@ -195,7 +195,7 @@ async def _wait_for(check: Callable[[], Awaitable[None]]) -> None:
 
 
 def _failure(task: asyncio.Task[None]) -> BaseException | None:
-    """Return why a task has failed. Otherwise asyncio would log that nobody has asked."""
+    """Return why a task has failed. Otherwise asyncio would log that it was not retrieved."""
     if task.cancelled():
         return asyncio.CancelledError("by the check itself")
     return task.exception()

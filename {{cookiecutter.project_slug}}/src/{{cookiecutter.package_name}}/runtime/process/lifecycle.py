@@ -260,13 +260,7 @@ class Lifecycle:
                 raise
             except Exception as error:
                 raise StartupError(f"cannot start {name}: {error!r}") from error
-        for resource in self._application.declared_resources:
-            try:
-                lifespan = resource.lifespan(self._settings)
-                value = await _enter(stack, lifespan, resource.name)
-            except Exception as error:
-                raise StartupError(f"cannot open {resource.name}: {error!r}") from error
-            self._application.resources[resource] = value
+        await open_resources(self._application, stack)
 
     async def _drain(self) -> None:
         logger.info("draining, requests in flight: %d", len(self._connections.requests))
@@ -283,24 +277,12 @@ class Lifecycle:
     def _abort(self, reason: str, exit_code: int) -> None:
         try:
             message = f"{reason}: {self._describe_work()}"
-            has_work = self._has_work()
+            has_work = self._is_closing or self._connections.busy
             logger.warning(message, extra={EVENT: REQUESTS_ABORTED} if has_work else {})
             self.on_abort(message if has_work else "", exit_code)
             logging.shutdown()
         finally:
             exit_now(exit_code)
-
-    def _has_work(self) -> bool:
-        """Return whether an abort ends anything."""
-        connections = self._connections
-        return self._is_closing or any(
-            (
-                connections.requests,
-                connections.event_streams,
-                connections.websockets,
-                connections.background,
-            )
-        )
 
     def _describe_work(self) -> str:
         """Return what an abort ends, in words."""
@@ -315,6 +297,17 @@ class Lifecycle:
             f"aborted {len(requests)} requests, {len(websockets)} WebSockets "
             f"and {len(background)} tasks{names}"
         )
+
+
+async def open_resources(application: Application, stack: AsyncExitStack) -> None:
+    """Open what an application has declared, until `stack` is left. Raises `StartupError`."""
+    for resource in application.declared_resources:
+        try:
+            lifespan = resource.lifespan(application.config)
+            value = await _enter(stack, lifespan, resource.name)
+        except Exception as error:
+            raise StartupError(f"cannot open {resource.name}: {error!r}") from error
+        application.resources[resource] = value
 
 
 async def _enter(stack: AsyncExitStack, lifespan: AbstractAsyncContextManager[T], name: str) -> T:

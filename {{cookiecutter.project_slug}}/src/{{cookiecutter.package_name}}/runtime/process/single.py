@@ -22,7 +22,7 @@ from ..starting import STOP_SIGNALS, handle_hangup
 from ..status import ProcessDetails, State, Vitals
 from .definition import ServiceDefinition, log_start
 from .forks import isolate_forks
-from .lifecycle import Lifecycle, run_event_loop
+from .lifecycle import Lifecycle, open_resources, run_event_loop
 from .sockets import listening_url, open_sockets
 from .systemd import SystemdNotifier
 
@@ -91,9 +91,7 @@ async def _serve(
     admin_server = admin_app.create_server()
     admin_server.add_sockets(admin)
     async with AsyncExitStack() as stack:
-        for resource in admin_app.declared_resources:
-            value = await stack.enter_async_context(resource.lifespan(settings))
-            admin_app.resources[resource] = value
+        await open_resources(admin_app, stack)
         await lifecycle.run(reporter)
         await admin_server.drain(admin)
     logger.info("stopped")

@@ -59,7 +59,9 @@ class Limits:
 
     def observe(self, process: ChildProcess) -> None:
         """Take note of a process. Called again and again, so that its first moments are seen."""
-        profile = self._profiles.setdefault(process, Profile())
+        if process not in self._profiles:
+            self._profiles[process] = Profile()
+        profile = self._profiles[process]
         # A heartbeat before that may be older than what is loaded at the start.
         if profile.initial_memory is None and 0 < process.ready_since < process.row.last_heartbeat:
             profile.initial_memory = process.row.memory

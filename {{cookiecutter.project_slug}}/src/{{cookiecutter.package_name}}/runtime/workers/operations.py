@@ -19,7 +19,7 @@ class RefusedError(Exception):
 
 
 class Operation:
-    """What somebody may wait for."""
+    """What a command may wait for."""
 
     name = ""
     """``reload``, ``renewal`` or ``resize``."""

@@ -50,7 +50,7 @@ class SupervisorSteering(Steering):
         self.attach(status, supervisor.stop, is_under_systemd=is_under_systemd)
         self._supervisor = supervisor
         self._operations: list[tuple[ControlClient, Operation]] = []
-        """Who waits for what."""
+        """The clients that wait, and for what."""
 
     def report_event(self, event: bytes) -> None:
         """Warn the clients that wait, if a process has aborted requests."""
