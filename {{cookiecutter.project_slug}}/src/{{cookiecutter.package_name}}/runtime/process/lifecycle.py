@@ -40,16 +40,14 @@ from ..status import (
     State,
     StateReporter,
     Vitals,
-    WorkerChecks,
     WorkerStatus,
-    resource_reasons,
-    resource_statuses,
 )
 from ..version import ServiceInfo
 from .checks import ResourceChecks
 from .exiting import exit_now
 from .lag import Lag
 from .memory import resident_memory
+from .readiness import WorkerChecks, resource_reasons, resource_statuses
 from .sockets import listen
 
 if sys.platform != "win32":

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from ..monitor import statistics
 from ..monitor.shared import WORD_SIZE, SharedText, allocate
+from ..process.readiness import WorkerChecks, resource_reasons, resource_statuses
 from ..status import (
     ADMIN_SLOT,
     HEARTBEAT_INTERVAL,
@@ -17,10 +18,7 @@ from ..status import (
     ResourceStatus,
     State,
     Vitals,
-    WorkerChecks,
     WorkerStatus,
-    resource_reasons,
-    resource_statuses,
 )
 from .details import decode, encode
 

@@ -1,13 +1,8 @@
 """What the checks of all workers say about the resources of a service."""
 
 import pytest
-from runtime.status import (
-    ResourceCheck,
-    ResourceStatus,
-    WorkerChecks,
-    resource_reasons,
-    resource_statuses,
-)
+from runtime.process.readiness import WorkerChecks, resource_reasons, resource_statuses
+from runtime.status import ResourceCheck, ResourceStatus
 
 PASSING = ResourceCheck("orders", True, unchanged_for=600.04, checked_ago=1.26)
 FAILING = ResourceCheck("orders", False, "OSError: gone", unchanged_for=12.34, checked_ago=0.82)
