@@ -33,7 +33,6 @@ OPTIONS = [
     "--disable-component-update",
     "--no-first-run",
     "--no-sandbox",  # root has none
-    "--remote-debugging-port=0",
 ]
 
 
@@ -120,18 +119,31 @@ class Page:
 
 
 @asynccontextmanager
-async def browsing(folder: Path) -> AsyncIterator[Page]:
-    """Start a browser with a profile of its own, and end it at the end of the context."""
+async def started(folder: Path, *arguments: str) -> AsyncIterator[None]:
+    """Start a browser with a profile of its own, and end it at the end of the context.
+
+    `arguments` are further options, and the URL that it opens.
+    """
     browser = await asyncio.create_subprocess_exec(
         shutil.which("google-chrome") or needs("chromium"),
         *OPTIONS,
         f"--user-data-dir={folder}",
-        "about:blank",
+        *arguments,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
+        yield
+    finally:
+        os.killpg(browser.pid, signal.SIGKILL)
+        await browser.wait()
+
+
+@asynccontextmanager
+async def browsing(folder: Path) -> AsyncIterator[Page]:
+    """Start a browser, and drive its first page."""
+    async with started(folder, "--remote-debugging-port=0", "about:blank"):
         url = await _page_url(folder / "DevToolsActivePort")
         connection = await websocket_connect(url, max_message_size=MAX_MESSAGE_SIZE)
         page = Page(connection)
@@ -143,9 +155,6 @@ async def browsing(folder: Path) -> AsyncIterator[Page]:
         finally:
             connection.close()
             await reading
-    finally:
-        os.killpg(browser.pid, signal.SIGKILL)
-        await browser.wait()
 
 
 async def _page_url(port_file: Path) -> str:

@@ -13,6 +13,7 @@ from runtime.control.protocol import private_folder
 from runtime.control.server import open_control
 from runtime.control.steering import NOT_RELOADED, NOT_RESIZED, Steering
 from runtime.status import ProcessDetails, ResourceCheck, WorkerStatus
+from runtime.version import ServiceInfo
 from runtime.workers import Prefork
 
 from tests.runtime.support.control import Host
@@ -258,7 +259,7 @@ def test_service_in_the_same_unit_of_systemd_is_not_asked(
     monkeypatch.setenv("RUNTIME_DIRECTORY", ".")
     monkeypatch.setenv("APP_ADMIN_PORT", port)
     name = "orders" if port == "9200" else "prices"
-    steering = Steering(open_control(None, name, 9100), {"name": name, "version": "1.0"})
+    steering = Steering(open_control(None, name, 9100), ServiceInfo(name, "1.0"))
     steering.attach(status, print, is_under_systemd=False)
     reason = f"another service listens on control.sock: {name}, with admin port 9100"
     with Host(steering):

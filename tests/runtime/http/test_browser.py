@@ -1,11 +1,6 @@
 """What a real browser makes of pages, their headers, streams of events, and CORS."""
 
 import asyncio
-import os
-import shutil
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http.client import responses
 from pathlib import Path
 
@@ -13,43 +8,18 @@ import pytest
 from runtime.settings import Settings
 from runtime.testing import Client, serving
 
-from ...tools import needs
+from ...chromium import START_TIMEOUT, started
 from ..apps.pages.app import REPORTS, make_api, make_app
 from ..apps.pages.app import Settings as PageSettings
 
 PUBLIC_HOST = "page.example"
 """A host that is not local: without TLS browsers do not trust it, and send no Sec-Fetch-Site."""
-START_TIMEOUT = 60.0
-"""Seconds that a browser may take to start and to report."""
-
-
-@asynccontextmanager
-async def browsing(url: str, folder: Path) -> AsyncIterator[None]:
-    """Open a page in a browser without a window."""
-    browser = await asyncio.create_subprocess_exec(
-        shutil.which("google-chrome") or needs("chromium"),
-        "--headless",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--no-sandbox",  # root has none
-        f"--host-resolver-rules=MAP {PUBLIC_HOST} 127.0.0.1",
-        f"--user-data-dir={folder}",
-        url,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        os.killpg(browser.pid, signal.SIGKILL)
-        await browser.wait()
 
 
 async def report(pages: Client, url: str, folder: Path) -> dict[str, str]:
     """Open a page and return what its script reports."""
-    async with browsing(url, folder), asyncio.timeout(START_TIMEOUT):
+    rules = f"--host-resolver-rules=MAP {PUBLIC_HOST} 127.0.0.1"
+    async with started(folder, rules, url), asyncio.timeout(START_TIMEOUT):
         return await pages.app.resources[REPORTS].get()
 
 

@@ -336,6 +336,15 @@ async def test_stream_is_cancelled_when_its_client_leaves(
     assert errors(log_records) == []
 
 
+async def leave_early(app: Application, arrived: asyncio.Event) -> None:
+    """Send a request, leave when it has arrived, and wait until the service has noticed."""
+    async with serving(app) as client, RawConnection(client.port) as connection:
+        connection.send_get("/")
+        await arrived.wait()
+        connection.abort()
+        await wait_until(lambda: not app.connections.busy)
+
+
 async def test_client_that_leaves_before_the_response_begins(log_records: list[Record]) -> None:
     arrived = asyncio.Event()
 
@@ -344,11 +353,7 @@ async def test_client_that_leaves_before_the_response_begins(log_records: list[R
         await forever()
 
     app = streaming(script)
-    async with serving(app) as client, RawConnection(client.port) as connection:
-        connection.send_get("/")
-        await arrived.wait()
-        connection.abort()
-        await wait_until(lambda: not app.connections.busy)
+    await leave_early(app, arrived)
     assert [line["http.response.status_code"] for line in access_lines(log_records)] == [499]
     assert errors(log_records) == []
 
@@ -369,11 +374,7 @@ async def test_client_that_leaves_during_prepare_has_no_stream(log_records: list
         raise AssertionError("called")
 
     app = streaming(script, Checked)
-    async with serving(app) as client, RawConnection(client.port) as connection:
-        connection.send_get("/")
-        await arrived.wait()
-        connection.abort()
-        await wait_until(lambda: not app.connections.busy)
+    await leave_early(app, arrived)
     assert [line["http.response.status_code"] for line in access_lines(log_records)] == [499]
     assert errors(log_records) == []
 

@@ -80,6 +80,17 @@ def ask(pool: ThreadPoolExecutor, **request: object) -> "Future[dict[str, Any]]"
     return pool.submit(client._ask, sock, request)
 
 
+def begin_reloads(
+    pool: ThreadPoolExecutor, supervisor: FakeSupervisor, count: int
+) -> "list[Future[dict[str, Any]]]":
+    """Ask for some reloads, one after the other, and let threads wait for what comes of them."""
+    answers = []
+    for number in range(1, count + 1):
+        answers.append(ask(pool, command="reload"))
+        wait_for(lambda number=number: len(supervisor.operations) == number)
+    return answers
+
+
 def test_number_of_workers_is_changed(
     host: Host,
     supervisor: FakeSupervisor,
@@ -126,10 +137,7 @@ def test_number_of_workers_that_is_no_whole_number_is_refused(
 def test_who_waits_for_what_was_replaced_gets_the_outcome_that_counts(
     host: Host, supervisor: FakeSupervisor, pool: ThreadPoolExecutor
 ) -> None:
-    answers = []
-    for number in range(1, 4):
-        answers.append(ask(pool, command="reload"))
-        wait_for(lambda number=number: len(supervisor.operations) == number)
+    answers = begin_reloads(pool, supervisor, 3)
     first, second, third = supervisor.operations
     second.superseded_by = third
     first.superseded_by = second
@@ -157,10 +165,7 @@ def test_thousands_of_reloads_while_one_client_waits(
 def test_failure_for_one_client_is_none_for_the_next(
     host: Host, supervisor: FakeSupervisor, pool: ThreadPoolExecutor
 ) -> None:
-    answers = []
-    for number in range(1, 3):
-        answers.append(ask(pool, command="reload"))
-        wait_for(lambda number=number: len(supervisor.operations) == number)
+    answers = begin_reloads(pool, supervisor, 2)
     first, second = supervisor.operations
     second.outcome = Outcome(True, "reloaded")
     first.outcome = Outcome(True, "reloaded", None)  # type: ignore[arg-type]

@@ -11,14 +11,5 @@ source.addEventListener("kind", received);
 source.addEventListener("error", () => {
   const isClosed = source.readyState === EventSource.CLOSED;
   found.errors += isClosed ? "closed" : "again, ";
-  if (isClosed) {
-    fetch("/reports", {
-      method: "POST",
-      headers: {
-        "Content-Type": "application/json",
-        "X-XSRFToken": document.querySelector("[name=_xsrf]").value,
-      },
-      body: JSON.stringify({ found }),
-    });
-  }
+  if (isClosed) report(found);
 });
