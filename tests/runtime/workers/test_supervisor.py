@@ -595,14 +595,15 @@ async def test_all_workers_serve_during_the_drain_delay(
 
 
 async def test_drain_delay_ends_for_all_workers_together(start_service: ServiceStarter) -> None:
-    process = start_service(SAMPLE_APP, workers=2, drain_delay=1)
+    process = start_service(SAMPLE_APP, workers=2, drain_delay=2)
     await all_ready(process)
     await stop(process)
-    begin, end = time_of(await process.logged("SIGTERM: ")), time_of(process.records()[-1])
+    begin = time_of(await process.logged("SIGTERM: "))
     delays = [(time_of(record) - begin).total_seconds() for record in draining(process)]
     assert len(delays) == 2
-    assert min(delays) >= 0.99
-    assert (end - begin).total_seconds() < 2
+    # One delay, not one after another. How long a busy machine then drains does not matter.
+    assert min(delays) >= 1.99
+    assert max(delays) < 4
 
 
 async def test_worker_is_killed_after_drain_timeout(
