@@ -39,19 +39,20 @@ quick: check .venv/installed ## check that every combination of answers gives a 
 	@$(PYTEST) --numprocesses=auto --dist=worksteal -m 'not slow and ($(CHOSEN))' tests/test_*.py
 
 test: quick ## run the tests, the quick ones first
-	@rm -f .coverage .coverage.*
 	@# Three, for most of them wait now and then, and none measures the machine.
-	@$(PYTEST) --numprocesses=3 -m '$(CHOSEN)' --cov --cov-report=term tests/runtime
+	@$(PYTEST) --numprocesses=3 -m '$(CHOSEN)' $(COVERAGE) tests/runtime
+	@$(PYTEST) --numprocesses=2 -m 'slow and ($(CHOSEN))' tests/running tests/updating tests/test_*.py
+
+.PHONY: test-all
+test-all: CHOSEN = exhaustive or not exhaustive
+# Here alone: to measure it takes longer than the tests of the runtime themselves.
+test-all: COVERAGE = --cov --cov-report=term
+test-all: test ## run all tests, also those that take long, and check what those of the runtime cover
 	@for room in '$(RUNTIME)'/*/__init__.py; do \
 		room=$$(basename "$$(dirname "$$room")"); \
 		$(BIN)/coverage report --include="*/runtime/$$room/*" >/dev/null || \
 			{ echo "The tests cover too little of the room $$room."; exit 1; }; \
 	done
-	@$(PYTEST) --numprocesses=2 -m 'slow and ($(CHOSEN))' tests/running tests/updating tests/test_*.py
-
-.PHONY: test-all
-test-all: CHOSEN = exhaustive or not exhaustive
-test-all: test ## run all tests, also those that take long
 
 check: .venv/installed ## check format, style, types and imports of the template's own code and the runtime
 	@$(BIN)/ruff format --check $(PYTHON_CODE)

@@ -638,7 +638,9 @@ async def test_supervisor_kills_one_process_at_a_time(
         os.kill(pid, signal.SIGSTOP)
     process.send_signal(signal.SIGTERM)
     await process.exit_code()
-    ends = [time_of(r) for r in errors(process) if "killed: did not exit" in r["message"]]
+    # Of these two alone: a busy machine may exceed the half a second that the others have.
+    stopped = tuple(f"worker {slot}, pid {pid}: killed:" for slot, pid in enumerate(workers))
+    ends = [time_of(r) for r in errors(process) if r["message"].startswith(stopped)]
     assert len(ends) == 2
     # It has waited for the stack of the second one after the end of the first one.
     assert (ends[1] - ends[0]).total_seconds() > 0.25
@@ -663,7 +665,6 @@ async def test_drain_timeout_applies_to_worker_signalled_directly(
     [record] = errors(process)
     reason = "killed: did not exit in time"
     assert record["message"].startswith(f"worker {slot}, pid {pids[1 + slot]}: {reason}")
-    await stop(process)
 
 
 async def test_hang_timeout_applies_to_worker_that_is_blocked_when_it_is_to_drain(

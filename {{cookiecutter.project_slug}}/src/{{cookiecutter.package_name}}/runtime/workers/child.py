@@ -36,9 +36,7 @@ ABORT_CODE = 1
 """That of a child which has had a handler for ABORT."""
 
 EXIT_GRACE = 2.0
-"""Seconds to exit after the drain timeout."""
-ABORT_GRACE = 0.5
-"""Seconds to exit after ABORT."""
+"""Seconds to exit after the drain timeout, or after ABORT."""
 STACK_TIMEOUT = 0.3
 """Seconds to wait for a stack dump."""
 ANSWER_TIMEOUT = 0.2
@@ -119,7 +117,7 @@ class ChildProcess:
     def abort(self) -> None:
         """Ask it to exit immediately."""
         self.aborted = True
-        self._request_exit(ABORT, ABORT_GRACE)
+        self._request_exit(ABORT, EXIT_GRACE)
 
     def _request_exit(self, signum: int, timeout: float) -> None:
         self.exiting = True
