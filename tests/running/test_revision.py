@@ -163,6 +163,9 @@ def test_make_gives_the_revision_to_docker(
     bake_into: Callable[..., Path], tmp_path: Path, target: str
 ) -> None:
     project = bake_into(tmp_path, deploy="docker")
+    # One further up that has no project.
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "commit", "--quiet", "--allow-empty", "--message=another")
 
     def given(**environment: str) -> str:
         """Return the revision that Compose and the Dockerfile get."""

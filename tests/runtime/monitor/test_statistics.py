@@ -22,10 +22,10 @@ def test_nothing_is_counted_initially() -> None:
 
 def test_responses_and_errors_are_counted() -> None:
     statistics = RequestStatistics()
-    for status in (101, 200, 204, 304, 404, 499, 500, 503):
+    for status in (101, 200, 204, 304, 404, 499, 500, 503, 999):
         statistics.record(status, 0.01)
-    assert responses(statistics.cells) == 8
-    assert errors(statistics.cells) == 2
+    assert responses(statistics.cells) == 9
+    assert errors(statistics.cells) == 3
 
 
 def test_next_process_goes_on_counting_in_the_same_cells() -> None:
@@ -37,12 +37,13 @@ def test_next_process_goes_on_counting_in_the_same_cells() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9, BOUNDS[0], 0.02, 3.0, BOUNDS[-1]])
-def test_single_duration_is_found_within_its_bucket(seconds: float) -> None:
+@pytest.mark.parametrize("count", [1, 1000])
+@pytest.mark.parametrize("share", [0.5, 0.99])
+def test_duration_that_all_have_is_found(seconds: float, count: int, share: float) -> None:
     statistics = RequestStatistics()
-    statistics.record(200, seconds)
-    found = quantile(statistics.cells, 0.5)
-    assert found is not None
-    assert found == pytest.approx(seconds, rel=0.2, abs=BOUNDS[0])
+    for _ in range(count):
+        statistics.record(200, seconds)
+    assert quantile(statistics.cells, share) == pytest.approx(seconds, rel=0.1, abs=BOUNDS[0])
 
 
 def test_duration_beyond_all_buckets_is_the_last_bound() -> None:

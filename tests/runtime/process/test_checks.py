@@ -115,6 +115,8 @@ async def test_check_gets_the_open_value_and_is_unknown_before_its_first_end() -
     ("error", "text"),
     [
         (OSError("no database"), "OSError"),
+        (ConnectionError("store", "no answer"), "ConnectionError"),
+        (ConnectionError(1 << 99, "no answer"), "ConnectionError"),
         (asyncio.CancelledError(), "CancelledError: by the check itself"),
         (ExceptionGroup("two", [OSError(), OSError()]), "ExceptionGroup"),
     ],

@@ -6,12 +6,14 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
-from runtime import Application, ServiceInfo, Settings
+from runtime import Application, Resource, ServiceInfo, Settings
 from runtime.http1.server import LINGER
 from runtime.process import lifecycle
 from runtime.process.lifecycle import Lifecycle
@@ -345,6 +347,44 @@ async def test_drain_is_idempotent_and_thread_safe(monkeypatch: pytest.MonkeyPat
     assert FakeTimer.started == [600]
     handler = asyncio.get_running_loop().get_exception_handler()
     assert handler == application.handle_error_of_loop
+
+
+class RecordingReporter:
+    """Records what a process reports, until it is ready."""
+
+    def __init__(self) -> None:
+        self.reports: list[str] = []
+        self.lifecycle: Lifecycle | None = None
+
+    def state_changed(self, state: State) -> None:
+        self.reports.append(state.name)
+        if self.lifecycle and state is State.READY:
+            self.lifecycle.drain("the test", 600)
+
+    def details_changed(self, details: ProcessDetails) -> None: ...
+
+    def heartbeat(self, vitals: Vitals) -> None:
+        self.reports.append("heartbeat")
+
+
+async def test_process_that_becomes_ready_has_a_new_heartbeat() -> None:
+    reporter = RecordingReporter()
+
+    @asynccontextmanager
+    async def block(settings: Settings) -> AsyncIterator[None]:
+        reporter.reports.append("blocked")  # for longer than APP_HANG_TIMEOUT, say
+        yield
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        application = Application(Settings(), [], resources=[Resource("model", block)])
+        reporter.lifecycle = Lifecycle(
+            application, [server], ServiceInfo("test", "0"), drain_delay=0
+        )
+        async with asyncio.timeout(WAIT_TIMEOUT):
+            await reporter.lifecycle.run(reporter)
+    begin = reporter.reports.index("blocked")
+    assert reporter.reports[begin:][:3] == ["blocked", "heartbeat", "READY"]
 
 
 @pytest.mark.parametrize(

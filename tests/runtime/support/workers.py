@@ -47,11 +47,18 @@ def deploy(folder: Path, revision: str) -> None:
     package = folder / "renewed"
     shutil.copytree(APPS / "renewed", package, dirs_exist_ok=True)
     if revision != "first":
-        new = folder / "new-revision"
-        shutil.copyfile(APPS / "revisions" / f"{revision}.py", new)
-        # Python compares the modification time, in seconds, to see that byte code is old.
-        os.utime(new, (next(_mtimes), 0))
-        new.replace(package / "revision.py")
+        source = (APPS / "revisions" / f"{revision}.py").read_text()
+        write_source(package / "revision.py", source)
+
+
+def write_source(module: Path, source: str) -> None:
+    """Replace a module whose byte code may be there already."""
+    new = module.with_suffix(".new")
+    new.write_text(source)
+    # Python compares the modification time, in seconds, to see that byte code is old.
+    seconds = next(_mtimes)
+    os.utime(new, (seconds, seconds))
+    new.replace(module)
 
 
 def ready(process: ServiceProcess, name: str) -> list[int]:

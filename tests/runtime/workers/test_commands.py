@@ -107,6 +107,23 @@ async def test_reload_onto_code_that_does_not_import_says_why(
     assert await versions(port) == {"first"}
 
 
+async def test_reload_fails_if_only_a_missing_worker_cannot_start(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INITIAL_DELAY", "600")  # it is missing until the reload
+    process = await start_reloadable(start_service, tmp_path)
+    deploy(tmp_path, "broken")
+    os.kill(ready(process, "worker 1")[0], signal.SIGKILL)
+    await process.logged("retrying in")
+    deploy(tmp_path, "eldest")  # the replacement of worker 0 is started first
+    result = await run(process, "reload")
+    error = errors(process)[-1]
+    assert error["event.name"] == "reload.failed"
+    expected = rf"{KEEPING_OLD}.*: worker 1, pid \d+: failed to start: .*not the first.*"
+    assert re.fullmatch(expected, error["message"])
+    assert (result.code, result.out, result.last_error) == (1, "", error["message"])
+
+
 async def test_reload_onto_code_that_starts_too_slowly_says_so(
     start_service: ServiceStarter, tmp_path: Path
 ) -> None:

@@ -7,14 +7,17 @@ import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from runtime.control.protocol import Message
 from runtime.settings import Settings
 from runtime.testing import ServiceProcess, ServiceStarter, wait_until
 from runtime.workers import resize
+from runtime.workers.children import Children
 from runtime.workers.operations import RefusedError
-from runtime.workers.resize import MAX_WORKERS, capacity, check_count
+from runtime.workers.resize import MAX_WORKERS, Resize, capacity, check_count
+from runtime.workers.scoreboard import Scoreboard
 
 from tests.ports import free_ports
 from tests.runtime.support.commands import run
@@ -35,6 +38,7 @@ from tests.runtime.support.workers import (
     requests,
     start_reloadable,
     stop,
+    succeed,
     versions,
 )
 
@@ -153,6 +157,35 @@ async def test_workers_that_cannot_start_are_dropped_with_the_reason(
     assert await versions(port) == {"first", "second"}
     await stop(process)
     assert len(errors(process)) == 2
+
+
+async def test_workers_that_serve_are_not_dropped_for_one_that_cannot_start(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    process, port, _ = await start(start_service, tmp_path)
+    deploy(tmp_path, "broken")
+    os.kill(ready(process, "worker 0")[-1], signal.SIGKILL)
+    await process.logged("retrying in")
+    assert await order_workers(process, 1) == not_changed(
+        "none of the workers that stay is ready: try again when one is"
+    )
+    await succeed(port, 10)
+
+
+def test_workers_drain_only_while_one_that_stays_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resize, "HANDOVER", 0)
+    drained: list[float] = []
+    children = SimpleNamespace(
+        surplus=[SimpleNamespace(drain=drained.append)],
+        has_ready_worker=False,  # it has crashed
+        set_workers=lambda count: None,
+    )
+    change = Resize(cast(Children, children), Scoreboard(2), Settings(drain_timeout=7), 1)
+    assert not change.advance()
+    assert drained == []
+    children.has_ready_worker = True
+    assert not change.advance()
+    assert drained == [7]
 
 
 async def test_reload_applies_to_the_workers_of_the_moment(

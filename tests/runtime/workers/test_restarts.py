@@ -126,6 +126,20 @@ def test_successful_start_resets_the_attempts_of_its_slot(clock: FakeClock) -> N
     assert policy.failed(0) == INITIAL_DELAY
 
 
+def test_crash_of_a_worker_gives_the_others_all_attempts(clock: FakeClock) -> None:
+    policy = RestartPolicy()
+    for _ in range(MAX_ATTEMPTS):
+        delay = policy.failed(1)
+    crash(policy, 1, slot=ADMIN_SLOT)
+    assert policy.exhausted
+    assert may_start(policy, 0, has_ready_worker=False) == [False]
+    crash(policy, 1, slot=0)
+    assert not policy.exhausted
+    assert may_start(policy, 0, 1, has_ready_worker=False) == [True, False]
+    clock.now += delay
+    assert may_start(policy, 1, has_ready_worker=False) == [True]
+
+
 def test_reset_delays_allows_every_start(clock: FakeClock) -> None:
     policy = RestartPolicy()
     policy.failed(0)

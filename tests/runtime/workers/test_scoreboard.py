@@ -111,19 +111,17 @@ def test_released_row_is_reused_and_reset(clock: FakeClock) -> None:
     assert third.last_heartbeat == clock.now
 
 
-def test_slot_has_responsive_worker_if_one_of_its_processes_is(clock: FakeClock) -> None:
+def test_slot_is_responsive_if_one_of_its_processes_is(clock: FakeClock) -> None:
     scoreboard = Scoreboard(4)
     ready(scoreboard, 0)
     old, new = ready(scoreboard, 1), scoreboard.claim(1)
-    assert scoreboard.has_responsive_worker(0)
-    assert scoreboard.has_responsive_worker(1)
-    assert not scoreboard.has_responsive_worker(2)
+    assert scoreboard.responsive_slots == {0, 1}
     old.set_state(State.DRAINING)
-    assert not scoreboard.has_responsive_worker(1)
+    assert scoreboard.responsive_slots == {0}
     new.set_state(State.READY)
-    assert scoreboard.has_responsive_worker(1)
+    assert scoreboard.responsive_slots == {0, 1}
     clock.now += HEARTBEAT_TIMEOUT + 0.01
-    assert not scoreboard.has_responsive_worker(0)
+    assert scoreboard.responsive_slots == set()
 
 
 def test_service_is_ready_with_one_responsive_worker(clock: FakeClock) -> None:

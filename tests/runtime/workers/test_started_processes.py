@@ -10,7 +10,7 @@ import pytest
 from runtime.testing import ServiceProcess, ServiceStarter, wait_until
 
 from tests.runtime.support.connections import RawConnection
-from tests.runtime.support.workers import all_ready, errors, has_exited
+from tests.runtime.support.workers import ADMIN, all_ready, errors, has_exited, ready
 
 POOLING = "tests.runtime.apps.pooling"
 
@@ -82,8 +82,11 @@ async def test_started_processes_exit_with_their_worker(
         records = [r for r in process.records() if r["message"] == "last words"]
         assert found["worker"] in [record["pid"] for record in records]
         assert errors(process) == []
+    before = len(ready(process, ADMIN))
     process.send_signal(signal.SIGTERM)
     assert await process.exit_code() == 0
+    # While the supervisor waits for what they have left, nothing is started any more.
+    assert len(ready(process, ADMIN)) == before
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -44,6 +44,7 @@ from tests.runtime.support.workers import (
     pid_of_other_worker,
     ready,
     restarts,
+    start_reloadable,
     stop,
     succeed,
     time_of,
@@ -213,6 +214,19 @@ async def test_killed_process_is_replaced_while_the_others_stay(
         reason = r"killed by SIGKILL, requests in flight at its last heartbeat: \d"
         assert re.fullmatch(rf"{name}, pid {pid}: {reason}", record["message"])
         assert record["worker"] is None
+
+
+async def test_crashed_worker_is_replaced_while_another_one_does_not_become_ready(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    process = await start_reloadable(start_service, tmp_path)
+    deploy(tmp_path, "connecting")
+    os.kill(ready(process, "worker 1")[0], signal.SIGKILL)
+    await process.logged("connecting")
+    deploy(tmp_path, "second")
+    os.kill(ready(process, "worker 0")[0], signal.SIGKILL)
+    await wait_until(lambda: len(ready(process, "worker 0")) == 2)
+    assert len(ready(process, "worker 1")) == 1
 
 
 async def test_worker_that_dies_before_the_supervisor_saw_it_ready_has_crashed(

@@ -13,7 +13,13 @@ from tests.runtime.support.commands import status
 from tests.runtime.support.connections import RawConnection
 from tests.runtime.support.processes import worker_statuses
 from tests.runtime.support.prometheus import samples, scrape
-from tests.runtime.support.workers import all_ready, pid_of_other_worker, stop, until_worker_ready
+from tests.runtime.support.workers import (
+    all_ready,
+    pid_of_other_worker,
+    stop,
+    until_worker_ready,
+    write_source,
+)
 
 OLD = "v1.0"
 NEW = "v1.0-1-g0123456789ab-dirty"
@@ -23,7 +29,7 @@ def release(package: Path, version: str, revision: str) -> None:
     """Install a version of the package."""
     module = package / "__init__.py"
     lines = module.read_text().splitlines()
-    module.write_text("\n".join([*lines[:-1], f'__version__ = "{version}"', ""]))
+    write_source(module, "\n".join([*lines[:-1], f'__version__ = "{version}"', ""]))
     (package / REVISION).write_text(f"{revision}\n")
 
 

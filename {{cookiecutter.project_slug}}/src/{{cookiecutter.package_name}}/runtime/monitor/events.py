@@ -39,6 +39,8 @@ MAX_EVENTS = 128
 """Events that are kept."""
 MAX_EVENT_SIZE = 8 * 1024 - HEADER_SIZE - WORD_SIZE
 """Bytes of an event."""
+BUFFER_SIZE = 256 * 1024
+"""Bytes of events that wait for the supervisor."""
 MAX_STACK_LENGTH = 4000
 """Characters of a stack in an event."""
 MAX_MESSAGE_LENGTH = 1000
@@ -127,6 +129,9 @@ class EventChannel:
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        # On macOS an event with a stack would not fit into the buffers that there are by default.
+        self._writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_SIZE)
+        self._reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_SIZE)
         self._reader.setblocking(False)
         self._writer.setblocking(False)
 

@@ -14,8 +14,10 @@ BOUNDS = tuple(
 )
 """Upper bounds of the buckets, in seconds. Each is 19 % above the one before."""
 
-CLASSES = 6
-"""Cells before the buckets: responses by the first digit of their status; 0 is not used."""
+CLASSES = 10
+"""Cells before the buckets: responses by the first digit of their status, whatever that is."""
+SERVER_ERRORS = 5
+"""The lowest of these digits that is an error."""
 SIZE = CLASSES + len(BOUNDS) + 1
 """Cells of the statistics of a process: classes, buckets, and one for what takes longer."""
 
@@ -46,7 +48,7 @@ def responses(cells: Cells) -> int:
 
 def errors(cells: Cells) -> int:
     """Return the number of responses with a status of 500 or above."""
-    return cells[CLASSES - 1]
+    return sum(cells[SERVER_ERRORS:CLASSES])
 
 
 def quantile(cells: Cells, share: float) -> float | None:
@@ -65,5 +67,6 @@ def quantile(cells: Cells, share: float) -> float | None:
         if count and reached >= rank:
             upper = BOUNDS[min(index, len(BOUNDS) - 1)]
             lower = BOUNDS[index - 1] if index else 0.0
-            return lower + (upper - lower) * (1 - (reached - rank) / count)
+            # All of them may be at one end of the bucket.
+            return (lower + upper) / 2
     return BOUNDS[-1]

@@ -5,6 +5,7 @@ for a check: neither the start, nor a request, nor a drain. Health checks read t
 """
 
 import asyncio
+import errno
 import logging
 import os
 import random
@@ -184,8 +185,10 @@ def describe(error: BaseException) -> str:
         return f"{name}: {error}"
     # Elsewhere, `errno` may be something else: a number of SSL, for example.
     is_of_python = type(error).__module__ == "builtins"
-    if isinstance(error, OSError) and is_of_python and error.errno:
-        return f"{name}: {os.strerror(error.errno)}"
+    number = error.errno if isinstance(error, OSError) and is_of_python else None
+    # It is whatever the first of two arguments was.
+    if isinstance(number, int) and number in errno.errorcode:
+        return f"{name}: {os.strerror(number)}"
     return name
 
 

@@ -60,6 +60,9 @@ class Children:
     def __iter__(self) -> Iterator[ChildProcess]:
         return iter(tuple(self._processes.values()))
 
+    def __contains__(self, process: object) -> bool:
+        return process in self._processes.values()
+
     def __len__(self) -> int:
         return len(self._processes)
 
@@ -80,10 +83,17 @@ class Children:
         return len(ready) == len(self.slots)
 
     @property
+    def ready_workers(self) -> list[int]:
+        """The slots of the workers that are ready."""
+        return [
+            slot
+            for slot, process in self.current.items()
+            if slot != ADMIN_SLOT and process.ready_since
+        ]
+
+    @property
     def has_ready_worker(self) -> bool:
-        return any(
-            process.ready_since for process in self.current.values() if process.slot != ADMIN_SLOT
-        )
+        return bool(self.ready_workers)
 
     @property
     def has_leftovers(self) -> bool:

@@ -10,7 +10,7 @@ others accept from the sockets of those that are gone.
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 
 from ..http1.server import HTTPServer
@@ -51,8 +51,9 @@ class NeighbourAcceptor:
 
     def update(self) -> None:
         """Start or stop accepting for each neighbour, as the scoreboard says."""
+        responsive = self._scoreboard.responsive_slots
         for sock in self._neighbours:
-            if self._needs_help(sock):
+            if self._needs_help(sock, responsive):
                 self._start_accepting(sock)
             else:
                 self._stop_accepting(sock)
@@ -68,9 +69,9 @@ class NeighbourAcceptor:
         """Return the slots of a socket that have a worker, or are about to."""
         return [slot for slot in self._neighbours[sock] if slot < self._scoreboard.workers]
 
-    def _needs_help(self, sock: socket.socket) -> bool:
+    def _needs_help(self, sock: socket.socket, responsive: Set[int]) -> bool:
         if slots := self._slots(sock):
-            return not any(map(self._scoreboard.has_responsive_worker, slots))
+            return responsive.isdisjoint(slots)
         # Where nothing has listened yet, no connection can be queued, and none shall be.
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
@@ -94,7 +95,7 @@ class NeighbourAcceptor:
             asyncio.get_running_loop().remove_reader(sock)
 
     def _accept(self, sock: socket.socket) -> None:
-        if not self._needs_help(sock):
+        if not self._needs_help(sock, self._scoreboard.responsive_slots):
             # It has become ready since the last update.
             self._stop_accepting(sock)
             return

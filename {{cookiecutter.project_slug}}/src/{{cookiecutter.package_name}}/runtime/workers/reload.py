@@ -69,6 +69,10 @@ class Replacement(Operation):
         self._pending.insert(0, process.slot)
         return True
 
+    def is_ended_by(self, process: ChildProcess) -> bool:
+        """Return whether it is over because a process, not the replacement, could not start."""
+        return False
+
     def complete(self) -> Outcome:
         """Log that all is done."""
         raise NotImplementedError
@@ -79,9 +83,12 @@ class Replacement(Operation):
 
     def cancel(self, reason: str) -> Outcome:
         """Stop: the process that is not ready yet exits, the old ones stay."""
+        self._abort_replacement()
+        return Outcome(False, reason)
+
+    def _abort_replacement(self) -> None:
         if self._replacement:
             self._replacement.abort()
-        return Outcome(False, reason)
 
     def _promote(self, new: ChildProcess) -> None:
         if old := self._children.current.get(new.slot):
@@ -104,9 +111,14 @@ class Reload(Replacement):
     ) -> None:
         super().__init__(children, sorted(children.slots, reverse=True), settings)
         self._finish = finish
+        self._started_before = set(children)
 
     def advance(self) -> bool:
         return super().advance() and self._children.is_complete
+
+    def is_ended_by(self, process: ChildProcess) -> bool:
+        # One that was started before may have loaded old code.
+        return process not in self._started_before
 
     def complete(self) -> Outcome:
         logger.info("reloaded", extra={EVENT: RELOADED})
@@ -116,6 +128,7 @@ class Reload(Replacement):
         return Outcome(True, "reloaded", tuple(warnings))
 
     def fail(self, reason: str, fields: dict[str, str]) -> Outcome:
+        self._abort_replacement()
         names = ", ".join(map(str, self.replaced))
         detail = f" (already replaced: {names})" if names else ""
         message = f"reload failed, keeping the old workers{detail}: {reason}"

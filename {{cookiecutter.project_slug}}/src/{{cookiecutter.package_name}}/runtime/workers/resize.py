@@ -87,7 +87,8 @@ class Resize(Replacement):
     def advance(self) -> bool:
         if self._is_larger:
             return super().advance()
-        if time.monotonic() >= self._drain_at:
+        # A worker that stays may have crashed meanwhile.
+        if time.monotonic() >= self._drain_at and self._children.has_ready_worker:
             self._drain_surplus()
         return not self._children.surplus
 

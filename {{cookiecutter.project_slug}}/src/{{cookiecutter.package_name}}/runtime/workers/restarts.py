@@ -57,7 +57,10 @@ class RestartPolicy:
 
     def crashed(self, slot: int, uptime: float) -> None:
         """Record the crash of a process that had been ready for `uptime` seconds."""
-        self._no_worker_before = 0.0
+        if slot != ADMIN_SLOT:
+            # There was a worker: from now on the others have all attempts.
+            self._no_worker_before = 0.0
+            self._failures.clear()
         is_quick = uptime < CRASH_LOOP_UPTIME
         self._quick_crashes[slot] = self._quick_crashes[slot] + 1 if is_quick else 0
         if self._quick_crashes[slot] > CRASH_LOOP_COUNT:

@@ -247,9 +247,10 @@ class Scoreboard:
     def workers(self, count: int) -> None:
         self._workers[0] = count
 
-    def has_responsive_worker(self, slot: int) -> bool:
-        """Return whether a worker accepts the connections of a slot."""
-        return any(row.slot == slot and row.responsive for row in self)
+    @property
+    def responsive_slots(self) -> set[int]:
+        """The slots whose connections a worker accepts."""
+        return {row.slot for row in self if row.responsive}
 
     def is_starting(self, slot: int) -> bool:
         """Return whether a slot waits for its worker, and none of its workers has failed."""
@@ -267,8 +268,11 @@ class Scoreboard:
 
     def worker_statuses(self) -> list[WorkerStatus]:
         """Return the status of each worker, also of those that end because they are too many."""
-        slots = {*range(self.workers), *(row.slot for row in self)} - {ADMIN_SLOT}
-        return [self._status(slot) for slot in sorted(slots)]
+        rows: dict[int, list[Row]] = {slot: [] for slot in range(self.workers)}
+        for row in self:
+            rows.setdefault(row.slot, []).append(row)
+        rows.pop(ADMIN_SLOT, None)
+        return [self._status(slot, rows[slot]) for slot in sorted(rows)]
 
     def resource_statuses(self) -> list[ResourceStatus]:
         """Return the status of each resource that has a check."""
@@ -284,10 +288,9 @@ class Scoreboard:
         workers = [row for row in self if row.slot != ADMIN_SLOT and row.responsive]
         return [(row.slot, row.details.checks) for row in workers]
 
-    def _status(self, slot: int) -> WorkerStatus:
+    def _status(self, slot: int, rows: Sequence[Row]) -> WorkerStatus:
         # During a reload a slot has two rows; the responsive one determines the pid.
-        rows = sorted((row for row in self if row.slot == slot), key=lambda row: row.responsive)
-        current = rows[-1] if rows else None
+        current = sorted(rows, key=lambda row: row.responsive)[-1] if rows else None
         return WorkerStatus(
             worker=slot,
             pid=current.pid if current else 0,

@@ -88,6 +88,8 @@ class Supervisor:
         self._children = Children(scoreboard, target, self._signals)
         self._operation: Replacement | None = None
         self._runtime_files = checksums()
+        self._first: ChildProcess | None = None
+        """The last worker that was started while none was ready."""
         self._last_failure: dict[str, str] = {}
         self._is_announced = False
         self._may_kill = True
@@ -188,8 +190,8 @@ class Supervisor:
         check_count(count, self._started_with, self._scoreboard.capacity)
         if self._is_stopping:
             raise RefusedError("the service is stopping")
-        if not self._children.has_ready_worker:
-            raise RefusedError("no worker is ready: try again when one is")
+        if not any(slot < count for slot in self._children.ready_workers):
+            raise RefusedError("none of the workers that stay is ready: try again when one is")
         if isinstance(self._operation, Reload):
             raise RefusedError("a reload is going on: try again when it is over")
         if isinstance(self._operation, Resize):
@@ -268,6 +270,9 @@ class Supervisor:
         else:
             message = f"{process}: failed to start: {exit_.reason}"
             self._handle_start_failure(process.slot, message, exit_.fields)
+            operation = self._operation  # without a worker, the service may be stopping now
+            if operation and operation.is_ended_by(process):
+                self._end_operation(operation, operation.fail(message, {}))
 
     def _log_death(self, exit_: Exit) -> None:
         process = exit_.process
@@ -333,17 +338,21 @@ class Supervisor:
 
     def _start_missing(self) -> None:
         """Start missing processes; one at a time until the first worker is ready."""
+        is_draining = self._now >= self._drain_at
+        if is_draining and not self._children.workers:
+            return  # nothing is left that the admin process could tell
         for slot in self._children.slots:
             has_ready = self._children.has_ready_worker
-            has_worker = any(other != ADMIN_SLOT for other in self._children.current)
-            is_starting = has_worker and not has_ready
-            if slot != ADMIN_SLOT and (is_starting or self._now >= self._drain_at):
+            is_starting = not has_ready and self._first in self._children
+            if slot != ADMIN_SLOT and (is_starting or is_draining):
                 break
             if slot in self._children.current or not self._restarts.may_start(slot, has_ready):
                 continue
             try:
                 process = self._children.spawn(slot, self._settings.start_timeout)
                 self._children.current[slot] = process
+                if slot != ADMIN_SLOT and not has_ready:
+                    self._first = process
             except OSError as error:
                 self._handle_start_failure(slot, f"cannot fork: {error.strerror}", {})
 
