@@ -122,6 +122,8 @@ async def test_reload_fails_if_only_a_missing_worker_cannot_start(
     expected = rf"{KEEPING_OLD}.*: worker 1, pid \d+: failed to start: .*not the first.*"
     assert re.fullmatch(expected, error["message"])
     assert (result.code, result.out, result.last_error) == (1, "", error["message"])
+    # The replacement of worker 0 goes, too, unless it was ready before.
+    await wait_until(lambda: len(children(process.pid)) == 2)
 
 
 async def test_reload_onto_code_that_starts_too_slowly_says_so(
