@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from runtime import Application, EventStream, Handler, Problem, Route, Settings
 from runtime.http.event_stream import BEGIN_DELAY
 from runtime.http.hooks import RequestHooks
 from runtime.logs.context import request_id
+from runtime.monitor.statistics import errors as server_errors
 from runtime.monitor.statistics import responses
 from runtime.testing import Client, Event, Record, serving, wait_until
 from tornado.httpclient import HTTPClientError
@@ -345,6 +347,111 @@ async def leave_early(app: Application, arrived: asyncio.Event) -> None:
         await wait_until(lambda: not app.connections.busy)
 
 
+def ask(port: int) -> socket.socket:
+    """Ask for a stream, of which nothing is then read. Return the connection."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    return connection
+
+
+def leave(connection: socket.socket) -> None:
+    """Reset a connection, which the service notices when it sends, or in its next turn."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+async def send_without_end(stream: EventStream) -> None:
+    while True:
+        await stream.send("x" * 100_000)
+
+
+async def filled(app: Application) -> None:
+    """Wait until the client of the only stream has to read before more can be sent."""
+
+    def is_sending() -> bool:
+        opened: list[Any] = list(app.connections.event_streams)
+        return bool(opened) and opened[0].request.exchange.is_sending
+
+    await wait_until(is_sending)
+
+
+@asynccontextmanager
+async def ending_well(
+    script: Stream, log_records: list[Record], handler: type[Scripted] = Scripted
+) -> AsyncIterator[tuple[Client, socket.socket]]:
+    """Serve a stream of which nothing is read. Check that its end is not taken for an error."""
+    app, hooks = streaming(script, handler), Durations()
+    async with serving(app) as client:
+        app.hooks = [hooks]
+        with ask(client.port) as connection:
+            yield client, connection
+            await wait_until(lambda: access_lines(log_records))
+    [line] = access_lines(log_records)
+    assert line["http.response.status_code"] == 200
+    assert server_errors(app.statistics.cells) == 0
+    assert hooks.failed == []
+    assert errors(log_records) == []
+
+
+async def test_client_that_leaves_during_a_burst_is_no_error(log_records: list[Record]) -> None:
+    async def script(stream: EventStream) -> None:
+        await stream.send("hello")
+        leave(connection)
+        while True:  # in one turn of the loop, as long as all of it is taken at once
+            await stream.send("x" * 1000)
+
+    async with ending_well(script, log_records) as (_, connection):
+        pass
+
+
+async def test_client_that_leaves_before_the_last_event_is_no_error(
+    log_records: list[Record],
+) -> None:
+    async def script(stream: EventStream) -> None:
+        try:
+            await send_without_end(stream)
+        except asyncio.CancelledError:
+            leave(connection)
+            await stream.send("until soon")
+            raise
+
+    async with ending_well(script, log_records) as (client, connection):
+        await filled(client.app)
+        await drained(client)
+
+
+async def test_client_that_leaves_tasks_of_a_stream_is_no_error(log_records: list[Record]) -> None:
+    async def script(stream: EventStream) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forever())
+            for _ in range(2):
+                group.create_task(send_without_end(stream))
+
+    async with ending_well(script, log_records) as (client, connection):
+        await filled(client.app)
+        leave(connection)
+
+
+async def test_other_failure_is_one_also_if_the_client_has_left(log_records: list[Record]) -> None:
+    async def script(stream: EventStream) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send_without_end(stream))
+            try:
+                await forever()
+            finally:
+                raise ZeroDivisionError
+
+    app, hooks = streaming(script), Durations()
+    async with serving(app) as client:
+        app.hooks = [hooks]
+        with ask(client.port):
+            await filled(app)
+        await wait_until(lambda: access_lines(log_records))
+    [error] = hooks.failed
+    assert isinstance(error, ExceptionGroup)
+    assert any(isinstance(part, ZeroDivisionError) for part in error.exceptions)
+
+
 async def test_client_that_leaves_before_the_response_begins(log_records: list[Record]) -> None:
     arrived = asyncio.Event()
 
@@ -425,7 +532,9 @@ async def test_response_to_a_post_may_be_a_stream() -> None:
     assert response.body.endswith(b'data: {"question":1}\n\n')
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError, Problem(404), asyncio.CancelledError])
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError, Problem(404), asyncio.CancelledError, StreamClosedError]
+)
 async def test_stream_that_fails_after_an_event_is_cut(
     error: Exception, log_records: list[Record]
 ) -> None:
@@ -501,8 +610,7 @@ async def test_client_that_reads_nothing_fills_no_memory_and_is_cut(
     # With a short one for bodies time-outs are looked for often.
     app = streaming(script, Impatient, idle_timeout=60, body_timeout=0.2)
     async with serving(app) as client:
-        with socket.create_connection(("127.0.0.1", client.port)) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        with ask(client.port):
             await wait_until(lambda: app.connections.event_streams and sent)
             [opened] = app.connections.open
             unsent: Callable[[], int] = opened._transport.get_write_buffer_size  # type: ignore[attr-defined]
@@ -595,6 +703,74 @@ async def test_stream_may_send_a_last_event_at_a_drain() -> None:
         await drain
 
 
+class Patient(Scripted):
+    end_timeout = 60.0
+
+
+class Hasty(Scripted):
+    end_timeout = 0.1
+
+
+@pytest.mark.parametrize("waits_for", ["more room", "another task", "room for a last event"])
+async def test_client_that_reads_nothing_does_not_hold_up_the_drain(
+    waits_for: str, log_records: list[Record]
+) -> None:
+    async def script(stream: EventStream) -> None:
+        if waits_for == "another task":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send_without_end(stream))
+                await forever()
+        try:
+            await send_without_end(stream)
+        except asyncio.CancelledError:
+            if waits_for == "room for a last event":
+                await stream.send("until soon")
+            raise
+
+    async with ending_well(script, log_records, Hasty) as (client, _):
+        await filled(client.app)
+        await drained(client)
+        assert not client.app.connections.open
+
+
+async def test_client_that_reads_late_gets_all_of_a_stream_that_has_ended() -> None:
+    app = streaming(send_without_end, Patient)
+    async with serving(app) as client, RawConnection(client.port) as connection:
+        connection.send_get("/")
+        await filled(app)
+        drain = asyncio.create_task(drained(client))
+        await wait_until(lambda: not app.connections.event_streams)
+        assert (await connection.read_to_end()).endswith(b"\n\n\r\n0\r\n\r\n")
+        await drain
+
+
+@pytest.mark.parametrize("cause", ["drain", "client"])
+async def test_stream_whose_cancellation_is_lost_is_cancelled_again(
+    cause: str, log_records: list[Record]
+) -> None:
+    async def script(stream: EventStream) -> None:
+        # As `asyncio.wait_for` of Python 3.11 does if what it waits for is done in the same turn.
+        with suppress(asyncio.CancelledError):
+            await greet_and_wait(stream)
+        await stream.send("goes on")
+        await forever()
+
+    app = streaming(script, Hasty)
+    async with serving(app) as client, RawConnection(client.port) as connection:
+        connection.send_get("/")
+        await connection.read_until(b"data: hello\n\n")
+        if cause == "drain":
+            await drained(client)
+            assert (await connection.read_to_end()).endswith(b"0\r\n\r\n")
+        else:
+            connection.send_eof()
+            assert b"data: goes on" in await connection.read_to_end()
+        await wait_until(lambda: not app.connections.busy)
+    [line] = access_lines(log_records)
+    assert line["http.response.status_code"] == 200
+    assert errors(log_records) == []
+
+
 async def test_cancelled_stream_ends_once_although_its_client_leaves_then() -> None:
     ending, released = asyncio.Event(), asyncio.Event()
 
@@ -606,7 +782,7 @@ async def test_cancelled_stream_ends_once_although_its_client_leaves_then() -> N
             await released.wait()
             released.clear()
 
-    app = streaming(script)
+    app = streaming(script, Patient)
     async with serving(app) as client, RawConnection(client.port) as connection:
         connection.send_get("/")
         await connection.read_until(b"data: hello\n\n")

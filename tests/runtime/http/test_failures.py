@@ -216,7 +216,8 @@ async def test_client_that_leaves_is_no_failure_of_what_nobody_awaits(
     client: Client, tracker: Tracker
 ) -> None:
     loop = asyncio.get_running_loop()
-    for error in StreamClosedError(), WebSocketClosedError(), ValueError("reported"):
+    left = StreamClosedError(), WebSocketClosedError()
+    for error in (*left, ExceptionGroup("of tasks", left), ValueError("reported")):
         loop.call_exception_handler({"message": "a test", "exception": error})
     loop.call_exception_handler({"message": "without an exception"})
     assert tracker.failures == [("reported", None)]

@@ -415,11 +415,21 @@ async def test_access_line_has_499_if_the_client_disconnects_first(
     assert statuses() == [status]
 
 
-async def test_client_that_disconnects_is_not_an_error(log_records: list[Record]) -> None:
+@pytest.mark.parametrize("tasks", [0, 2])
+async def test_client_that_disconnects_is_not_an_error(
+    tasks: int, log_records: list[Record]
+) -> None:
     class Streams(Handler):
         async def get(self) -> None:
             arrived.set()
             await closed.wait()
+            if not tasks:
+                await self.fill()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(tasks):
+                    group.create_task(self.fill())
+
+        async def fill(self) -> None:
             while True:
                 self.write(bytes(100_000))
                 await self.flush()

@@ -291,6 +291,29 @@ async def test_writes_fail_when_the_connection_closes() -> None:
     assert exchange.client_left
 
 
+async def test_response_is_being_sent_until_the_operating_system_has_taken_it() -> None:
+    application = RecordingApplication()
+    transport, _ = connect(application)
+    transport.feed(2 * b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    first = application.requests[0].exchange
+    write_head(first)
+    assert not first.is_sending
+    transport.block()
+    first.write(b"a")
+    first.finish()
+    assert first.is_sending
+    transport.unblock()
+    await wait_until(lambda: len(application.requests) == 2)
+    second = application.requests[1].exchange
+    transport.block()
+    write_head(second)
+    assert second.is_sending
+    assert not first.is_sending  # but what follows it
+    transport.abort()
+    await wait_until(lambda: transport.is_lost)
+    assert not second.is_sending
+
+
 async def test_request_behind_an_aborted_response_is_not_handled() -> None:
     application = RecordingApplication()
     transport, connection = connect(application)

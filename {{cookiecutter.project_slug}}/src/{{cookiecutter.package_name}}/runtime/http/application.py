@@ -33,7 +33,7 @@ from . import tasks
 from .access_log import log_access
 from .cors import AllowedOrigins, Preflight
 from .forwarded import TrustedProxies
-from .handler import CLIENT_CLOSED_REQUEST, CONNECTION_CLOSED, Handler, implemented_methods
+from .handler import CLIENT_CLOSED_REQUEST, Handler, implemented_methods, is_connection_closed
 from .headers import default_headers
 from .hooks import RequestHooks, call_each, overriding, report_error
 from .problem import Problem
@@ -149,7 +149,7 @@ class Application(web.Application):
         """Log, and report to the extensions, an error that is not awaited. For the event loop."""
         loop.default_exception_handler(context)
         error = context.get("exception")
-        if error and not isinstance(error, CONNECTION_CLOSED):  # a client has left
+        if error and not is_connection_closed(error):  # a client has left
             self._report(error, None)
 
     def _report(self, error: BaseException, request: Request | None) -> None:

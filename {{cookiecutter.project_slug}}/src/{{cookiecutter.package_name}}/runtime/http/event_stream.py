@@ -37,7 +37,8 @@ class EventStream(Handler):
     `stream` gets what the placeholders of the route matched. It is cancelled when the client leaves
     and when a drain begins; then the client is told to connect again, to another worker, and sends
     the id of the last event that it has got: no event is lost if `stream` goes on from there. A
-    last event can be sent in ``except asyncio.CancelledError``, if ``self.is_draining``.
+    last event can be sent in ``except asyncio.CancelledError``, if ``self.is_draining``. Clean-up
+    that may take longer than `end_timeout` is for ``self.background(...)``.
 
     `prepare`, and `stream` before its first event, may raise a `Problem`: `EventSource` then gives
     up, as it does after ``self.reply(status=204)``. After an event any exception cuts the
@@ -53,14 +54,19 @@ class EventStream(Handler):
     """Seconds without an event after which a comment is sent, so that no proxy closes it."""
     retry: ClassVar[float] = 2.0
     """Seconds that clients wait before they connect again, at most; half of that at least."""
+    end_timeout: ClassVar[float] = 1.5
+    """Seconds that the end may take, with the clean-up of `stream`.
+
+    Then `stream` is cancelled again, and a client that has not read all that was sent is cut off:
+    it comes back, with the id of the last event that it has got.
+    """
 
     _stream_task: Task[Any] | None = None
     """The task of `stream`, while it runs."""
-    _is_cancelled = False
     _sent_at = 0.0
-    _flushed: "Future[None] | None" = None
-    """Done when the operating system has taken what was sent last."""
     _stream_timer: asyncio.TimerHandle | None = None
+    _end_timer: asyncio.TimerHandle | None = None
+    """Set when `stream` is cancelled."""
 
     def __str__(self) -> str:
         return f"event stream {self.request.route}"
@@ -127,17 +133,19 @@ class EventStream(Handler):
     def finish(self, chunk: Any = None) -> "Future[None]":
         if self._stream_timer:
             self._stream_timer.cancel()
-        return super().finish(chunk)
+        future = super().finish(chunk)
+        if self._end_timer and not self.request.exchange.is_sending:
+            self._end_timer.cancel()
+        return future
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
         self.end_stream()
 
     def end_stream(self) -> None:
-        """Cancel `stream`, once. Called when the client leaves, and when a drain begins."""
-        if self._stream_task and not self._is_cancelled:
-            self._is_cancelled = True
-            self._stream_task.cancel()
+        """Cancel `stream`. Called when the client leaves, and when a drain begins."""
+        if self._stream_task and not self._end_timer:
+            self._end()
 
     def _prepare_response(self) -> None:
         self.set_header("Content-Type", "text/event-stream")
@@ -156,11 +164,28 @@ class EventStream(Handler):
         try:
             await self.stream(*args, **kwargs)
         except asyncio.CancelledError:
-            if not self._is_cancelled:
+            if not self._end_timer:
+                raise
+        except Exception as error:
+            # `send` may notice before the connection does, or in the clean-up.
+            if not self._is_disconnection(error):
                 raise
         finally:
             self._stream_task = None
             del connections.event_streams[self]
+
+    def _end(self) -> None:
+        if self._stream_task:
+            self._stream_task.cancel()
+        self._end_timer = asyncio.get_running_loop().call_later(self.end_timeout, self._end_anyway)
+
+    def _end_anyway(self) -> None:
+        """End what is not over in time: the end of a stream must not hold up a drain."""
+        if self.request.exchange.is_sending:
+            self.request.exchange.abort()
+        if not self._finished:
+            # In Python 3.11 `asyncio.wait_for` may lose a cancellation.
+            self._end()
 
     def _begin(self, started: float) -> None:
         """Begin the response. `started` is since when it does not keep the client waiting."""
@@ -183,8 +208,7 @@ class EventStream(Handler):
     def _send(self, message: bytes) -> "Future[None]":
         self.write(message)
         self._sent_at = asyncio.get_running_loop().time()
-        self._flushed = self.flush()
-        return self._flushed
+        return self.flush()
 
     def _keep_alive_in(self, seconds: float) -> None:
         self._stream_timer = asyncio.get_running_loop().call_later(seconds, self._keep_alive)
@@ -195,6 +219,6 @@ class EventStream(Handler):
         if left <= 0:
             left = self.keep_alive_interval
             # Otherwise the client reads too slowly: nothing is added to what waits for it.
-            if self._flushed and self._flushed.done():
+            if not self.request.exchange.is_sending:
                 self._send(KEEP_ALIVE)
         self._keep_alive_in(left)

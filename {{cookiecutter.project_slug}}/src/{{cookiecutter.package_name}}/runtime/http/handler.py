@@ -225,12 +225,23 @@ class Handler(RequestHandler):
             self.request.reason = _reason(value)
             level = logging.ERROR if value.status_code >= 500 else logging.DEBUG
             logger.log(level, "%s %s: %s", self.request.method, self.request.route, value)
-        elif isinstance(value, CONNECTION_CLOSED) and self.request.exchange.is_closed:
+        elif self._is_disconnection(value):
             logger.debug("client disconnected")
         else:
             logger.error("%s %s failed", self.request.method, self.request.route, exc_info=value)
             call_each(overriding(self._hooks, "request_failed"), self, value)
             report_error(self._hooks, value, self.request)
+
+    def _is_disconnection(self, error: BaseException) -> bool:
+        """Return whether an error says no more than that the client has left."""
+        return is_connection_closed(error) and self.request.exchange.is_closed
+
+
+def is_connection_closed(error: BaseException) -> bool:
+    """Return whether an error, or each one of a group, is that a connection has closed."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(CONNECTION_CLOSED)[1] is None
+    return isinstance(error, CONNECTION_CLOSED)
 
 
 def implemented_methods(handler: type[RequestHandler]) -> list[str]:

@@ -282,6 +282,9 @@ class Connection(asyncio.Protocol):
         self._waiting.append(future)
         return future
 
+    def is_sending(self, exchange: Exchange) -> bool:
+        return self._is_sending and exchange is self._exchange
+
     def response_finished(self, exchange: Exchange) -> None:
         if exchange is not self._exchange:
             return  # the connection has closed

@@ -75,6 +75,10 @@ class Channel(Protocol):
         """Send data; the future is done when the operating system has taken all of it."""
         ...
 
+    def is_sending(self, exchange: "Exchange") -> bool:
+        """Whether the operating system has not yet taken all that an exchange has sent."""
+        ...
+
     def response_finished(self, exchange: "Exchange") -> None:
         """Go on with the next request, or close."""
 
@@ -176,6 +180,14 @@ class Exchange(HTTPConnection):
         if not self.is_finished:
             self._channel.deadline += timeout - self.body_timeout
         self.body_timeout = timeout
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the operating system has not yet taken all that was sent.
+
+        So it is if the client reads too slowly, also after the end of the response.
+        """
+        return self._channel.is_sending(self)
 
     def notify_close(self) -> None:
         """Tell the handler, once, that the client has closed its side of the connection."""
