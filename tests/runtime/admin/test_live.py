@@ -232,6 +232,27 @@ def test_days_leave_no_more_than_fifteen_minutes(
     assert len(feed._messages) <= 2
 
 
+def test_suspension_leaves_nothing_older_than_fifteen_minutes(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000
+    monkeypatch.setattr(history, "clock", lambda: now * SECOND)
+
+    def record() -> list[int]:
+        feed.record()
+        numbers: list[int] = orjson.loads(feed.message(START)[0])["seconds"]["number"]
+        return numbers
+
+    for now in range(1000, 1010):  # noqa: B007 - the clock reads it
+        feed.record()
+    now = 1005 + SECONDS  # the machine was suspended
+    assert record() == [1006, 1007, 1008, 1009, now]
+    now += 2 * SECONDS
+    assert record() == []
+    now += 1
+    assert record() == [now]
+
+
 async def test_status_that_cannot_be_read_is_logged_and_read_again(
     status: FakeStatus, feed: Feed, log_records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +316,8 @@ def test_local_names(name: str, expected: bool) -> None:
     [
         (("127.0.0.1", 4242), True),
         (("::1", 4242, 0, 0), True),
+        (("::ffff:127.0.0.1", 4242, 0, 0), True),
+        (("::ffff:10.1.2.3", 4242, 0, 0), False),
         (("10.1.2.3", 4242), False),
         (("fe80::1%eth0", 4242, 0, 2), False),
         ("", False),

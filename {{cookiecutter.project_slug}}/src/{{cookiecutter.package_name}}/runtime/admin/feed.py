@@ -45,7 +45,7 @@ class Feed:
     def __init__(self, status: StatusSource, monitor: Monitor) -> None:
         self._status = status
         self._monitor = monitor
-        self._seconds: deque[Second] = deque(maxlen=SECONDS)
+        self._seconds: deque[Second] = deque()
         self._last = 0
         """The second that was recorded last."""
         self._state: dict[str, object] = {}
@@ -97,6 +97,8 @@ class Feed:
         self._last = history.record(self._workers, cells, last_event)
         after = self._seconds[-1].number if self._seconds else 0
         self._seconds += history.seconds(after, self._last)
+        while self._seconds and self._seconds[0].number <= self._last - SECONDS:
+            self._seconds.popleft()
         self._state = {
             "service": self._monitor.info.name,
             "now": self._last,

@@ -100,7 +100,10 @@ def live_routes(feed: Feed) -> list[Route]:
 def _is_loopback(address: object) -> bool:
     """Return whether a client is on this machine. `address` is that of its socket."""
     with suppress(ValueError, IndexError, TypeError):
-        return bool(isinstance(address, tuple) and ip_address(address[0]).is_loopback)
+        if isinstance(address, tuple):
+            host = ip_address(address[0])
+            # A socket for both versions of IP has a client of version 4 as ::ffff:127.0.0.1.
+            return bool((getattr(host, "ipv4_mapped", None) or host).is_loopback)
     return False
 
 
