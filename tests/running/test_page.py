@@ -8,7 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from runtime.admin.live import FOLDER, PAGE
+from runtime.admin.live import FOLDER, PAGE, TOO_MANY_STREAMS
 from runtime.monitor.events import MAX_EVENTS
 
 from ..chromium import Page, browsing
@@ -39,6 +39,8 @@ FORMATS = {
     "format.age(60)": "1 min",
     "format.age(3600 + 20 * 60)": "1 h 20 min",
     "format.age((12 * 24 + 4) * 3600)": "12 d 4 h",
+    "format.clock(new Date(2026, 0, 2, 0, 0, 5) / 1000)": "00:00:05",
+    "format.date(new Date(2026, 0, 2, 0, 0, 5) / 1000)": "Jan 2, 2026, 00:00:05",
 }
 
 # A chart of the seconds up to 1000, up to the value 10: x from 0 to 900, y from 100 up to 0.
@@ -95,8 +97,27 @@ TABLE = """(() => {
 })()"""
 
 
-NO_UPDATES = "globalThis.EventSource = class extends EventTarget { close() {} };"
+MARKS = """(() => {
+  const lines = [{ name: "main", label: "requests", values: () => [] }];
+  const chart = new charts.Chart(document.getElementById("requests"), { lines });
+  const first = { number: 550, sign: "reload", title: "reloaded" };
+  const second = { number: 1005, sign: "failure", title: "killed" };
+  const show = (marks, now) => {
+    chart.mark(marks, now);
+    return [...chart.marks.children];
+  };
+  const [before] = show([first], 1000);
+  const left = [before.style.left];
+  const [same] = show([first], 1009);
+  left.push(same.style.left);
+  const texts = show([first, second], 1010).map((mark) => `${mark.className}: ${mark.title}`);
+  return { left, kept: same === before, texts, none: show([], 1011) };
+})()"""
+
+
 FAKE_UPDATES = """globalThis.EventSource = class extends EventTarget {
+  static CLOSED = 2;
+
   constructor() {
     super();
     globalThis.updates = this;
@@ -105,6 +126,14 @@ FAKE_UPDATES = """globalThis.EventSource = class extends EventTarget {
   close() {}
 };"""
 """A stream whose messages a test makes."""
+
+FAKE_CLOCK = """globalThis.setInterval = (call) => {
+  globalThis.tick = (seconds) => {
+    Date.now = () => 1000 * seconds;
+    call();
+  };
+};"""
+"""What the page does each second it does when a test sets the clock, in seconds since 1970."""
 
 TELL = """globalThis.tell = (first, last, changes = {}) => {
   const number = [];
@@ -130,6 +159,15 @@ POINT_AT_OLDEST = """(() => {
   const { left } = plot.getBoundingClientRect();
   plot.dispatchEvent(new PointerEvent("pointermove", { clientX: left }));
 })()"""
+PRESS = """globalThis.press = (key, modifiers = {}) => {
+  const event = new KeyboardEvent("keydown", { key, cancelable: true, ...modifiers });
+  document.querySelector("#requests .plot").dispatchEvent(event);
+  return event.defaultPrevented;
+}"""
+MARKS_SHOWN = """document.querySelectorAll(".marks .sign").length"""
+CONNECTION = "document.getElementById('connection')?.textContent"
+ANNOUNCEMENT = "document.getElementById('announcement').textContent"
+"""What a screen reader says, when it changes."""
 FLOOD = f"""(() => {{
   for (let number = 1; number <= {MAX_EVENTS + 7}; number += 1) {{
     const event = {{ time: 0, level: "info", name: "test", message: `event ${{number}}` }};
@@ -140,7 +178,16 @@ TEXTS = """[...document.querySelectorAll("#events p")].map((item) => item.textCo
 
 
 class Files(SimpleHTTPRequestHandler):
-    """Has the files of the page under ``/live/``, too, where it links them."""
+    """Has the files of the page under ``/live/``, too, where it links them. Refuses the stream."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/live/updates"):
+            super().do_GET()
+            return
+        self.send_response(503)
+        self.send_header("Content-Type", "application/problem+json")
+        self.end_headers()
+        self.wfile.write(json.dumps({"status": 503, "detail": TOO_MANY_STREAMS}).encode())
 
     def translate_path(self, path: str) -> str:
         return super().translate_path(path.replace("/live/", "/"))
@@ -161,25 +208,33 @@ def origin() -> Iterator[str]:
 async def test_modules_of_the_page(origin: str, tmp_path: Path) -> None:
     needs("chromium")
     async with browsing(tmp_path / "profile") as page:
-        await page.run_first(NO_UPDATES)
         await page.open(f"{origin}/{PAGE}")
-        await page.wait_for("document.readyState === 'complete'")
+        await page.wait_for(f"{CONNECTION} === {json.dumps(TOO_MANY_STREAMS)}")
+        assert await page.evaluate(ANNOUNCEMENT) == TOO_MANY_STREAMS
+        assert await page.evaluate("document.body.className") == "lost"
         await page.evaluate(IMPORTS)
         expected = FORMATS | CHARTS | EVENTS
         assert await values(page, list(expected)) == expected
         table = await page.evaluate(TABLE)
+        marks = await page.evaluate(MARKS)
     assert table["numbers"] == ["0", "2"]
     assert table["kept"]
     assert table["labels"] == table["headings"] != []
+    assert marks == {
+        "left": ["50%", "49%"],
+        "kept": True,
+        "texts": ["sign reload: reloaded", "sign failure: killed"],
+        "none": [],
+    }
 
 
 async def test_page_keeps_fifteen_minutes(origin: str, tmp_path: Path) -> None:
     needs("chromium")
     async with browsing(tmp_path / "profile") as page:
-        await page.run_first(FAKE_UPDATES)
+        for script in (FAKE_UPDATES, FAKE_CLOCK, TELL, PRESS):
+            await page.run_first(script)
         await page.open(f"{origin}/{PAGE}")
         await page.wait_for("globalThis.updates !== undefined")
-        await page.evaluate(TELL)
         await page.evaluate("tell(2101, 3000)")
         assert await page.evaluate(RATE) == "2,998"  # the mean of five seconds
         await page.evaluate(POINT_AT_OLDEST)
@@ -196,7 +251,70 @@ async def test_page_keeps_fifteen_minutes(origin: str, tmp_path: Path) -> None:
         await page.evaluate("tell(10, 20, { reset: true })")
         assert await page.evaluate(TEXTS) == []
         assert await page.evaluate(RATE) == "18"
+        await tells_numbers_when_a_key_is_pressed(page)
+        await survives_missing_seconds(page)
+        await survives_a_clock_that_is_set_back(page)
         assert page.problems == []
+
+
+async def time_of(page: Page, second: int) -> str:
+    """Return a time of day as the page writes it."""
+    return str(await page.evaluate(f"import('/live/format.js').then((f) => f.clock({second}))"))
+
+
+async def tells_numbers_when_a_key_is_pressed(page: Page) -> None:
+    """Check what a screen reader says, with the seconds from 10 to 20."""
+    assert await page.evaluate(ANNOUNCEMENT) == "live"
+    # Alt+Left goes back to the page before.
+    for modifier in ("altKey", "ctrlKey", "metaKey"):
+        assert not await page.evaluate(f"press('ArrowLeft', {{ {modifier}: true }})")
+    assert await page.evaluate(CONNECTION) == "live"
+    assert await page.evaluate("press('ArrowLeft')")
+    assert await page.evaluate(ANNOUNCEMENT) == (
+        f"at {await time_of(page, 19)}: requests a second 19, errors a second 0, "
+        f"p50 {NONE}, p99 {NONE}, requests in flight 0"
+    )
+    await page.evaluate("press('PageUp')")
+    told = await page.evaluate(ANNOUNCEMENT)
+    assert told.startswith(f"at {await time_of(page, 10)}: requests a second 10,")
+    # As time passes, the oldest second becomes another one, and nothing is said.
+    await page.evaluate("tell(21, 912)")
+    assert await page.evaluate(CONNECTION) == f"at {await time_of(page, 13)}"
+    assert await page.evaluate(ANNOUNCEMENT) == told
+    await page.evaluate("press('Escape')")
+    assert await page.evaluate(ANNOUNCEMENT) == "live"
+
+
+async def survives_missing_seconds(page: Page) -> None:
+    """Check the cursor and the marks if the last seconds were not recorded, and if none was."""
+    await page.evaluate("tell(913, 912, { now: 920 })")
+    await page.evaluate("press('ArrowRight')")
+    assert await page.evaluate(CONNECTION) == f"at {await time_of(page, 912)}"
+    assert await page.evaluate(RATE) == "912"
+    event = {"time": 0, "level": "info", "name": "test", "message": "event"}
+    events = json.dumps([{"number": 0, "event": event}])
+    await page.evaluate(f"tell(5000, 4999, {{ now: 5000, events: {events} }})")
+    await page.evaluate("press('ArrowLeft')")
+    assert await page.evaluate(CONNECTION) == "live"
+    assert await page.evaluate(RATE) == NONE
+    # Of the first second after a gap it is not known which events belong to it.
+    await page.evaluate("tell(5001, 5001)")
+    assert await page.evaluate(MARKS_SHOWN) == 0
+
+
+async def survives_a_clock_that_is_set_back(page: Page) -> None:
+    """Check that the page still notices that nothing arrives, and connects again."""
+    await page.evaluate("tick(7200); tell(5002, 5002); tick(3600)")
+    assert await page.evaluate(CONNECTION) == "live"
+    await page.evaluate("globalThis.silent = updates; tick(3605)")
+    since = f"No data since {await time_of(page, 3600)}, connecting"
+    assert await page.evaluate(CONNECTION) == since
+    assert await page.evaluate(ANNOUNCEMENT) == since
+    assert await page.evaluate("updates === silent")
+    assert await page.evaluate("tick(3616); updates !== silent")
+    # After a refusal it does not wait as long.
+    await page.evaluate("silent = updates; updates.readyState = EventSource.CLOSED; tick(3621)")
+    assert await page.evaluate("updates !== silent")
 
 
 async def values(page: Page, expressions: list[str]) -> dict[str, object]:

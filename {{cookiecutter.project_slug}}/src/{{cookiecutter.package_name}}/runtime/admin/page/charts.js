@@ -115,15 +115,26 @@ export class Chart {
     );
   }
 
+  /** Return the values of a second as text. */
+  describe(history, index) {
+    return this.lines
+      .map((line) => `${line.label} ${this.format(line.values(history)[index])}`)
+      .join(", ");
+  }
+
   /** Show the events of these seconds: a line with a sign, which is a class. */
   mark(marks, now) {
-    this.marks.replaceChildren(
-      ...marks.map(({ number, sign, title }) => {
-        const mark = element("i", { className: `sign ${sign}`, title });
-        mark.style.left = `${100 * (1 - (now - number) / SECONDS)}%`;
-        return mark;
-      }),
-    );
+    const key = JSON.stringify(marks);
+    // An element that is replaced loses the tooltip that somebody reads.
+    if (this.marked !== key) {
+      this.marked = key;
+      this.marks.replaceChildren(
+        ...marks.map(({ sign, title }) => element("i", { className: `sign ${sign}`, title })),
+      );
+    }
+    marks.forEach(({ number }, index) => {
+      this.marks.children[index].style.left = `${100 * (1 - (now - number) / SECONDS)}%`;
+    });
   }
 
   /** Show where the cursor is; nothing if `number` is null. */

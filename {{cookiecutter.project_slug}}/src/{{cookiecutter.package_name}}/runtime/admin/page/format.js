@@ -4,11 +4,11 @@ export const NONE = "–";
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-const timeOfDay = new Intl.DateTimeFormat("en", { timeStyle: "medium", hour12: false });
+const timeOfDay = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
 const dateAndTime = new Intl.DateTimeFormat("en", {
   dateStyle: "medium",
   timeStyle: "medium",
-  hour12: false,
+  hourCycle: "h23",
 });
 
 /** 12,345 */

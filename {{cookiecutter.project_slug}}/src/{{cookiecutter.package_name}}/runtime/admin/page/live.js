@@ -42,7 +42,7 @@ function forgetAll() {
 /** Return the second of the history that is nearest to `number`; null if there is none. */
 function nearest(number) {
   if (number === null || !history.number.length) return null;
-  return Math.min(Math.max(Math.round(number), history.number[0]), latest.now);
+  return Math.min(Math.max(Math.round(number), history.number[0]), history.number.at(-1));
 }
 
 function keep(message) {
@@ -144,8 +144,7 @@ function showService() {
 function findMarks() {
   return events.flatMap(({ number, event }) => {
     const index = history.last_event.findIndex((last) => last >= number);
-    // Also those before the first sample are at index 0.
-    if (index < 0 || (index === 0 && history.number.length > 1)) return [];
+    if (index <= 0) return []; // those before the first sample are at index 0, too
     const title = `${format.clock(event.time)} ${event.message}`;
     return [{ number: history.number[index], sign: signOf(event), title }];
   });
@@ -176,6 +175,13 @@ function moveCursor(number) {
   for (const chart of charts) chart.point(cursor, latest.now);
 }
 
+/** Tell a screen reader the numbers at the cursor: those who move it with keys may not see them. */
+function announceNumbers() {
+  if (cursor === null) return;
+  const numbers = charts.map((chart) => chart.describe(history, shownIndex()));
+  byId("announcement").textContent = `${cursorText()}: ${numbers.join(", ")}`;
+}
+
 const STEPS = { ArrowLeft: -1, ArrowRight: 1, PageUp: -60, PageDown: 60 };
 
 for (const { plot } of charts) {
@@ -186,9 +192,11 @@ for (const { plot } of charts) {
   plot.addEventListener("pointerleave", () => moveCursor(null));
   plot.addEventListener("blur", () => moveCursor(null));
   plot.addEventListener("keydown", (event) => {
+    if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's: Alt+Left goes back
     if (event.key === "Escape") moveCursor(null);
     if (!(event.key in STEPS)) return;
     moveCursor((cursor ?? latest?.now) + STEPS[event.key]);
+    announceNumbers();
     event.preventDefault();
   });
 }
@@ -199,38 +207,69 @@ let source = null;
 let lastId = "";
 let receivedAt = Date.now();
 let connectedAt = Date.now();
+let refusal = ""; // why the last attempt to connect was refused
 
 function receive({ data, lastEventId }) {
   lastId = lastEventId;
   receivedAt = Date.now();
+  refusal = "";
   keep(JSON.parse(data));
   render();
+}
+
+/** Return why a URL is refused, which EventSource does not tell; nothing if it is not, or no more. */
+async function findRefusal(url) {
+  try {
+    const response = await fetch(url);
+    if (!response.ok) return (await response.json()).detail ?? "";
+    await response.body.cancel();
+  } catch {
+    // no response, or one of something else than the service
+  }
+  return "";
 }
 
 function connect() {
   source?.close();
   connectedAt = Date.now();
-  source = new EventSource(`live/updates?after=${encodeURIComponent(lastId)}`);
-  source.addEventListener("message", receive);
+  const opened = new EventSource(`live/updates?after=${encodeURIComponent(lastId)}`);
+  opened.addEventListener("message", receive);
+  opened.addEventListener("error", async () => {
+    const wasRefused = opened.readyState === EventSource.CLOSED;
+    const found = wasRefused ? await findRefusal(opened.url) : "";
+    if (opened !== source) return;
+    refusal = found;
+    showConnection();
+  });
+  source = opened;
 }
 
+const cursorText = () => `at ${format.clock(history.time[shownIndex()])}`;
+
 function connectionText(isLost) {
+  if (refusal) return refusal;
   if (isLost) return `No data since ${format.clock(receivedAt / 1000)}, connecting`;
   if (!latest) return "Connecting";
   if (cursor === null) return "live";
-  return `at ${format.clock(history.time[Math.max(shownIndex(), 0)])}`;
+  return cursorText();
 }
 
 /** Say whether the page shows the present, and which second the numbers are of. */
 function showConnection() {
-  const isLost = (Date.now() - receivedAt) / 1000 > SILENCE;
+  const isLost = refusal !== "" || (Date.now() - receivedAt) / 1000 > SILENCE;
   document.body.classList.toggle("lost", isLost);
   const text = connectionText(isLost);
-  if (byId("connection").textContent !== text) byId("connection").textContent = text;
+  if (byId("connection").textContent === text) return;
+  byId("connection").textContent = text;
+  // A cursor at rest says nothing; see also announceNumbers.
+  if (cursor === null || isLost) byId("announcement").textContent = text;
 }
 
 /** EventSource connects again by itself, but not after a refusal, and not if nothing arrives. */
 function watch() {
+  // Not `performance.now()`: in some browsers it stands still while the machine is suspended.
+  receivedAt = Math.min(receivedAt, Date.now()); // the clock may have been set back
+  connectedAt = Math.min(connectedAt, Date.now());
   showConnection();
   const quiet = (Date.now() - Math.max(receivedAt, connectedAt)) / 1000;
   const wasRefused = source.readyState === EventSource.CLOSED && quiet > SILENCE;
