@@ -8,7 +8,7 @@ import sys
 
 from runtime import Service
 from runtime.control import client
-from runtime.workers import Prefork, child, restarts, supervisor
+from runtime.workers import Prefork, child, resize, restarts, supervisor
 
 service = Service("renewed", "1.0", processes=Prefork(), settings="runtime.settings:Settings")
 
@@ -17,6 +17,7 @@ def set_constants() -> None:
     for module, name in (
         (child, "EXIT_GRACE"),
         (client, "SILENCE_TIMEOUT"),
+        (resize, "HANDOVER"),
         (restarts, "CRASH_LOOP_COUNT"),
         (restarts, "INITIAL_DELAY"),
         (restarts, "MAX_DELAY"),

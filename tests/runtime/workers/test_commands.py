@@ -117,11 +117,14 @@ async def test_reload_fails_if_only_a_missing_worker_cannot_start(
     await process.logged("retrying in")
     deploy(tmp_path, "eldest")  # the replacement of worker 0 is started first
     result = await run(process, "reload")
-    error = errors(process)[-1]
-    assert error["event.name"] == "reload.failed"
-    expected = rf"{KEEPING_OLD}.*: worker 1, pid \d+: failed to start: .*not the first.*"
-    assert re.fullmatch(expected, error["message"])
+    [error] = [record for record in errors(process) if record["event.name"] == "reload.failed"]
+    pattern = rf"{KEEPING_OLD}.*: (worker 1, pid \d+): .*not the first.*"
+    match = re.fullmatch(pattern, error["message"])
+    assert match
+    assert [record for record in errors(process) if match[1] in record["message"]] == [error]
+    assert "ValueError: not the first" in error["exception.stacktrace"]
     assert (result.code, result.out, result.last_error) == (1, "", error["message"])
+    assert result.err.count("not the first") == 1
     # The replacement of worker 0 goes, too, unless it was ready before.
     await wait_until(lambda: len(children(process.pid)) == 2)
 

@@ -17,6 +17,7 @@ from runtime.workers import resize
 from runtime.workers.children import Children
 from runtime.workers.operations import RefusedError
 from runtime.workers.resize import MAX_WORKERS, Resize, capacity, check_count
+from runtime.workers.restarts import MAX_ATTEMPTS
 from runtime.workers.scoreboard import Scoreboard
 
 from tests.ports import free_ports
@@ -42,6 +43,7 @@ from tests.runtime.support.workers import (
     versions,
 )
 
+NO_WORKER_STAYS = "none of the workers that stay is ready: try again when one is"
 ANOTHER = "after a restart there are 2 workers again; to keep {0}, set APP_WORKERS={0}"
 
 
@@ -166,24 +168,55 @@ async def test_workers_that_serve_are_not_dropped_for_one_that_cannot_start(
     deploy(tmp_path, "broken")
     os.kill(ready(process, "worker 0")[-1], signal.SIGKILL)
     await process.logged("retrying in")
-    assert await order_workers(process, 1) == not_changed(
-        "none of the workers that stay is ready: try again when one is"
-    )
+    assert await order_workers(process, 1) == not_changed(NO_WORKER_STAYS)
     await succeed(port, 10)
+
+
+async def test_worker_that_drains_is_none_that_stays(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    process, port, _ = await start(start_service, tmp_path)
+    async with AsyncExitStack() as stack:
+        await occupy_workers(process, port, stack)
+        os.kill(ready(process, "worker 0")[0], signal.SIGTERM)
+        await process.logged("draining, requests in flight")
+        assert await order_workers(process, 1) == not_changed(NO_WORKER_STAYS)
+        release(process)
+
+
+async def test_workers_serve_on_if_the_one_that_stays_crashes_for_good(
+    start_service: ServiceStarter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HANDOVER", "600")
+    monkeypatch.setenv("INITIAL_DELAY", "0.01")
+    process, port, admin_port = await start(start_service, tmp_path)
+    change = asyncio.create_task(order_workers(process, 1))
+    await process.logged("workers: 2 -> 1")
+    deploy(tmp_path, "broken")
+    os.kill(ready(process, "worker 0")[0], signal.SIGKILL)
+    await wait_until(lambda: len(errors(process)) > MAX_ATTEMPTS + 2)
+    await succeed(port, 10)
+    deploy(tmp_path, "second")
+    await process.reload()
+    assert await change == not_changed("workers: still 2: a reload has begun")
+    assert await workers(admin_port) == [0, 1]
+    assert await versions(port) == {"second"}
+    await stop(process)
 
 
 def test_workers_drain_only_while_one_that_stays_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resize, "HANDOVER", 0)
     drained: list[float] = []
+    is_ready = False  # it has crashed
     children = SimpleNamespace(
         surplus=[SimpleNamespace(drain=drained.append)],
-        has_ready_worker=False,  # it has crashed
+        would_serve=lambda count: is_ready and count == 1,
         set_workers=lambda count: None,
     )
     change = Resize(cast(Children, children), Scoreboard(2), Settings(drain_timeout=7), 1)
     assert not change.advance()
     assert drained == []
-    children.has_ready_worker = True
+    is_ready = True
     assert not change.advance()
     assert drained == [7]
 

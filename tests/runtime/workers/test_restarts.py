@@ -45,6 +45,10 @@ def crash(policy: RestartPolicy, times: int, slot: int = 0, uptime: float = 0.0)
         policy.crashed(slot, uptime)
 
 
+def fail(policy: RestartPolicy, slot: int) -> float:
+    return policy.failed(slot, has_ready_worker=False)
+
+
 def may_start(policy: RestartPolicy, *slots: int, has_ready_worker: bool = True) -> list[bool]:
     return [policy.may_start(slot, has_ready_worker) for slot in slots]
 
@@ -61,16 +65,16 @@ def test_start_is_allowed_initially(clock: FakeClock, has_ready_worker: bool) ->
 
 def test_delay_grows_with_each_failed_start(clock: FakeClock) -> None:
     policy = RestartPolicy()
-    delays = [policy.failed(0) for _ in range(20)]
+    delays = [fail(policy, 0) for _ in range(20)]
     assert delays[:4] == [INITIAL_DELAY * factor for factor in (1, 2, 4, 8)]
     assert delays[-1] == MAX_DELAY
     assert delays == sorted(delays)
-    assert policy.failed(1) == INITIAL_DELAY
+    assert fail(policy, 1) == INITIAL_DELAY
 
 
 def test_start_is_allowed_after_the_delay(clock: FakeClock) -> None:
     policy = RestartPolicy()
-    delay = policy.failed(0)
+    delay = fail(policy, 0)
     assert may_start(policy, 0) == [False]
     clock.now += delay - 0.01
     assert may_start(policy, 0) == [False]
@@ -80,7 +84,7 @@ def test_start_is_allowed_after_the_delay(clock: FakeClock) -> None:
 
 def test_delays_have_jitter(jitter: FakeJitter) -> None:
     jitter.factor = 1.1
-    assert RestartPolicy().failed(0) == INITIAL_DELAY * 1.1
+    assert fail(RestartPolicy(), 0) == INITIAL_DELAY * 1.1
     assert jitter.ranges == {(0.8, 1.2)}
 
 
@@ -88,7 +92,7 @@ def test_failed_start_delays_all_workers_while_none_is_ready(
     clock: FakeClock,
 ) -> None:
     policy = RestartPolicy()
-    delay = policy.failed(0)
+    delay = fail(policy, 0)
     assert may_start(policy, ADMIN_SLOT, 0, 1, has_ready_worker=False) == [True, False, False]
     assert may_start(policy, ADMIN_SLOT, 0, 1, has_ready_worker=True) == [True, False, True]
     clock.now += delay + 0.01
@@ -98,7 +102,7 @@ def test_failed_start_delays_all_workers_while_none_is_ready(
 def test_failed_start_of_the_admin_process_delays_no_worker(clock: FakeClock) -> None:
     policy = RestartPolicy()
     for _ in range(MAX_ATTEMPTS):
-        policy.failed(ADMIN_SLOT)
+        fail(policy, ADMIN_SLOT)
     assert may_start(policy, ADMIN_SLOT, 0, 1, has_ready_worker=False) == [False, True, True]
     assert not policy.exhausted
 
@@ -109,40 +113,42 @@ def test_attempts_are_exhausted_after_a_number_of_failures(
 ) -> None:
     policy = RestartPolicy()
     for slot in slots[1:]:
-        policy.failed(slot)
+        fail(policy, slot)
     assert not policy.exhausted
-    policy.failed(slots[0])
+    fail(policy, slots[0])
     assert policy.exhausted
 
 
-def test_successful_start_resets_the_attempts_of_its_slot(clock: FakeClock) -> None:
+def test_successful_start_of_a_worker_resets_attempts_and_its_own_delay(clock: FakeClock) -> None:
     policy = RestartPolicy()
     for _ in range(MAX_ATTEMPTS):
-        policy.failed(0)
+        fail(policy, 0)
+    policy.succeeded(ADMIN_SLOT)
+    assert policy.exhausted
     policy.succeeded(1)
-    assert policy.exhausted
+    assert not policy.exhausted
+    assert may_start(policy, 0, 1, has_ready_worker=False) == [False, True]
+    assert fail(policy, 0) == MAX_DELAY
     policy.succeeded(0)
-    assert not policy.exhausted
-    assert policy.failed(0) == INITIAL_DELAY
+    assert fail(policy, 0) == INITIAL_DELAY
 
 
-def test_crash_of_a_worker_gives_the_others_all_attempts(clock: FakeClock) -> None:
+def test_failures_beside_a_ready_worker_use_up_no_attempt(clock: FakeClock) -> None:
     policy = RestartPolicy()
+    for _ in range(2 * MAX_ATTEMPTS):
+        policy.failed(1, has_ready_worker=True)
+    # Then there is none, whether it has crashed or was asked to exit.
     for _ in range(MAX_ATTEMPTS):
-        delay = policy.failed(1)
-    crash(policy, 1, slot=ADMIN_SLOT)
+        assert not policy.exhausted
+        assert may_start(policy, 0, has_ready_worker=False) == [True]
+        fail(policy, 0)
+        clock.now += MAX_DELAY
     assert policy.exhausted
-    assert may_start(policy, 0, has_ready_worker=False) == [False]
-    crash(policy, 1, slot=0)
-    assert not policy.exhausted
-    assert may_start(policy, 0, 1, has_ready_worker=False) == [True, False]
-    clock.now += delay
-    assert may_start(policy, 1, has_ready_worker=False) == [True]
 
 
 def test_reset_delays_allows_every_start(clock: FakeClock) -> None:
     policy = RestartPolicy()
-    policy.failed(0)
+    fail(policy, 0)
     policy.reset_delays()
     assert may_start(policy, 0, 1, has_ready_worker=False) == [True, True]
     assert may_start(policy, 0, 1, has_ready_worker=True) == [True, True]
@@ -157,7 +163,7 @@ def test_crashed_worker_may_be_replaced_immediately(clock: FakeClock) -> None:
 
 def test_crash_delays_no_other_worker(clock: FakeClock) -> None:
     policy = RestartPolicy()
-    policy.failed(1)
+    policy.failed(1, has_ready_worker=True)
     crash(policy, 1)
     assert may_start(policy, 0, 1, has_ready_worker=False) == [True, False]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from runtime.testing import ServiceStarter, wait_until
 
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 from tests.runtime.support import SAMPLE_APP
 from tests.runtime.support.commands import run
 from tests.runtime.support.connections import RawConnection
@@ -227,6 +227,26 @@ async def test_crashed_worker_is_replaced_while_another_one_does_not_become_read
     os.kill(ready(process, "worker 0")[0], signal.SIGKILL)
     await wait_until(lambda: len(ready(process, "worker 0")) == 2)
     assert len(ready(process, "worker 1")) == 1
+
+
+async def test_crashed_workers_are_replaced_while_a_predecessor_drains(
+    start_service: ServiceStarter, tmp_path: Path
+) -> None:
+    first_port, _ = free_ports(2)
+    process = await start_reloadable(
+        start_service, tmp_path, port=first_port, port_per_worker=True, drain_timeout=600
+    )
+    async with RawConnection(first_port) as connection:
+        await begin_slow_request(process, connection)
+        process.send_signal(signal.SIGHUP)
+        await wait_until(lambda: len(ready(process, "worker 0")) == 2)
+        await wait_until(lambda: len(draining(process)) == 2)
+        for name in "worker 0", "worker 1":
+            os.kill(ready(process, name)[-1], signal.SIGKILL)
+        for name in "worker 0", "worker 1":
+            await wait_until(lambda name=name: len(ready(process, name)) == 3)
+        release(process)
+        assert (await connection.response()).status == 200
 
 
 async def test_worker_that_dies_before_the_supervisor_saw_it_ready_has_crashed(

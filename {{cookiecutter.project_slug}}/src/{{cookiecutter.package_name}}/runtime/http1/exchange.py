@@ -76,7 +76,7 @@ class Channel(Protocol):
         ...
 
     def is_sending(self, exchange: "Exchange") -> bool:
-        """Whether the operating system has not yet taken all that an exchange has sent."""
+        """Return whether the operating system has yet to take what an exchange has sent."""
         ...
 
     def response_finished(self, exchange: "Exchange") -> None:
@@ -183,7 +183,7 @@ class Exchange(HTTPConnection):
 
     @property
     def is_sending(self) -> bool:
-        """Whether the operating system has not yet taken all that was sent.
+        """Whether the operating system has yet to take what was sent.
 
         So it is if the client reads too slowly, also after the end of the response.
         """

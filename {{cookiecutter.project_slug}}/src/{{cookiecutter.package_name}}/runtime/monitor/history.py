@@ -4,7 +4,7 @@ What is kept are counts since the start of the service. Everything else is compu
 when it is read, so two writers during a reload do no harm, and a second that was not recorded is
 missing and changes no other.
 
-Its size is fixed: 0.65 MiB, and 8.5 KiB for each worker, so 1.2 MiB for 64. Memory that is never
+Its size is fixed: 0.67 MiB, and 8.5 KiB for each worker, so 1.2 MiB for 64. Memory that is never
 written costs nothing.
 """
 

@@ -15,7 +15,7 @@ BOUNDS = tuple(
 """Upper bounds of the buckets, in seconds. Each is 19 % above the one before."""
 
 CLASSES = 10
-"""Cells before the buckets: responses by the first digit of their status, whatever that is."""
+"""Cells before the buckets: responses by the first digit of their status, 0 to 9."""
 SERVER_ERRORS = 5
 """The lowest of these digits that is an error."""
 SIZE = CLASSES + len(BOUNDS) + 1
@@ -54,7 +54,7 @@ def errors(cells: Cells) -> int:
 def quantile(cells: Cells, share: float) -> float | None:
     """Return the seconds within which a share of the responses ended, such as 0.99.
 
-    None without responses. The error is at most half a bucket.
+    None without responses. The error is at most half a bucket, 10 %.
     """
     counts = cells[CLASSES:]
     total = sum(counts)
@@ -67,6 +67,6 @@ def quantile(cells: Cells, share: float) -> float | None:
         if count and reached >= rank:
             upper = BOUNDS[min(index, len(BOUNDS) - 1)]
             lower = BOUNDS[index - 1] if index else 0.0
-            # All of them may be at one end of the bucket.
+            # Not interpolated: wherever in the bucket they are, the middle is at most 10 % off.
             return (lower + upper) / 2
     return BOUNDS[-1]

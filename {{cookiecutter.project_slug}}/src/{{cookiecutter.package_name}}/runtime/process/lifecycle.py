@@ -136,7 +136,7 @@ class Lifecycle:
                 self._start_checks(stack, reporter)
                 listen(self._listeners)
                 self.server.add_sockets(self._listeners)
-                # The start may have blocked the event loop, which is over.
+                # The start may have blocked the event loop: the last heartbeat is old.
                 reporter.heartbeat(self._vitals())
                 self._set_state(State.READY, reporter)
                 await self._stop.wait()

@@ -60,9 +60,6 @@ class Children:
     def __iter__(self) -> Iterator[ChildProcess]:
         return iter(tuple(self._processes.values()))
 
-    def __contains__(self, process: object) -> bool:
-        return process in self._processes.values()
-
     def __len__(self) -> int:
         return len(self._processes)
 
@@ -83,17 +80,14 @@ class Children:
         return len(ready) == len(self.slots)
 
     @property
-    def ready_workers(self) -> list[int]:
-        """The slots of the workers that are ready."""
-        return [
-            slot
-            for slot, process in self.current.items()
-            if slot != ADMIN_SLOT and process.ready_since
-        ]
-
-    @property
     def has_ready_worker(self) -> bool:
-        return bool(self.ready_workers)
+        """Whether a worker serves, also one that drains or that nothing will follow."""
+        return any(process.ready_since for process in self.workers)
+
+    def would_serve(self, count: int) -> bool:
+        """Return whether one of the first `count` workers is ready, and does not drain."""
+        first = [self.current[slot] for slot in range(count) if slot in self.current]
+        return any(process.ready_since and not process.exiting for process in first)
 
     @property
     def has_leftovers(self) -> bool:
@@ -102,8 +96,10 @@ class Children:
 
     def set_workers(self, count: int) -> None:
         """Have so many slots for workers. The processes of others are not replaced any more."""
+        again = {process.slot: process for process in self.surplus if not process.exiting}
         self.slots = (ADMIN_SLOT, *range(count))
-        self.current = {slot: self.current[slot] for slot in self.slots if slot in self.current}
+        known = again | self.current
+        self.current = {slot: known[slot] for slot in self.slots if slot in known}
 
     def spawn(self, slot: int, start_timeout: float) -> ChildProcess:
         """Fork a process that must be ready within `start_timeout` seconds. Raises `OSError`."""

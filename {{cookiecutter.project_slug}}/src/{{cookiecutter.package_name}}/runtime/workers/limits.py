@@ -84,7 +84,7 @@ class Limits:
 
     def failed(self, slot: int) -> float:
         """Record that a successor could not start. Returns the delay in seconds."""
-        return self._delays.failed(slot)
+        return self._delays.failed(slot, has_ready_worker=True)
 
     def succeeded(self, slot: int) -> None:
         """Record that a worker has been renewed."""

@@ -62,16 +62,15 @@ class Replacement(Operation):
         return True
 
     def handle_exit(self, process: ChildProcess) -> bool:
-        """Forget a process that has exited. Return whether it was the replacement."""
+        """Forget a process that has exited. Return whether that ends the operation.
+
+        If the process was asked to exit, the operation goes on all the same.
+        """
         if process is not self._replacement:
             return False
         self._replacement = None
         self._pending.insert(0, process.slot)
         return True
-
-    def is_ended_by(self, process: ChildProcess) -> bool:
-        """Return whether it is over because a process, not the replacement, could not start."""
-        return False
 
     def complete(self) -> Outcome:
         """Log that all is done."""
@@ -83,12 +82,15 @@ class Replacement(Operation):
 
     def cancel(self, reason: str) -> Outcome:
         """Stop: the process that is not ready yet exits, the old ones stay."""
-        self._abort_replacement()
+        self._end_replacement()
         return Outcome(False, reason)
 
-    def _abort_replacement(self) -> None:
-        if self._replacement:
-            self._replacement.abort()
+    def _end_replacement(self) -> None:
+        new = self._replacement
+        if new and new.row.ready:  # it may have requests, although nothing has been promoted yet
+            new.drain(self._drain_timeout)
+        elif new:
+            new.abort()
 
     def _promote(self, new: ChildProcess) -> None:
         if old := self._children.current.get(new.slot):
@@ -116,9 +118,10 @@ class Reload(Replacement):
     def advance(self) -> bool:
         return super().advance() and self._children.is_complete
 
-    def is_ended_by(self, process: ChildProcess) -> bool:
-        # One that was started before may have loaded old code.
-        return process not in self._started_before
+    def handle_exit(self, process: ChildProcess) -> bool:
+        # Also if a worker that was missing cannot start. One that began before may have old code.
+        is_new = process not in self._started_before
+        return super().handle_exit(process) or (is_new and not process.ready_since)
 
     def complete(self) -> Outcome:
         logger.info("reloaded", extra={EVENT: RELOADED})
@@ -128,7 +131,7 @@ class Reload(Replacement):
         return Outcome(True, "reloaded", tuple(warnings))
 
     def fail(self, reason: str, fields: dict[str, str]) -> Outcome:
-        self._abort_replacement()
+        self._end_replacement()
         names = ", ".join(map(str, self.replaced))
         detail = f" (already replaced: {names})" if names else ""
         message = f"reload failed, keeping the old workers{detail}: {reason}"

@@ -68,7 +68,7 @@ class Resize(Replacement):
     def __init__(
         self, children: Children, scoreboard: Scoreboard, settings: Settings, count: int
     ) -> None:
-        before = scoreboard.workers
+        self._before = before = scoreboard.workers
         super().__init__(children, range(before, count), settings)
         self._scoreboard = scoreboard
         self._count = count
@@ -78,49 +78,47 @@ class Resize(Replacement):
         self._is_larger = count > before
         self._drain_at = time.monotonic() + HANDOVER
         if count < before:
-            self._set_number()
+            logger.info(self._change, extra={EVENT: WORKERS_CHANGED})
+            self._set_number(count)
 
     @property
     def progress(self) -> str:
-        return super().progress if self._is_larger else f"{len(self._children.surplus)} drain"
+        return super().progress if self._is_larger else f"{len(self._children.surplus)} to drain"
 
     def advance(self) -> bool:
         if self._is_larger:
             return super().advance()
         # A worker that stays may have crashed meanwhile.
-        if time.monotonic() >= self._drain_at and self._children.has_ready_worker:
+        if time.monotonic() >= self._drain_at and self._children.would_serve(self._count):
             self._drain_surplus()
         return not self._children.surplus
 
     def complete(self) -> Outcome:
         if self._is_larger:
-            self._set_number()
+            logger.info(self._change, extra={EVENT: WORKERS_CHANGED})
+            self._set_number(self._count)
         return self._outcome()
 
     def fail(self, reason: str, fields: dict[str, str]) -> Outcome:
-        self._drop()
+        self._set_number(self._before)
+        self._drain_surplus()
         message = f"{self._unchanged}: {reason}"
         logger.error(message, extra={**fields, EVENT: WORKERS_NOT_CHANGED})
         return Outcome(False, message)
 
     def cancel(self, reason: str) -> Outcome:
         outcome = super().cancel(f"{self._unchanged}: {reason}")
-        if not self._is_larger:  # there is no way back
+        if not self._is_larger and self._children.would_serve(self._count):
             self._drain_surplus()
             return self._outcome()
-        self._drop()
+        self._set_number(self._before)
+        self._drain_surplus()
         logger.warning(outcome.message, extra={EVENT: WORKERS_NOT_CHANGED})
         return outcome
 
-    def _set_number(self) -> None:
-        logger.info(self._change, extra={EVENT: WORKERS_CHANGED})
-        self._scoreboard.workers = self._count
-        self._children.set_workers(self._count)
-
-    def _drop(self) -> None:
-        """End what has been started."""
-        self._children.set_workers(self._scoreboard.workers)
-        self._drain_surplus()
+    def _set_number(self, count: int) -> None:
+        self._scoreboard.workers = count
+        self._children.set_workers(count)
 
     def _drain_surplus(self) -> None:
         for process in self._children.surplus:

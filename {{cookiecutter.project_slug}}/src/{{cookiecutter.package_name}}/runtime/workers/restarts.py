@@ -26,6 +26,8 @@ class RestartPolicy:
     """
 
     def __init__(self) -> None:
+        self._attempts = 0
+        """Failed starts of workers since one was ready."""
         self._failures: defaultdict[int, int] = defaultdict(int)
         self._quick_crashes: defaultdict[int, int] = defaultdict(int)
         self._not_before: defaultdict[int, float] = defaultdict(float)
@@ -46,21 +48,20 @@ class RestartPolicy:
     def succeeded(self, slot: int) -> None:
         """Record that a process has become ready."""
         self._failures[slot] = 0
+        if slot != ADMIN_SLOT:
+            self._attempts, self._no_worker_before = 0, 0.0
 
-    def failed(self, slot: int) -> float:
+    def failed(self, slot: int, has_ready_worker: bool) -> float:
         """Record a failed start. Returns the delay in seconds."""
         self._failures[slot] += 1
         delay = self._back_off(slot, self._failures[slot])
-        if slot != ADMIN_SLOT:
+        if slot != ADMIN_SLOT and not has_ready_worker:
+            self._attempts += 1
             self._no_worker_before = self._not_before[slot]
         return delay
 
     def crashed(self, slot: int, uptime: float) -> None:
         """Record the crash of a process that had been ready for `uptime` seconds."""
-        if slot != ADMIN_SLOT:
-            # There was a worker: from now on the others have all attempts.
-            self._no_worker_before = 0.0
-            self._failures.clear()
         is_quick = uptime < CRASH_LOOP_UPTIME
         self._quick_crashes[slot] = self._quick_crashes[slot] + 1 if is_quick else 0
         if self._quick_crashes[slot] > CRASH_LOOP_COUNT:
@@ -69,8 +70,7 @@ class RestartPolicy:
     @property
     def exhausted(self) -> bool:
         """Whether all start attempts have been used."""
-        failures = sum(n for slot, n in self._failures.items() if slot != ADMIN_SLOT)
-        return failures >= MAX_ATTEMPTS
+        return self._attempts >= MAX_ATTEMPTS
 
     def _back_off(self, slot: int, failures: int) -> float:
         delay = min(MAX_DELAY, INITIAL_DELAY * 2.0 ** min(failures - 1, MAX_DOUBLINGS))

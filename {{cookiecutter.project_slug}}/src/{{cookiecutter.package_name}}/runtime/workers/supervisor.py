@@ -89,7 +89,7 @@ class Supervisor:
         self._operation: Replacement | None = None
         self._runtime_files = checksums()
         self._first: ChildProcess | None = None
-        """The last worker that was started while none was ready."""
+        """The worker for which the others wait: it was started while none was ready."""
         self._last_failure: dict[str, str] = {}
         self._is_announced = False
         self._may_kill = True
@@ -190,7 +190,7 @@ class Supervisor:
         check_count(count, self._started_with, self._scoreboard.capacity)
         if self._is_stopping:
             raise RefusedError("the service is stopping")
-        if not any(slot < count for slot in self._children.ready_workers):
+        if not self._children.would_serve(count):
             raise RefusedError("none of the workers that stay is ready: try again when one is")
         if isinstance(self._operation, Reload):
             raise RefusedError("a reload is going on: try again when it is over")
@@ -252,8 +252,8 @@ class Supervisor:
         process = exit_.process
         is_failure = process.has_failed(exit_.code) or not process.exiting
         operation = self._operation
-        was_replacement = bool(operation and operation.handle_exit(process))
-        if process.exiting or not was_replacement:  # otherwise the outcome says it
+        is_its_end = bool(operation and operation.handle_exit(process))
+        if process.exiting or not is_its_end:  # otherwise the outcome says it
             self._steering.report(str(exit_) if is_failure else f"{process}: stopped")
         if process.exiting:
             if is_failure:
@@ -261,7 +261,7 @@ class Supervisor:
                 was_killed = process.kill_reason and not process.aborted
                 if self._is_stopping and (exit_.code > 0 or was_killed):
                     self._exit_code, self._failure = 1, str(exit_)
-        elif operation and was_replacement:
+        elif operation and is_its_end:
             self._end_operation(operation, operation.fail(str(exit_), exit_.fields))
         elif process.ready_since:
             self._log_death(exit_)
@@ -270,9 +270,6 @@ class Supervisor:
         else:
             message = f"{process}: failed to start: {exit_.reason}"
             self._handle_start_failure(process.slot, message, exit_.fields)
-            operation = self._operation  # without a worker, the service may be stopping now
-            if operation and operation.is_ended_by(process):
-                self._end_operation(operation, operation.fail(message, {}))
 
     def _log_death(self, exit_: Exit) -> None:
         process = exit_.process
@@ -281,13 +278,13 @@ class Supervisor:
 
     def _handle_start_failure(self, slot: int, message: str, fields: dict[str, str]) -> None:
         self._scoreboard.count_restart(slot)
-        delay = self._restarts.failed(slot)
+        delay = self._restarts.failed(slot, self._children.has_ready_worker)
         # The same stack again would tell nothing new.
         is_known = fields == self._last_failure
         self._last_failure = fields
         event = {EVENT: WORKER_NOT_STARTED}
         logger.error(message, extra=event if is_known else {**fields, **event})
-        if self._restarts.exhausted and not self._children.has_ready_worker:
+        if self._restarts.exhausted:
             self._startup_error = f"no worker can start: {message}"
             self._stop("no worker can start", 0)
         else:
@@ -343,7 +340,7 @@ class Supervisor:
             return  # nothing is left that the admin process could tell
         for slot in self._children.slots:
             has_ready = self._children.has_ready_worker
-            is_starting = not has_ready and self._first in self._children
+            is_starting = not has_ready and self._first in self._children.current.values()
             if slot != ADMIN_SLOT and (is_starting or is_draining):
                 break
             if slot in self._children.current or not self._restarts.may_start(slot, has_ready):

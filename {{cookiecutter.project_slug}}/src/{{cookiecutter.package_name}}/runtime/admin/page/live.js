@@ -220,7 +220,7 @@ function receive({ data, lastEventId }) {
 /** Return why a URL is refused, which EventSource does not tell; nothing if it is not, or no more. */
 async function findRefusal(url) {
   try {
-    const response = await fetch(url);
+    const response = await fetch(url, { signal: AbortSignal.timeout(1000 * SILENCE) });
     if (!response.ok) return (await response.json()).detail ?? "";
     await response.body.cancel();
   } catch {
@@ -257,12 +257,13 @@ function connectionText(isLost) {
 /** Say whether the page shows the present, and which second the numbers are of. */
 function showConnection() {
   const isLost = refusal !== "" || (Date.now() - receivedAt) / 1000 > SILENCE;
+  const wasLost = document.body.classList.contains("lost");
   document.body.classList.toggle("lost", isLost);
   const text = connectionText(isLost);
   if (byId("connection").textContent === text) return;
   byId("connection").textContent = text;
   // A cursor at rest says nothing; see also announceNumbers.
-  if (cursor === null || isLost) byId("announcement").textContent = text;
+  if (cursor === null || isLost || wasLost) byId("announcement").textContent = text;
 }
 
 /** EventSource connects again by itself, but not after a refusal, and not if nothing arrives. */
