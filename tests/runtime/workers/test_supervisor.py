@@ -241,8 +241,12 @@ async def test_crashed_workers_are_replaced_while_a_predecessor_drains(
         process.send_signal(signal.SIGHUP)
         await wait_until(lambda: len(ready(process, "worker 0")) == 2)
         await wait_until(lambda: len(draining(process)) == 2)
-        for name in "worker 0", "worker 1":
-            os.kill(ready(process, name)[-1], signal.SIGKILL)
+        process.send_signal(signal.SIGSTOP)  # so that it sees both deaths at once
+        pids = [ready(process, name)[-1] for name in ("worker 0", "worker 1")]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        await wait_until(lambda: all(map(has_exited, pids)))
+        process.send_signal(signal.SIGCONT)
         for name in "worker 0", "worker 1":
             await wait_until(lambda name=name: len(ready(process, name)) == 3)
         release(process)
