@@ -384,9 +384,8 @@ async def test_crash_loop_is_delayed_until_a_reload(
     assert len(ready(process, "worker 1")) == 1
     deploy(tmp_path, "broken")
     process.send_signal(signal.SIGHUP)
-    # The missing worker is started again, and is no part of the reload.
-    record = await process.logged(KEEPING_OLD)
-    assert record["message"].startswith(f"{KEEPING_OLD}: worker 0")
+    # The missing worker is started again, beside the replacement of the other one.
+    await process.logged(KEEPING_OLD)
     # It must have failed before the next reload, or that would not end its delay.
     await wait_until(lambda: re.search("worker 1, .*failed to start", str(process.messages())))
     deploy(tmp_path, "second")
