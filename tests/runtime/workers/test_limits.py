@@ -229,15 +229,13 @@ def test_limit_of_memory_that_cannot_be_measured_is_said(monkeypatch: pytest.Mon
 # Real processes
 
 
-RENEWALS = 10
-
-
 def renewals(process: ServiceProcess) -> list[Record]:
     return [record for record in process.records() if RENEWING in record["message"]]
 
 
+@pytest.mark.parametrize("times", [3, pytest.param(10, marks=pytest.mark.exhaustive)])
 async def test_leaking_workers_are_renewed_under_load_and_no_request_fails(
-    start_service: ServiceStarter, tmp_path: Path
+    start_service: ServiceStarter, tmp_path: Path, times: int
 ) -> None:
     deploy(tmp_path, "first")
     process = start_service(RELOADABLE, workers=2)
@@ -252,14 +250,14 @@ async def test_leaking_workers_are_renewed_under_load_and_no_request_fails(
         clients = [
             await stack.enter_async_context(requests(port, "/leak", 0.005)) for _ in range(3)
         ]
-        for number in range(RENEWALS):
+        for number in range(times):
             async with asyncio.timeout(WAIT_TIMEOUT):
                 # Seldom, because reading the log costs more than the requests.
                 while len(renewals(process)) <= number:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
     statuses = [status for client in clients for status in client]
     assert set(statuses) == {200}
-    await wait_until(lambda: process.messages().count("stopped") >= 3 + RENEWALS)
+    await wait_until(lambda: process.messages().count("stopped") >= 3 + times)
     records = renewals(process)
     # Each of them once, one after the other: its successor is ready before the next one's turn.
     pids = [record["message"].partition(":")[0] for record in records]

@@ -10,7 +10,7 @@ from tests.runtime.support.sample_app import Slow
 
 from . import revision
 
-LEAK = 256 * 1024
+LEAK = 64 * 1024
 """Bytes of memory that a request costs."""
 
 kept: list[bytes] = []
