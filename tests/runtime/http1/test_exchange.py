@@ -7,6 +7,7 @@ import pytest
 from runtime.http.application import Application
 from runtime.http.handler import Handler
 from runtime.http.routing import Route
+from runtime.http1.connection import Connection
 from runtime.http1.exchange import Exchange
 from runtime.settings import Settings
 from runtime.testing import Record, serving, wait_until
@@ -34,6 +35,17 @@ def write_head(
 ) -> None:
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     exchange.write_headers(ResponseStartLine("", status, "Reason"), HTTPHeaders(names), body)
+
+
+def begin_first_of_two(
+    application: RecordingApplication,
+) -> tuple[FakeTransport, Connection, Exchange]:
+    """Send two requests on a new connection, and begin the response to the first one."""
+    transport, connection = connect(application)
+    transport.feed(2 * b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    exchange = application.requests[0].exchange
+    write_head(exchange)
+    return transport, connection, exchange
 
 
 def split(response: bytes) -> tuple[list[str], bytes]:
@@ -293,10 +305,7 @@ async def test_writes_fail_when_the_connection_closes() -> None:
 
 async def test_response_is_being_sent_until_the_operating_system_has_taken_it() -> None:
     application = RecordingApplication()
-    transport, _ = connect(application)
-    transport.feed(2 * b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    first = application.requests[0].exchange
-    write_head(first)
+    transport, _, first = begin_first_of_two(application)
     assert not first.is_sending
     transport.block()
     first.write(b"a")
@@ -316,10 +325,7 @@ async def test_response_is_being_sent_until_the_operating_system_has_taken_it() 
 
 async def test_request_behind_an_aborted_response_is_not_handled() -> None:
     application = RecordingApplication()
-    transport, connection = connect(application)
-    transport.feed(2 * b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    exchange = application.requests[0].exchange
-    write_head(exchange)
+    transport, connection, exchange = begin_first_of_two(application)
     exchange.abort()
     exchange.finish()
     await wait_until(lambda: transport.is_lost)

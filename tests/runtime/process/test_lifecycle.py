@@ -318,9 +318,12 @@ class DrainingListener:
     def __init__(self) -> None:
         self.lifecycle: Lifecycle
         self.states: list[State] = []
+        self.reports: list[str] = []
+        """States, heartbeats, and what a test adds."""
 
     def state_changed(self, state: State) -> None:
         self.states.append(state)
+        self.reports.append(state.name)
         if state is State.READY:
             for timeout in 600, 700:
                 thread = threading.Thread(target=self.lifecycle.drain, args=("a test", timeout))
@@ -329,62 +332,41 @@ class DrainingListener:
 
     def details_changed(self, details: ProcessDetails) -> None: ...
 
-    def heartbeat(self, vitals: Vitals) -> None: ...
+    def heartbeat(self, vitals: Vitals) -> None:
+        self.reports.append("heartbeat")
+
+    async def serve(self, application: Application) -> None:
+        """Serve until the process has drained."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            info = ServiceInfo("test", "0")
+            self.lifecycle = Lifecycle(application, [server], info, drain_delay=0)
+            async with asyncio.timeout(WAIT_TIMEOUT):
+                await self.lifecycle.run(self)
 
 
 async def test_drain_is_idempotent_and_thread_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "threading", SimpleNamespace(Timer=FakeTimer))
     listener = DrainingListener()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        application = Application(Settings(), [])
-        listener.lifecycle = Lifecycle(
-            application, [server], ServiceInfo("test", "0"), drain_delay=0
-        )
-        async with asyncio.timeout(WAIT_TIMEOUT):
-            await listener.lifecycle.run(listener)
+    application = Application(Settings(), [])
+    await listener.serve(application)
     assert listener.states == [State.READY, State.DRAINING]
     assert FakeTimer.started == [600]
     handler = asyncio.get_running_loop().get_exception_handler()
     assert handler == application.handle_error_of_loop
 
 
-class RecordingReporter:
-    """Records what a process reports, until it is ready."""
-
-    def __init__(self) -> None:
-        self.reports: list[str] = []
-        self.lifecycle: Lifecycle | None = None
-
-    def state_changed(self, state: State) -> None:
-        self.reports.append(state.name)
-        if self.lifecycle and state is State.READY:
-            self.lifecycle.drain("the test", 600)
-
-    def details_changed(self, details: ProcessDetails) -> None: ...
-
-    def heartbeat(self, vitals: Vitals) -> None:
-        self.reports.append("heartbeat")
-
-
 async def test_process_that_becomes_ready_has_a_new_heartbeat() -> None:
-    reporter = RecordingReporter()
+    listener = DrainingListener()
 
     @asynccontextmanager
     async def block(settings: Settings) -> AsyncIterator[None]:
-        reporter.reports.append("blocked")  # for longer than APP_HANG_TIMEOUT, say
+        listener.reports.append("blocked")  # for longer than APP_HANG_TIMEOUT, say
         yield
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        application = Application(Settings(), [], resources=[Resource("model", block)])
-        reporter.lifecycle = Lifecycle(
-            application, [server], ServiceInfo("test", "0"), drain_delay=0
-        )
-        async with asyncio.timeout(WAIT_TIMEOUT):
-            await reporter.lifecycle.run(reporter)
-    begin = reporter.reports.index("blocked")
-    assert reporter.reports[begin:][:3] == ["blocked", "heartbeat", "READY"]
+    await listener.serve(Application(Settings(), [], resources=[Resource("model", block)]))
+    begin = listener.reports.index("blocked")
+    assert listener.reports[begin:][:3] == ["blocked", "heartbeat", "READY"]
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,8 @@ async def test_crash_loop_is_delayed_until_a_reload(
     deploy(tmp_path, "broken")
     process.send_signal(signal.SIGHUP)
     # The missing worker is started again, beside the replacement of the other one.
-    await process.logged(KEEPING_OLD)
+    record = await process.logged(KEEPING_OLD)
+    assert record["message"].startswith((f"{KEEPING_OLD}: worker 0", f"{KEEPING_OLD}: worker 1"))
     # It must have failed before the next reload, or that would not end its delay.
     await wait_until(lambda: re.search("worker 1, .*failed to start", str(process.messages())))
     deploy(tmp_path, "second")

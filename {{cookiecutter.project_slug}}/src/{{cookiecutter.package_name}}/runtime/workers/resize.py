@@ -78,8 +78,7 @@ class Resize(Replacement):
         self._is_larger = count > before
         self._drain_at = time.monotonic() + HANDOVER
         if count < before:
-            logger.info(self._change, extra={EVENT: WORKERS_CHANGED})
-            self._set_number(count)
+            self._change_number()
 
     @property
     def progress(self) -> str:
@@ -95,13 +94,11 @@ class Resize(Replacement):
 
     def complete(self) -> Outcome:
         if self._is_larger:
-            logger.info(self._change, extra={EVENT: WORKERS_CHANGED})
-            self._set_number(self._count)
+            self._change_number()
         return self._outcome()
 
     def fail(self, reason: str, fields: dict[str, str]) -> Outcome:
-        self._set_number(self._before)
-        self._drain_surplus()
+        self._restore_number()
         message = f"{self._unchanged}: {reason}"
         logger.error(message, extra={**fields, EVENT: WORKERS_NOT_CHANGED})
         return Outcome(False, message)
@@ -111,10 +108,18 @@ class Resize(Replacement):
         if not self._is_larger and self._children.would_serve(self._count):
             self._drain_surplus()
             return self._outcome()
-        self._set_number(self._before)
-        self._drain_surplus()
+        self._restore_number()
         logger.warning(outcome.message, extra={EVENT: WORKERS_NOT_CHANGED})
         return outcome
+
+    def _change_number(self) -> None:
+        logger.info(self._change, extra={EVENT: WORKERS_CHANGED})
+        self._set_number(self._count)
+
+    def _restore_number(self) -> None:
+        """Have as many workers as before, and end what has been started beyond them."""
+        self._set_number(self._before)
+        self._drain_surplus()
 
     def _set_number(self, count: int) -> None:
         self._scoreboard.workers = count

@@ -123,7 +123,7 @@ class Supervisor:
                 self._check(process)
             self._log.flush()  # a command that is over finds its reason in the log
             self._steering.handle()
-            if self._now < self._drain_at:
+            if not self._is_draining:
                 self._renew_worker()
                 self._advance_operation()
             elif self._drain_all():
@@ -230,6 +230,11 @@ class Supervisor:
     def _is_stopping(self) -> bool:
         return self._drain_at < math.inf
 
+    @property
+    def _is_draining(self) -> bool:
+        """Whether APP_DRAIN_DELAY is over."""
+        return self._now >= self._drain_at
+
     def _stop(self, reason: str, delay: float) -> None:
         logger.info("%s: stopping", reason, extra={EVENT: SERVICE_STOPPING})
         self._systemd.stopping()
@@ -335,15 +340,15 @@ class Supervisor:
 
     def _start_missing(self) -> None:
         """Start missing processes; one at a time until the first worker is ready."""
-        is_draining = self._now >= self._drain_at
-        if is_draining and not self._children.workers:
+        if self._is_draining and not self._children.workers:
             return  # nothing is left that the admin process could tell
-        for slot in self._children.slots:
-            has_ready = self._children.has_ready_worker
+        has_ready = self._children.has_ready_worker
+        missing = [slot for slot in self._children.slots if slot not in self._children.current]
+        for slot in missing:
             is_starting = not has_ready and self._first in self._children.current.values()
-            if slot != ADMIN_SLOT and (is_starting or is_draining):
+            if slot != ADMIN_SLOT and (is_starting or self._is_draining):
                 break
-            if slot in self._children.current or not self._restarts.may_start(slot, has_ready):
+            if not self._restarts.may_start(slot, has_ready):
                 continue
             try:
                 process = self._children.spawn(slot, self._settings.start_timeout)
